@@ -1,0 +1,48 @@
+"""hfvision: image models the Hugging Face way, from training to serving.
+
+Importing this package registers its model families with transformers' Auto classes and the task
+`image-super-resolution` with its pipelines. Everything else is imported when it is first used.
+"""
+
+from importlib import import_module
+
+from .models.register import register_families
+
+__version__ = "0.1.0"
+
+PUBLIC_NAMES = {
+    "CNNBackbone": "models.cnn.modeling_cnn",
+    "CNNConfig": "models.cnn.configuration_cnn",
+    "CNNForImageClassification": "models.cnn.modeling_cnn",
+    "CNNModel": "models.cnn.modeling_cnn",
+    "ImageClassificationProcessor": "models.image_processing_classification",
+    "SRGANConfig": "models.srgan.configuration_srgan",
+    "SRGANDiscriminator": "models.srgan.modeling_srgan",
+    "SRGANForImageSuperResolution": "models.srgan.modeling_srgan",
+    "SRGANImageProcessor": "models.srgan.image_processing_srgan",
+    "SRGANModel": "models.srgan.modeling_srgan",
+    "SuperResolutionPipeline": "models.srgan.pipeline_srgan",
+    "VisionTransformerConfig": "models.vit.configuration_vit",
+    "VisionTransformerForImageClassification": "models.vit.modeling_vit",
+    "VisionTransformerModel": "models.vit.modeling_vit",
+    "checkpoint": "checkpoints",
+    "convert_vit": "models.vit.convert",
+    "list_checkpoints": "checkpoints",
+    "push_to_hub": "hub",
+    "upscale": "upscale",
+}
+
+
+def __getattr__(name: str):
+    if name not in PUBLIC_NAMES:
+        raise AttributeError(f"module 'hfvision' has no attribute {name!r}")
+    return getattr(import_module(f".{PUBLIC_NAMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PUBLIC_NAMES])
+
+
+__all__ = ["__version__", *PUBLIC_NAMES]
+
+register_families()

@@ -1,0 +1,1 @@
+"""The model families: what is saved, loaded and pushed."""

@@ -1,0 +1,1 @@
+"""Convolutional networks whose configuration spells out every layer's width."""

@@ -1,0 +1,236 @@
+"""Configuration of the CNN family: every width is in the configuration, so that a pruned network reloads."""
+
+import copy
+import difflib
+from dataclasses import field, fields
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+from transformers.backbone_utils import BackboneConfigMixin
+
+TRANSFORMERS_KEYS = {
+    "attn_implementation",
+    "auto_map",
+    "custom_pipelines",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "out_features",
+    "out_indices",
+    "output_attentions",
+    "quantization_config",
+    "stage_names",
+    "torch_dtype",
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "textbook": {
+        "image_size": 28,
+        "stage_widths": [[[64]], [[128]]],
+        "stage_strides": [2, 2],
+        "downsample": "pool_last",
+        "norm": "none",
+        "pool_size": 7,
+        "classifier_hidden_size": 256,
+    },
+    "tiny": {
+        "image_size": 32,
+        "stage_widths": [[[32]], [[64]], [[128]]],
+        "stage_strides": [2, 2, 2],
+        "downsample": "pool_last",
+    },
+    # The shape of the CIFAR-10 speed records: a 2x2 stem of patch filters, then three groups of two convolutions,
+    # the first pooled before its normalisation (Jordan 2024, arXiv:2404.00498).
+    "cifar": {
+        "image_size": 32,
+        "stem_width": 24,
+        "stem_kernel_size": 2,
+        "stem_norm": False,
+        "stage_widths": [[[64, 64]], [[256, 256]], [[256, 256]]],
+        "stage_strides": [2, 2, 2],
+        "downsample": "pool_first",
+        "hidden_act": "gelu",
+        "pool_type": "max",
+        "logit_scale": 1 / 9,
+    },
+    # He et al. 2016, arXiv:1512.03385.
+    "resnet18": {
+        "image_size": 224,
+        "stem_width": 64,
+        "stem_kernel_size": 7,
+        "stem_stride": 2,
+        "stem_pool": True,
+        "stage_widths": [[[width, width]] * 2 for width in (64, 128, 256, 512)],
+        "stage_strides": [1, 2, 2, 2],
+        "block_type": "basic",
+    },
+    "resnet50": {
+        "image_size": 224,
+        "stem_width": 64,
+        "stem_kernel_size": 7,
+        "stem_stride": 2,
+        "stem_pool": True,
+        "stage_widths": [
+            [[width, width, 4 * width]] * depth for width, depth in ((64, 3), (128, 4), (256, 6), (512, 3))
+        ],
+        "stage_strides": [1, 2, 2, 2],
+        "block_type": "bottleneck",
+    },
+}
+
+
+@strict
+class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
+    r"""Configuration of [`CNNModel`], [`CNNForImageClassification`] and [`CNNBackbone`].
+
+    `CNNConfig.from_preset(name, **overrides)` gives the ready-made shapes: `textbook`, `tiny`, `cifar`, `resnet18`
+    and `resnet50`.
+
+    Args:
+        num_channels (`int`, defaults to 3): channels of the input image.
+        image_size (`int`, defaults to 32): side in pixels that images are brought to; the network itself takes any
+            size unless `pool_size` is `None`.
+        stem_width (`int`, *optional*): output channels of the first convolution; `None` leaves the stem out.
+        stem_kernel_size, stem_stride (`int`): of that convolution. Padding is `(kernel - 1) // 2`.
+        stem_norm (`bool`): normalise after the stem's convolution.
+        stem_pool (`bool`): end the stem with a 3x3 max pooling of stride 2.
+        stage_widths (`list[list[list[int]]]`): output channels of each convolution, of each block, of each stage.
+        stage_strides (`list[int]`): how much each stage shrinks its input.
+        block_type (`str`): `plain` (3x3 convolutions one after the other), `basic` (the same with a shortcut) or
+            `bottleneck` (1x1, 3x3, 1x1 with a shortcut).
+        shortcut_projections (`list[list[bool]]`, *optional*): which blocks have a 1x1 convolution in their
+            shortcut. `None`: those whose shortcut changes shape; the resolved lists are what is saved.
+        downsample (`str`): `stride` (in the stage's first 3x3 convolution), `pool_first` (max pooling after the
+            stage's first convolution, before its normalisation) or `pool_last` (max pooling after the stage).
+        norm (`str`): `batch`, `group` (as many groups as divide both 32 and the width) or `none`.
+        norm_eps, norm_momentum (`float`): of the normalisation; the momentum is batch normalisation's.
+        hidden_act (`str`): activation by its transformers name.
+        pool_type (`str`): `avg` or `max`.
+        pool_size (`int`, *optional*): side of the pooled feature map that is flattened for the classifier. `None`
+            flattens the whole feature map: the network then takes images of `image_size` alone.
+        classifier_hidden_size (`int`, *optional*): width of a fully connected layer before the last one.
+        classifier_dropout (`float`): dropout before the last layer.
+        logit_scale (`float`): factor on the logits.
+        backbone (`str`, *optional*): a timm model, as `timm/convnext_atto`, in place of stem and stages. It brings
+            its own pooling; weights are random unless [`CNNPreTrainedModel.from_timm`] fetches them.
+
+    Raises:
+        ValueError: for an unknown field, or widths, strides and shortcuts that do not fit each other.
+    """
+
+    model_type = "hfvision_cnn"
+
+    num_channels: int = 3
+    image_size: int = 32
+    stem_width: int | None = None
+    stem_kernel_size: int = 3
+    stem_stride: int = 1
+    stem_norm: bool = True
+    stem_pool: bool = False
+    stage_widths: list[list[list[int]]] = field(default_factory=lambda: [[[32]], [[64]], [[128]]])
+    stage_strides: list[int] = field(default_factory=lambda: [2, 2, 2])
+    block_type: Literal["plain", "basic", "bottleneck"] = "plain"
+    shortcut_projections: list[list[bool]] | None = None
+    downsample: Literal["stride", "pool_first", "pool_last"] = "stride"
+    norm: Literal["batch", "group", "none"] = "batch"
+    norm_eps: float = 1e-5
+    norm_momentum: float = 0.1
+    hidden_act: str = "relu"
+    pool_type: Literal["avg", "max"] = "avg"
+    pool_size: int | None = 1
+    classifier_hidden_size: int | None = None
+    classifier_dropout: float | int = 0.0
+    logit_scale: float | int = 1.0
+    backbone: str | None = None
+
+    def __post_init__(self, **kwargs):
+        refuse_unknown_fields(self, kwargs)
+        kwargs.pop("stage_names", None)
+        if self.shortcut_projections is None and self.block_type != "plain":
+            self.shortcut_projections = self._shape_changing_shortcuts()
+        self.stage_names = ["stem"] + [f"stage{i}" for i in range(1, len(self.stage_widths) + 1)]
+        self.set_output_features_output_indices(
+            out_features=kwargs.pop("out_features", None), out_indices=kwargs.pop("out_indices", None)
+        )
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "CNNConfig":
+        """The configuration called `name` (a key of `PRESETS`), with some fields replaced."""
+        if name not in PRESETS:
+            raise ValueError(f"No CNN preset is called {name!r}; there are {', '.join(PRESETS)}.")
+        return cls(**copy.deepcopy(PRESETS[name]) | overrides)
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels that enter the first stage."""
+        return self.num_channels if self.stem_width is None else self.stem_width
+
+    def _shape_changing_shortcuts(self) -> list[list[bool]]:
+        flags, channels = [], self.stem_channels
+        for widths, stride in zip(self.stage_widths, self.stage_strides, strict=False):
+            flags.append([])
+            for index, block in enumerate(widths):
+                flags[-1].append(channels != block[-1] or (index == 0 and stride > 1))
+                channels = block[-1]
+        return flags
+
+    def validate_stages(self):
+        """Widths, strides and shortcuts describe the same stages."""
+        if not self.stage_widths or not all(stage and all(stage) for stage in self.stage_widths):
+            raise ValueError(
+                f"stage_widths needs at least one width in every block, got {self.stage_widths}."
+            )
+        if any(width < 1 for stage in self.stage_widths for block in stage for width in block):
+            raise ValueError(f"stage_widths must all be at least 1, got {self.stage_widths}.")
+        if len(self.stage_strides) != len(self.stage_widths) or min(self.stage_strides) < 1:
+            raise ValueError(
+                f"stage_strides must hold one stride of at least 1 for each of the {len(self.stage_widths)} stages, "
+                f"got {self.stage_strides}."
+            )
+        convolutions = {"basic": 2, "bottleneck": 3}.get(self.block_type)
+        if convolutions and any(len(block) != convolutions for stage in self.stage_widths for block in stage):
+            raise ValueError(
+                f"A block of type {self.block_type!r} has {convolutions} convolutions, got {self.stage_widths}."
+            )
+        if self.shortcut_projections is not None:
+            if self.block_type == "plain":
+                raise ValueError("shortcut_projections needs block_type 'basic' or 'bottleneck'.")
+            needed = self._shape_changing_shortcuts()
+            if [len(stage) for stage in self.shortcut_projections] != [len(stage) for stage in needed]:
+                raise ValueError(f"shortcut_projections must have the shape of {needed}.")
+            for given, required in zip(self.shortcut_projections, needed, strict=True):
+                if any(r and not g for g, r in zip(given, required, strict=True)):
+                    raise ValueError(
+                        f"shortcut_projections leaves out a needed projection: needed are {needed}."
+                    )
+        if self.block_type != "plain" and self.downsample != "stride":
+            raise ValueError(
+                f"downsample={self.downsample!r} is for block_type 'plain', not {self.block_type!r}."
+            )
+
+    def validate_sizes(self):
+        """Sizes and rates are in their ranges."""
+        for name in ("num_channels", "image_size", "stem_kernel_size", "stem_stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("stem_width", "pool_size", "classifier_hidden_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 or None, got {getattr(self, name)}.")
+        if not 0 <= self.classifier_dropout < 1:
+            raise ValueError(f"classifier_dropout must be in [0, 1), got {self.classifier_dropout}.")
+
+
+def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> None:
+    """Raise ValueError for a keyword that is no field: transformers would keep a misspelled one without a word."""
+    known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
+    for name in kwargs:
+        if name not in known and not name.startswith("_"):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")
+
+
+__all__ = ["CNNConfig"]

@@ -1,0 +1,66 @@
+"""Image processor of the classifiers, CNN and ViT: resize, crop, normalise."""
+
+import numpy as np
+from PIL import Image, ImageOps
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, PILImageResampling
+from transformers.processing_utils import ImagesKwargs
+
+
+class ImageClassificationProcessorKwargs(ImagesKwargs, total=False):
+    """
+    num_channels (`int`): 3 for colour, 1 for grey: what every image is brought to.
+    """
+
+    num_channels: int
+
+
+class ImageClassificationProcessor(TorchvisionBackend):
+    """Brings an image of any kind to the network's `pixel_values`, float32 (N, num_channels, height, width).
+
+    PIL images of every mode are taken: EXIF orientation is applied, transparency laid on white, 16-bit grey scaled
+    (not clipped), and grey made RGB, or RGB grey where `num_channels` is 1. Then `size`, `crop_size`, `image_mean` and
+    `image_std` apply as in transformers.
+    """
+
+    valid_kwargs = ImageClassificationProcessorKwargs
+    resample = PILImageResampling.BILINEAR
+    image_mean = IMAGENET_STANDARD_MEAN
+    image_std = IMAGENET_STANDARD_STD
+    size = {"height": 224, "width": 224}
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    num_channels = 3
+
+    def process_image(self, image, num_channels=None, **kwargs):
+        num_channels = num_channels or self.num_channels
+        if isinstance(image, Image.Image):
+            image = flatten_pil(image, "L" if num_channels == 1 else "RGB")
+        kwargs["do_convert_rgb"] = False
+        tensor = super().process_image(image, **kwargs)
+        if tensor.shape[0] == 1 and num_channels == 3:
+            tensor = tensor.expand(3, -1, -1)
+        if tensor.shape[0] == 4 and num_channels == 3:
+            tensor = tensor[:3]
+        if tensor.shape[0] != num_channels:
+            raise ValueError(f"An image of {tensor.shape[0]} channels cannot be made one of {num_channels}.")
+        return tensor
+
+    def _preprocess(self, images, num_channels=None, **kwargs):
+        return super()._preprocess(images, **kwargs)
+
+
+def flatten_pil(image: Image.Image, mode: str) -> Image.Image:
+    """The picture as a person sees it, in the mode `RGB` or `L`: upright, on white, 16 bits brought to 8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image)
+    return image.convert("RGB").convert(mode)
+
+
+__all__ = ["ImageClassificationProcessor"]

@@ -1,0 +1,1 @@
+"""Super-resolution generators, discriminators, and the pair of both."""

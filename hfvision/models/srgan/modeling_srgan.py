@@ -1,0 +1,498 @@
+"""SR-GAN (Ledig et al. 2017, arXiv:1609.04802): sub-pixel generators and their discriminators.
+
+One generator class serves the paper's SRResNet and the fast networks of dense 3x3 convolutions, whose training
+branches fold exactly into plain convolutions with `fuse()`. Images are float in [0, 1], without normalisation.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    conv2d,
+    interpolate,
+    l1_loss,
+    pad,
+    pixel_shuffle,
+)
+from torch.nn.utils.parametrizations import spectral_norm
+from transformers import PreTrainedModel, initialization
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import ImageSuperResolutionOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_srgan import SRGANConfig
+
+MODEL_CARD = """---
+library_name: transformers
+{pipeline_tag}tags: [hfvision, super-resolution]
+---
+
+# {name}
+
+{description}: {parameters:,} parameters, ×{scale}, {channels}.
+
+```python
+{usage}
+```
+
+Class `{architecture}` of hfvision; its code travels with the weights.
+"""
+
+PIPELINE_USAGE = """from transformers import pipeline
+
+upscale = pipeline("image-super-resolution", model="{name}", trust_remote_code=True)
+upscale("photo.jpg").save("photo_x{scale}.png")"""
+
+MODEL_USAGE = """from transformers import AutoConfig
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+model_class = get_class_from_dynamic_module("modeling_srgan.{architecture}", "{name}")
+model = model_class.from_pretrained("{name}")"""
+
+
+class BranchedConv2d(nn.Module):
+    """A 3x3 convolution trained as a sum of linear branches, computed as the one convolution they amount to.
+
+    Branches: 3x3; 1x1; the identity times a learned factor where the widths agree; 3x3 to `expansion` times the
+    output channels followed by 1x1 (Bhardwaj et al. 2022, arXiv:2103.09404). Folding happens on the weights at each
+    step, so training costs little more than the plain convolution and `fold()` changes nothing.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, expansion: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+        self.pointwise = nn.Parameter(torch.empty(out_channels, in_channels))
+        self.expand = nn.Parameter(torch.empty(expansion * out_channels, in_channels, 3, 3))
+        self.squeeze = nn.Parameter(torch.empty(out_channels, expansion * out_channels))
+        self.identity = nn.Parameter(torch.empty(())) if in_channels == out_channels else None
+
+    def folded_weight(self) -> torch.Tensor:
+        """The weight (out, in, 3, 3) of the convolution that equals all branches together."""
+        center = self.pointwise
+        if self.identity is not None:
+            center = center + self.identity * torch.eye(len(center), dtype=center.dtype, device=center.device)
+        expanded = torch.einsum("oe,eixy->oixy", self.squeeze, self.expand)
+        return self.weight + expanded + pad(center[:, :, None, None], (1, 1, 1, 1))
+
+    def forward(self, hidden_state: torch.Tensor) -> torch.Tensor:
+        return conv2d(hidden_state, self.folded_weight(), self.bias, padding=1)
+
+    def fold(self) -> nn.Conv2d:
+        """The plain convolution with the same output."""
+        weight = self.folded_weight().detach()
+        conv = nn.Conv2d(
+            weight.shape[1], weight.shape[0], 3, padding=1, device=weight.device, dtype=weight.dtype
+        )
+        conv.weight.data.copy_(weight)
+        conv.bias.data.copy_(self.bias.detach())
+        return conv.train(self.training)
+
+
+def make_conv(config: SRGANConfig, in_channels: int, out_channels: int) -> nn.Module:
+    if config.branch_expansion is None or config.fused:
+        return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    return BranchedConv2d(in_channels, out_channels, config.branch_expansion)
+
+
+class SRGANBlock(GradientCheckpointingLayer):
+    """Convolutions from the trunk's width through the block's widths and back."""
+
+    def __init__(self, config: SRGANConfig, widths: list[int]):
+        super().__init__()
+        self.residual = config.block_residual
+        self.layers = nn.Sequential()
+        channels = [config.hidden_size, *widths, config.hidden_size]
+        for index in range(len(channels) - 1):
+            self.layers.append(make_conv(config, channels[index], channels[index + 1]))
+            if config.norm:
+                self.layers.append(nn.BatchNorm2d(channels[index + 1]))
+            if not self.residual or index < len(channels) - 2:
+                self.layers.append(ACT2FN[config.hidden_act])
+
+    def forward(self, hidden_state: torch.Tensor) -> torch.Tensor:
+        output = self.layers(hidden_state)
+        return output + hidden_state if self.residual else output
+
+
+class InputUpscaler(nn.Module):
+    """Upscales the input by `scale` with a fixed filter: (N, C, H, W) to (N, C, H * scale, W * scale).
+
+    `bicubic` is Keys' kernel with a = -0.5 (Keys 1981, and MATLAB's imresize), edge pixels repeated outside.
+    """
+
+    def __init__(self, scale: int, mode: str):
+        super().__init__()
+        self.scale = scale
+        self.mode = mode
+        self.register_buffer("kernel", self.make_kernel(), persistent=False)
+
+    def make_kernel(self) -> torch.Tensor:
+        """(scale * scale, 1, 5, 5): for each output pixel of a cell, the weights of the 5x5 input pixels around."""
+        offsets = (torch.arange(self.scale, dtype=torch.float64, device="cpu") + 0.5) / self.scale - 0.5
+        distance = (torch.arange(-2, 3, dtype=torch.float64, device="cpu") - offsets[:, None]).abs()
+        if self.mode == "nearest":
+            rows = (distance <= 0.5).double()
+        else:
+            near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+            far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+            rows = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
+        return torch.einsum("iy,jx->ijyx", rows, rows).reshape(self.scale**2, 1, 5, 5).float()
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        channels = pixel_values.shape[1]
+        padded = pad(pixel_values, (2, 2, 2, 2), mode="replicate")
+        kernel = self.kernel.to(pixel_values.dtype).repeat(channels, 1, 1, 1)
+        return pixel_shuffle(conv2d(padded, kernel, groups=channels), self.scale)
+
+
+class SRGANGenerator(nn.Module):
+    """Low-resolution image (N, C, H, W) to high-resolution image (N, C, H * scale, W * scale)."""
+
+    def __init__(self, config: SRGANConfig):
+        super().__init__()
+        width, channels, scale = config.hidden_size, config.num_channels, config.scale
+        self.head = nn.Sequential(
+            nn.Conv2d(channels, width, config.head_kernel_size, padding=config.head_kernel_size // 2),
+            ACT2FN[config.hidden_act],
+        )
+        self.blocks = nn.ModuleList(SRGANBlock(config, widths) for widths in config.block_widths)
+        self.fusion = None
+        if config.trunk_residual:
+            self.fusion = nn.Sequential(make_conv(config, width, width))
+            if config.norm:
+                self.fusion.append(nn.BatchNorm2d(width))
+        self.upsampler = nn.Sequential()
+        tail = config.tail_kernel_size
+        if config.upsampler == "stepwise":
+            for factor in {2: [2], 3: [3], 4: [2, 2]}[scale]:
+                self.upsampler.append(nn.Conv2d(width, width * factor**2, 3, padding=1))
+                self.upsampler.append(nn.PixelShuffle(factor))
+                self.upsampler.append(ACT2FN[config.hidden_act])
+            self.upsampler.append(nn.Conv2d(width, channels, tail, padding=tail // 2))
+        else:
+            self.upsampler.append(nn.Conv2d(width, channels * scale**2, tail, padding=tail // 2))
+            self.upsampler.append(nn.PixelShuffle(scale))
+        self.skip = InputUpscaler(scale, config.skip) if config.skip != "none" else None
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        hidden_state = self.head(pixel_values)
+        hidden_states = [hidden_state]
+        for block in self.blocks:
+            hidden_states.append(block(hidden_states[-1]))
+        trunk = hidden_states[-1]
+        if self.fusion is not None:
+            trunk = hidden_state + self.fusion(trunk)
+        image = self.upsampler(trunk)
+        return image if self.skip is None else image + self.skip(pixel_values), hidden_states
+
+    def fuse(self) -> None:
+        for module in list(self.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, BranchedConv2d):
+                    setattr(module, name, child.fold())
+
+
+class UNetDiscriminator(nn.Module):
+    """A score for every pixel, (N, 1, H, W), with spectral normalisation (Wang et al. 2021, arXiv:2107.10833)."""
+
+    def __init__(self, config: SRGANConfig):
+        super().__init__()
+        width = config.discriminator_width
+        self.head = nn.Conv2d(config.num_channels, width, 3, padding=1)
+        self.down = nn.ModuleList(
+            spectral_norm(nn.Conv2d(width * 2**i, width * 2 ** (i + 1), 4, stride=2, padding=1, bias=False))
+            for i in range(3)
+        )
+        self.up = nn.ModuleList(
+            spectral_norm(nn.Conv2d(width * 2 ** (i + 1), width * 2**i, 3, padding=1, bias=False))
+            for i in reversed(range(3))
+        )
+        self.tail = nn.Sequential(
+            spectral_norm(nn.Conv2d(width, width, 3, padding=1, bias=False)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(width, width, 3, padding=1, bias=False)),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 1, 3, padding=1),
+        )
+        self.activation = nn.LeakyReLU(0.2)
+        self.minimum_size = 8
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        levels = [self.activation(self.head(image))]
+        for conv in self.down:
+            levels.append(self.activation(conv(levels[-1])))
+        hidden_state = levels.pop()
+        for conv in self.up:
+            level = levels.pop()
+            hidden_state = interpolate(
+                hidden_state, size=level.shape[-2:], mode="bilinear", align_corners=False
+            )
+            hidden_state = self.activation(conv(hidden_state)) + level
+        return self.tail(hidden_state)
+
+
+class SRGANImageDiscriminator(nn.Module):
+    """One score an image, (N, 1): the paper's, for any size of at least 16 (the paper's 96 pixels pool to 6x6)."""
+
+    def __init__(self, config: SRGANConfig):
+        super().__init__()
+        width = config.discriminator_width
+        self.features = nn.Sequential(
+            nn.Conv2d(config.num_channels, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+        )
+        channels = width
+        for out_channels, stride in [(1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]:
+            self.features.append(nn.Conv2d(channels, width * out_channels, 3, stride, padding=1, bias=False))
+            self.features.append(nn.BatchNorm2d(width * out_channels))
+            self.features.append(nn.LeakyReLU(0.2))
+            channels = width * out_channels
+        self.classifier = nn.Sequential(
+            nn.AdaptiveAvgPool2d(6),
+            nn.Flatten(),
+            nn.Linear(channels * 36, 16 * width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(16 * width, 1),
+        )
+        self.minimum_size = 16
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(image))
+
+
+DISCRIMINATORS = {"unet": UNetDiscriminator, "srgan": SRGANImageDiscriminator}
+
+
+@dataclass
+class SRGANDiscriminatorOutput(ModelOutput):
+    """Scores before the sigmoid, above 0 for images taken as real: (N, 1, H, W) of the U-Net, else (N, 1)."""
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+
+@dataclass
+class SRGANOutput(ModelOutput):
+    """`loss` is the pixel loss; `reconstruction` the upscaled images; `fake_logits`, `real_logits` the scores of
+    reconstruction and labels."""
+
+    loss: torch.Tensor | None = None
+    reconstruction: torch.Tensor | None = None
+    fake_logits: torch.Tensor | None = None
+    real_logits: torch.Tensor | None = None
+
+
+class SRGANPreTrainedModel(PreTrainedModel):
+    config: SRGANConfig
+    base_model_prefix = "srgan"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SRGANBlock", "InputUpscaler", "UNetDiscriminator"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            if nn.utils.parametrize.is_parametrized(module, "weight"):
+                weight = module.parametrizations.weight.original
+            else:
+                weight = module.weight
+            initialization.kaiming_normal_(weight, a=0.2, nonlinearity="leaky_relu")
+            if module.bias is not None:
+                initialization.zeros_(module.bias)
+        elif isinstance(module, BranchedConv2d):
+            initialization.kaiming_normal_(module.weight, a=0.2, nonlinearity="leaky_relu")
+            initialization.kaiming_normal_(module.expand, a=0.2, nonlinearity="leaky_relu")
+            for parameter in (module.bias, module.pointwise, module.squeeze, module.identity):
+                if parameter is not None:
+                    initialization.zeros_(parameter)
+        elif isinstance(module, nn.BatchNorm2d):
+            initialization.ones_(module.weight)
+            initialization.zeros_(module.bias)
+            initialization.zeros_(module.running_mean)
+            initialization.ones_(module.running_var)
+            initialization.zeros_(module.num_batches_tracked)
+        elif isinstance(module, nn.PReLU):
+            initialization.constant_(module.weight, 0.25)
+        elif isinstance(module, InputUpscaler):
+            initialization.copy_(module.kernel, module.make_kernel())
+        elif isinstance(module, SRGANGenerator) and module.skip is not None:
+            # The untrained network gives the upscaled input.
+            last = [layer for layer in module.upsampler if isinstance(layer, nn.Conv2d)][-1]
+            initialization.zeros_(last.weight)
+
+    def get_input_embeddings(self):
+        return None
+
+    def save_pretrained(self, save_directory, **kwargs):
+        if self._auto_class is not None:
+            module = type(self).__module__.split(".")[-1]
+            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in AUTO_CLASSES.items()}
+        super().save_pretrained(save_directory, **kwargs)
+        self._write_model_card(save_directory, Path(save_directory).resolve().name)
+
+    def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
+        self._write_model_card(working_dir, repo_id)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+
+    def _write_model_card(self, folder, name):
+        """Write README.md unless there is one; transformers' empty template counts as none."""
+        card = Path(folder) / "README.md"
+        if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
+            return
+        upscales = isinstance(self, SRGANForImageSuperResolution)
+        architecture = type(self).__name__
+        usage = PIPELINE_USAGE if upscales else MODEL_USAGE
+        text = MODEL_CARD.format(
+            name=name,
+            architecture=architecture,
+            pipeline_tag="pipeline_tag: image-to-image\n" if upscales else "",
+            description=self.card_description,
+            parameters=self.num_parameters(),
+            scale=self.config.scale,
+            channels="colour images" if self.config.num_channels == 3 else "grey images",
+            usage=usage.format(name=name, scale=self.config.scale, architecture=architecture),
+        )
+        card.write_text(text, encoding="utf-8")
+
+
+def check_images(images: torch.Tensor, name: str, num_channels: int, minimum_size: int = 1) -> None:
+    shape = None if images is None else tuple(images.shape)
+    if shape is None or len(shape) != 4 or shape[1] != num_channels or min(shape[2:]) < minimum_size:
+        size = f", of at least {minimum_size}×{minimum_size} pixels" if minimum_size > 1 else ""
+        raise ValueError(
+            f"{name} must have the shape (batch, {num_channels}, height, width){size}; got {shape}."
+        )
+
+
+class SRGANForImageSuperResolution(SRGANPreTrainedModel):
+    """The generator: images of any size, float in [0, 1], upscaled `config.scale` times."""
+
+    card_description = "A super-resolution network"
+    _keys_to_ignore_on_load_unexpected = [r"^discriminator\."]
+
+    def __init__(self, config: SRGANConfig):
+        super().__init__(config)
+        self.generator = SRGANGenerator(config)
+        self.post_init()
+
+    def fuse(self) -> "SRGANForImageSuperResolution":
+        """Fold the training branches into plain convolutions, in place; same output, fewer parameters."""
+        self.generator.fuse()
+        self.config.fused = True
+        return self
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ImageSuperResolutionOutput:
+        """
+        Args:
+            pixel_values: low-resolution images (N, C, H, W), float in [0, 1].
+            labels: the wanted high-resolution images (N, C, H * scale, W * scale), for the mean absolute error in
+                `loss`.
+        """
+        check_images(pixel_values, "pixel_values", self.config.num_channels)
+        reconstruction, hidden_states = self.generator(pixel_values.to(self.dtype))
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return ImageSuperResolutionOutput(
+            loss=pixel_loss(reconstruction, labels),
+            reconstruction=reconstruction,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+        )
+
+
+def pixel_loss(reconstruction: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
+    if labels is None:
+        return None
+    if labels.shape != reconstruction.shape:
+        raise ValueError(
+            f"labels must have the shape {tuple(reconstruction.shape)}, got {tuple(labels.shape)}."
+        )
+    return l1_loss(reconstruction, labels.to(reconstruction.dtype))
+
+
+class SRGANDiscriminator(SRGANPreTrainedModel):
+    """Tells upscaled images from photographs."""
+
+    card_description = "The discriminator of a super-resolution GAN, for training"
+    _keys_to_ignore_on_load_unexpected = [r"^generator\."]
+
+    def __init__(self, config: SRGANConfig):
+        super().__init__(config)
+        self.discriminator = DISCRIMINATORS[config.discriminator](config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SRGANDiscriminatorOutput:
+        """
+        Args:
+            pixel_values: images (N, C, H, W), float in [0, 1].
+            labels: 1 for real and 0 for upscaled images, (N,), for the binary cross-entropy in `loss`.
+        """
+        check_images(pixel_values, "pixel_values", self.config.num_channels, self.discriminator.minimum_size)
+        logits = self.discriminator(pixel_values.to(self.dtype))
+        loss = None
+        if labels is not None:
+            targets = labels.to(logits.dtype).view(-1, *[1] * (logits.ndim - 1)).expand_as(logits)
+            loss = binary_cross_entropy_with_logits(logits, targets)
+        return SRGANDiscriminatorOutput(loss=loss, logits=logits)
+
+
+class SRGANModel(SRGANPreTrainedModel):
+    """Generator and discriminator in one checkpoint, for training; each part loads from it by its own class."""
+
+    card_description = "Generator and discriminator of a super-resolution GAN"
+
+    def __init__(self, config: SRGANConfig):
+        super().__init__(config)
+        self.generator = SRGANGenerator(config)
+        self.discriminator = DISCRIMINATORS[config.discriminator](config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SRGANOutput:
+        """
+        Args:
+            pixel_values: low-resolution images (N, C, H, W), float in [0, 1].
+            labels: high-resolution images (N, C, H * scale, W * scale), for `loss` and `real_logits`.
+        """
+        check_images(pixel_values, "pixel_values", self.config.num_channels)
+        reconstruction, _ = self.generator(pixel_values.to(self.dtype))
+        check_images(
+            reconstruction, "the upscaled images", self.config.num_channels, self.discriminator.minimum_size
+        )
+        loss = pixel_loss(reconstruction, labels)
+        return SRGANOutput(
+            loss=loss,
+            reconstruction=reconstruction,
+            fake_logits=self.discriminator(reconstruction),
+            real_logits=self.discriminator(labels.to(self.dtype)) if labels is not None else None,
+        )
+
+
+AUTO_CLASSES = {"AutoModel": "SRGANModel", "AutoModelForImageToImage": "SRGANForImageSuperResolution"}
+
+__all__ = ["SRGANDiscriminator", "SRGANForImageSuperResolution", "SRGANModel", "SRGANPreTrainedModel"]

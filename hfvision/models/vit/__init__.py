@@ -1,0 +1,1 @@
+"""Vision transformers with separate projections and per-layer widths."""

@@ -1,0 +1,149 @@
+"""Configuration of the vision transformer family, with the heads and the MLP width of every layer."""
+
+import difflib
+from dataclasses import fields
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+TRANSFORMERS_KEYS = {
+    "attn_implementation",
+    "auto_map",
+    "custom_pipelines",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "quantization_config",
+    "torch_dtype",
+}
+
+# Dosovitskiy et al. 2021 (arXiv:2010.11929) and Touvron et al. 2021 (arXiv:2012.12877) for the sizes at 224 pixels.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
+    "small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536},
+    "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+    "cifar": {
+        "image_size": 32,
+        "patch_size": 4,
+        "hidden_size": 192,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 3,
+        "intermediate_size": 384,
+        "pooling": "mean",
+    },
+}
+
+
+@strict
+class VisionTransformerConfig(PreTrainedConfig):
+    r"""Configuration of [`VisionTransformerModel`] and [`VisionTransformerForImageClassification`].
+
+    `VisionTransformerConfig.from_preset(name, **overrides)` gives `tiny`, `small`, `base` and `cifar`.
+
+    Args:
+        image_size (`int`, defaults to 224): side in pixels that the position embeddings are stored for. Other sizes
+            are taken too: the embeddings are interpolated.
+        patch_size (`int`): side of a patch; image sides must be multiples of it.
+        num_channels (`int`): channels of the input image.
+        hidden_size (`int`): width of the residual stream.
+        num_hidden_layers (`int`): number of layers.
+        num_attention_heads (`int` or `list[int]`): heads of all layers, or of each (a pruned network).
+        head_dim (`int`, *optional*): width of a head; `hidden_size` over the heads where not given.
+        intermediate_size (`int` or `list[int]`): MLP width of all layers, or of each.
+        hidden_act (`str`): activation of the MLP by its transformers name.
+        pooling (`str`): `cls` (a class token) or `mean` (of the patch tokens).
+        qkv_bias (`bool`): biases in query, key and value projections.
+        hidden_dropout_prob, attention_probs_dropout_prob (`float`): dropout rates.
+        layer_norm_eps (`float`): of the layer normalisations.
+        initializer_range (`float`): standard deviation of the random weights.
+
+    Raises:
+        ValueError: for an unknown field, or sizes that do not fit each other.
+    """
+
+    model_type = "hfvision_vit"
+
+    image_size: int = 224
+    patch_size: int = 16
+    num_channels: int = 3
+    hidden_size: int = 192
+    num_hidden_layers: int = 12
+    num_attention_heads: int | list[int] = 3
+    head_dim: int | None = None
+    intermediate_size: int | list[int] = 768
+    hidden_act: str = "gelu"
+    pooling: Literal["cls", "mean"] = "cls"
+    qkv_bias: bool = True
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    layer_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        refuse_unknown_fields(self, kwargs)
+        if self.head_dim is None:
+            if isinstance(self.num_attention_heads, list) or self.hidden_size % self.num_attention_heads:
+                raise ValueError(
+                    f"head_dim must be given when hidden_size={self.hidden_size} is not one multiple of "
+                    f"num_attention_heads={self.num_attention_heads}."
+                )
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "VisionTransformerConfig":
+        """The configuration called `name` (a key of `PRESETS`), with some fields replaced."""
+        if name not in PRESETS:
+            raise ValueError(f"No ViT preset is called {name!r}; there are {', '.join(PRESETS)}.")
+        return cls(**PRESETS[name] | overrides)
+
+    def per_layer(self, name: Literal["num_attention_heads", "intermediate_size"]) -> list[int]:
+        """The field `name` as one value for each layer."""
+        value = getattr(self, name)
+        return list(value) if isinstance(value, list) else [value] * self.num_hidden_layers
+
+    def validate_layers(self):
+        """Heads and MLP widths are there for every layer."""
+        for name in ("num_attention_heads", "intermediate_size"):
+            values = self.per_layer(name)
+            if len(values) != self.num_hidden_layers or min(values, default=1) < 1:
+                raise ValueError(
+                    f"{name} must hold one number of at least 1 for each of the {self.num_hidden_layers} layers, "
+                    f"got {getattr(self, name)}."
+                )
+
+    def validate_sizes(self):
+        """Sizes and rates are in their ranges."""
+        for name in (
+            "image_size",
+            "patch_size",
+            "num_channels",
+            "hidden_size",
+            "num_hidden_layers",
+            "head_dim",
+        ):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size={self.image_size} must be a multiple of patch_size={self.patch_size}."
+            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
+
+
+def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> None:
+    """Raise ValueError for a keyword that is no field: transformers would keep a misspelled one without a word."""
+    known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
+    for name in kwargs:
+        if name not in known and not name.startswith("_"):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")
+
+
+__all__ = ["VisionTransformerConfig"]

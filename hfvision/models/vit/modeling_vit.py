@@ -1,0 +1,309 @@
+"""Vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) for any resolution.
+
+Query, key and value are separate projections, and heads and MLP widths are per layer, so that adapters and pruning
+have something to hold. There is no head mask: a head is removed by `num_attention_heads` in the configuration.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, initialization
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_vit import VisionTransformerConfig
+
+MODEL_CARD = """---
+library_name: transformers
+pipeline_tag: image-classification
+tags: [hfvision, image-classification]
+---
+
+# {name}
+
+A vision transformer with patches of {patch}×{patch} for images of {size}×{size} pixels: {parameters:,} parameters,
+{labels} classes ({label_names}).
+
+```python
+from transformers import pipeline
+
+classify = pipeline("image-classification", model="{name}", trust_remote_code=True)
+classify("photo.jpg")
+```
+
+Class `{architecture}` of hfvision; its code travels with the weights. The
+configuration spells out heads and MLP width of every layer.
+"""
+
+
+class VisionTransformerEmbeddings(nn.Module):
+    """Patches, class token and positions: (N, channels, H, W) to (N, tokens, hidden_size)."""
+
+    def __init__(self, config: VisionTransformerConfig):
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.num_channels = config.num_channels
+        self.grid = config.image_size // config.patch_size
+        self.projection = nn.Conv2d(
+            config.num_channels, config.hidden_size, kernel_size=config.patch_size, stride=config.patch_size
+        )
+        class_tokens = int(config.pooling == "cls")
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if class_tokens else None
+        self.position_embeddings = nn.Parameter(
+            torch.zeros(1, class_tokens + self.grid**2, config.hidden_size)
+        )
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def positions(self, rows: int, columns: int) -> torch.Tensor:
+        """Position embeddings for a grid of patches, bicubically interpolated unless it is the stored one."""
+        if rows == self.grid and columns == self.grid:
+            return self.position_embeddings
+        class_tokens = self.position_embeddings.shape[1] - self.grid**2
+        patches = self.position_embeddings[:, class_tokens:]
+        patches = patches.reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
+        patches = nn.functional.interpolate(
+            patches, size=(rows, columns), mode="bicubic", align_corners=False
+        )
+        patches = patches.permute(0, 2, 3, 1).reshape(1, rows * columns, -1)
+        return torch.cat([self.position_embeddings[:, :class_tokens], patches], dim=1)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        if pixel_values is None or pixel_values.ndim != 4 or pixel_values.shape[1] != self.num_channels:
+            shape = None if pixel_values is None else tuple(pixel_values.shape)
+            raise ValueError(
+                f"pixel_values must have the shape (batch, {self.num_channels}, height, width), got {shape}."
+            )
+        height, width = pixel_values.shape[-2:]
+        if height % self.patch_size or width % self.patch_size or not height or not width:
+            raise ValueError(
+                f"pixel_values of {height}×{width} pixels cannot be cut into patches of {self.patch_size}: resize the "
+                "images with the image processor."
+            )
+        patches = self.projection(pixel_values.to(self.projection.weight.dtype))
+        rows, columns = patches.shape[-2:]
+        tokens = patches.flatten(2).transpose(1, 2)
+        if self.cls_token is not None:
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        return self.dropout(tokens + self.positions(rows, columns))
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    weights = torch.softmax(query @ key.transpose(2, 3) * scaling, dim=-1)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class VisionTransformerAttention(nn.Module):
+    def __init__(self, config: VisionTransformerConfig, num_heads: int):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.head_dim
+        self.scaling = config.head_dim**-0.5
+        self.attention_dropout = config.attention_probs_dropout_prob
+        self.is_causal = False
+        width = num_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(width, config.hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        batch, tokens, _ = hidden_states.shape
+        query, key, value = (
+            projection(hidden_states).view(batch, tokens, -1, self.head_dim).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        attention = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        output, weights = attention(
+            self,
+            query,
+            key,
+            value,
+            None,
+            scaling=self.scaling,
+            dropout=self.attention_dropout if self.training else 0.0,
+            **kwargs,
+        )
+        return self.o_proj(output.reshape(batch, tokens, -1)), weights
+
+
+class VisionTransformerMLP(nn.Module):
+    def __init__(self, config: VisionTransformerConfig, intermediate_size: int):
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation(self.fc1(hidden_states)))
+
+
+class VisionTransformerLayer(GradientCheckpointingLayer):
+    """Attention and MLP, each after a layer normalisation and around a residual connection."""
+
+    def __init__(self, config: VisionTransformerConfig, num_heads: int, intermediate_size: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = VisionTransformerAttention(config, num_heads)
+        self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = VisionTransformerMLP(config, intermediate_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        attended, _ = self.attention(self.norm1(hidden_states), **kwargs)
+        hidden_states = hidden_states + self.dropout(attended)
+        return hidden_states + self.dropout(self.mlp(self.norm2(hidden_states)))
+
+
+class VisionTransformerPreTrainedModel(PreTrainedModel):
+    config: VisionTransformerConfig
+    base_model_prefix = "vit"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["VisionTransformerEmbeddings", "VisionTransformerLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {
+        "hidden_states": VisionTransformerLayer,
+        "attentions": VisionTransformerAttention,
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            initialization.trunc_normal_(module.weight, std=std)
+            if module.bias is not None:
+                initialization.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            initialization.ones_(module.weight)
+            initialization.zeros_(module.bias)
+        elif isinstance(module, VisionTransformerEmbeddings):
+            initialization.trunc_normal_(module.position_embeddings, std=std)
+            if module.cls_token is not None:
+                initialization.trunc_normal_(module.cls_token, std=std)
+
+    def save_pretrained(self, save_directory, **kwargs):
+        if self._auto_class is not None:
+            module = type(self).__module__.split(".")[-1]
+            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in AUTO_CLASSES.items()}
+        super().save_pretrained(save_directory, **kwargs)
+        self._write_model_card(save_directory, Path(save_directory).resolve().name)
+
+    def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
+        self._write_model_card(working_dir, repo_id)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+
+    def _write_model_card(self, folder, name):
+        """Write README.md unless there is one; transformers' empty template counts as none."""
+        card = Path(folder) / "README.md"
+        if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
+            return
+        labels = [str(label) for label in self.config.id2label.values()]
+        text = MODEL_CARD.format(
+            name=name,
+            architecture=type(self).__name__,
+            patch=self.config.patch_size,
+            size=self.config.image_size,
+            parameters=self.num_parameters(),
+            labels=len(labels),
+            label_names=", ".join(labels[:10]) + (", …" if len(labels) > 10 else ""),
+        )
+        card.write_text(text, encoding="utf-8")
+
+
+class VisionTransformerModel(VisionTransformerPreTrainedModel):
+    """The transformer without its head.
+
+    `last_hidden_state` holds the normalised tokens (N, tokens, hidden_size), `pooler_output` (N, hidden_size) the
+    class token or the mean of the patch tokens; `hidden_states` and `attentions` are given on request (attentions
+    need `attn_implementation="eager"`).
+    """
+
+    def __init__(self, config: VisionTransformerConfig):
+        super().__init__(config)
+        self.embeddings = VisionTransformerEmbeddings(config)
+        self.layers = nn.ModuleList(
+            VisionTransformerLayer(config, heads, width)
+            for heads, width in zip(
+                config.per_layer("num_attention_heads"), config.per_layer("intermediate_size"), strict=True
+            )
+        )
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.projection
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> BaseModelOutputWithPooling:
+        """`pixel_values`: float (N, channels, H, W), normalised by the image processor; H, W multiples of the patch."""
+        hidden_states = self.embeddings(pixel_values)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, **kwargs)
+        hidden_states = self.norm(hidden_states)
+        pooled = hidden_states[:, 0] if self.config.pooling == "cls" else hidden_states.mean(dim=1)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+
+class VisionTransformerForImageClassification(VisionTransformerPreTrainedModel):
+    """The transformer with a linear classification head on its pooled output."""
+
+    def __init__(self, config: VisionTransformerConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.vit = VisionTransformerModel(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> ImageClassifierOutput:
+        """`pixel_values`: float (N, channels, H, W); `labels`: int64 (N,), for the cross-entropy in `loss`."""
+        outputs = self.vit(pixel_values, **kwargs)
+        logits = self.classifier(outputs.pooler_output)
+        loss = self.loss_function(labels, logits, self.config) if labels is not None else None
+        return ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+AUTO_CLASSES = {
+    "AutoModel": "VisionTransformerModel",
+    "AutoModelForImageClassification": "VisionTransformerForImageClassification",
+}
+
+__all__ = [
+    "VisionTransformerForImageClassification",
+    "VisionTransformerModel",
+    "VisionTransformerPreTrainedModel",
+]
