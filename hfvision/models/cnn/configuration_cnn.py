@@ -180,9 +180,7 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
     def validate_stages(self):
         """Widths, strides and shortcuts describe the same stages."""
         if not self.stage_widths or not all(stage and all(stage) for stage in self.stage_widths):
-            raise ValueError(
-                f"stage_widths needs at least one width in every block, got {self.stage_widths}."
-            )
+            raise ValueError(f"stage_widths needs at least one width in every block, got {self.stage_widths}.")
         if any(width < 1 for stage in self.stage_widths for block in stage for width in block):
             raise ValueError(f"stage_widths must all be at least 1, got {self.stage_widths}.")
         if len(self.stage_strides) != len(self.stage_widths) or min(self.stage_strides) < 1:
@@ -203,13 +201,9 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
                 raise ValueError(f"shortcut_projections must have the shape of {needed}.")
             for given, required in zip(self.shortcut_projections, needed, strict=True):
                 if any(r and not g for g, r in zip(given, required, strict=True)):
-                    raise ValueError(
-                        f"shortcut_projections leaves out a needed projection: needed are {needed}."
-                    )
+                    raise ValueError(f"shortcut_projections leaves out a needed projection: needed are {needed}.")
         if self.block_type != "plain" and self.downsample != "stride":
-            raise ValueError(
-                f"downsample={self.downsample!r} is for block_type 'plain', not {self.block_type!r}."
-            )
+            raise ValueError(f"downsample={self.downsample!r} is for block_type 'plain', not {self.block_type!r}.")
 
     def validate_sizes(self):
         """Sizes and rates are in their ranges."""

@@ -112,6 +112,8 @@ class CNNBlock(GradientCheckpointingLayer):
                 else nn.Identity()
             )
             self.activation = ACT2FN[config.hidden_act]
+            # A residual block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+            self.layers[-1].normalization.zero_start = True
 
     def forward(self, hidden_state: torch.Tensor) -> torch.Tensor:
         output = self.layers(hidden_state)
@@ -253,15 +255,21 @@ class CNNPreTrainedModel(PreTrainedModel):
             initialization.kaiming_uniform_(module.weight, a=math.sqrt(5))
             initialization.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
-            initialization.ones_(module.weight)
+            start = initialization.zeros_ if getattr(module, "zero_start", False) else initialization.ones_
+            start(module.weight)
             initialization.zeros_(module.bias)
             if isinstance(module, nn.BatchNorm2d):
                 initialization.zeros_(module.running_mean)
                 initialization.ones_(module.running_var)
                 initialization.zeros_(module.num_batches_tracked)
-        elif isinstance(module, CNNBlock) and module.shortcut is not None and self.config.norm != "none":
-            # A residual block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
-            initialization.zeros_(module.layers[-1].normalization.weight)
+
+    def _set_gradient_checkpointing(self, enable: bool = True, *args, **kwargs):
+        if self.config.backbone is None:
+            super()._set_gradient_checkpointing(enable, *args, **kwargs)
+        else:
+            base = getattr(self, self.base_model_prefix, self)
+            base.encoder.set_grad_checkpointing(enable)
+            base.gradient_checkpointing = enable
 
     @classmethod
     def from_timm(cls, backbone: str, **config_fields: Any) -> "CNNPreTrainedModel":
@@ -281,13 +289,13 @@ class CNNPreTrainedModel(PreTrainedModel):
             module = type(self).__module__.split(".")[-1]
             self.config.auto_map = {auto: f"{module}.{name}" for auto, name in AUTO_CLASSES.items()}
         super().save_pretrained(save_directory, **kwargs)
-        self._write_model_card(save_directory, Path(save_directory).resolve().name)
+        self.write_model_card(save_directory, Path(save_directory).resolve().name)
 
     def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
-        self._write_model_card(working_dir, repo_id)
+        self.write_model_card(working_dir, repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
-    def _write_model_card(self, folder, name):
+    def write_model_card(self, folder, name):
         """Write README.md unless there is one; transformers' empty template counts as none."""
         card = Path(folder) / "README.md"
         if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
@@ -344,12 +352,6 @@ class CNNModel(CNNPreTrainedModel):
     def get_input_embeddings(self):
         return None
 
-    def _set_gradient_checkpointing(self, enable: bool = True, *args, **kwargs):
-        if self.config.backbone is not None:
-            self.encoder.set_grad_checkpointing(enable)
-        else:
-            super()._set_gradient_checkpointing(enable, *args, **kwargs)
-
     @can_return_tuple
     def forward(
         self,
@@ -381,9 +383,7 @@ class CNNModel(CNNPreTrainedModel):
 def check_channels(pixel_values: torch.Tensor, num_channels: int) -> None:
     if pixel_values is None or pixel_values.ndim != 4 or pixel_values.shape[1] != num_channels:
         shape = None if pixel_values is None else tuple(pixel_values.shape)
-        raise ValueError(
-            f"pixel_values must have the shape (batch, {num_channels}, height, width), got {shape}."
-        )
+        raise ValueError(f"pixel_values must have the shape (batch, {num_channels}, height, width), got {shape}.")
 
 
 class CNNForImageClassification(CNNPreTrainedModel):
@@ -414,12 +414,10 @@ class CNNForImageClassification(CNNPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutputWithNoAttention:
         """`pixel_values`: float (N, channels, H, W); `labels`: int64 (N,), for the cross-entropy in `loss`."""
-        outputs = self.cnn(pixel_values, **kwargs)
+        outputs = self.cnn(pixel_values, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(self.hidden(outputs.pooler_output))) * self.config.logit_scale
         loss = self.loss_function(labels, logits, self.config) if labels is not None else None
-        return ImageClassifierOutputWithNoAttention(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states
-        )
+        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 
 class CNNBackbone(BackboneMixin, CNNPreTrainedModel):

@@ -6,6 +6,7 @@ branches fold exactly into plain convolutions with `fuse()`. Images are float in
 
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copy
 
 import torch
 from torch import nn
@@ -87,9 +88,7 @@ class BranchedConv2d(nn.Module):
     def fold(self) -> nn.Conv2d:
         """The plain convolution with the same output."""
         weight = self.folded_weight().detach()
-        conv = nn.Conv2d(
-            weight.shape[1], weight.shape[0], 3, padding=1, device=weight.device, dtype=weight.dtype
-        )
+        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device=weight.device, dtype=weight.dtype)
         conv.weight.data.copy_(weight)
         conv.bias.data.copy_(self.bias.detach())
         return conv.train(self.training)
@@ -179,7 +178,11 @@ class SRGANGenerator(nn.Module):
         else:
             self.upsampler.append(nn.Conv2d(width, channels * scale**2, tail, padding=tail // 2))
             self.upsampler.append(nn.PixelShuffle(scale))
-        self.skip = InputUpscaler(scale, config.skip) if config.skip != "none" else None
+        self.skip = None
+        if config.skip != "none":
+            self.skip = InputUpscaler(scale, config.skip)
+            # The untrained network gives the upscaled input.
+            [layer for layer in self.upsampler if isinstance(layer, nn.Conv2d)][-1].zero_start = True
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         hidden_state = self.head(pixel_values)
@@ -231,9 +234,7 @@ class UNetDiscriminator(nn.Module):
         hidden_state = levels.pop()
         for conv in self.up:
             level = levels.pop()
-            hidden_state = interpolate(
-                hidden_state, size=level.shape[-2:], mode="bilinear", align_corners=False
-            )
+            hidden_state = interpolate(hidden_state, size=level.shape[-2:], mode="bilinear", align_corners=False)
             hidden_state = self.activation(conv(hidden_state)) + level
         return self.tail(hidden_state)
 
@@ -304,7 +305,10 @@ class SRGANPreTrainedModel(PreTrainedModel):
                 weight = module.parametrizations.weight.original
             else:
                 weight = module.weight
-            initialization.kaiming_normal_(weight, a=0.2, nonlinearity="leaky_relu")
+            if getattr(module, "zero_start", False):
+                initialization.zeros_(weight)
+            else:
+                initialization.kaiming_normal_(weight, a=0.2, nonlinearity="leaky_relu")
             if module.bias is not None:
                 initialization.zeros_(module.bias)
         elif isinstance(module, BranchedConv2d):
@@ -323,10 +327,6 @@ class SRGANPreTrainedModel(PreTrainedModel):
             initialization.constant_(module.weight, 0.25)
         elif isinstance(module, InputUpscaler):
             initialization.copy_(module.kernel, module.make_kernel())
-        elif isinstance(module, SRGANGenerator) and module.skip is not None:
-            # The untrained network gives the upscaled input.
-            last = [layer for layer in module.upsampler if isinstance(layer, nn.Conv2d)][-1]
-            initialization.zeros_(last.weight)
 
     def get_input_embeddings(self):
         return None
@@ -336,13 +336,13 @@ class SRGANPreTrainedModel(PreTrainedModel):
             module = type(self).__module__.split(".")[-1]
             self.config.auto_map = {auto: f"{module}.{name}" for auto, name in AUTO_CLASSES.items()}
         super().save_pretrained(save_directory, **kwargs)
-        self._write_model_card(save_directory, Path(save_directory).resolve().name)
+        self.write_model_card(save_directory, Path(save_directory).resolve().name)
 
     def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
-        self._write_model_card(working_dir, repo_id)
+        self.write_model_card(working_dir, repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
-    def _write_model_card(self, folder, name):
+    def write_model_card(self, folder, name):
         """Write README.md unless there is one; transformers' empty template counts as none."""
         card = Path(folder) / "README.md"
         if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
@@ -367,9 +367,7 @@ def check_images(images: torch.Tensor, name: str, num_channels: int, minimum_siz
     shape = None if images is None else tuple(images.shape)
     if shape is None or len(shape) != 4 or shape[1] != num_channels or min(shape[2:]) < minimum_size:
         size = f", of at least {minimum_size}×{minimum_size} pixels" if minimum_size > 1 else ""
-        raise ValueError(
-            f"{name} must have the shape (batch, {num_channels}, height, width){size}; got {shape}."
-        )
+        raise ValueError(f"{name} must have the shape (batch, {num_channels}, height, width){size}; got {shape}.")
 
 
 class SRGANForImageSuperResolution(SRGANPreTrainedModel):
@@ -388,6 +386,15 @@ class SRGANForImageSuperResolution(SRGANPreTrainedModel):
         self.generator.fuse()
         self.config.fused = True
         return self
+
+    def save_pretrained(self, save_directory, **kwargs):
+        code = [Path(__file__).with_name(name) for name in PIPELINE_CODE]
+        if self._auto_class is not None and all(file.exists() for file in code):
+            self.config.custom_pipelines = CUSTOM_PIPELINES
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            for file in code:
+                copy(file, save_directory)
+        super().save_pretrained(save_directory, **kwargs)
 
     @can_return_tuple
     def forward(
@@ -418,9 +425,7 @@ def pixel_loss(reconstruction: torch.Tensor, labels: torch.Tensor | None) -> tor
     if labels is None:
         return None
     if labels.shape != reconstruction.shape:
-        raise ValueError(
-            f"labels must have the shape {tuple(reconstruction.shape)}, got {tuple(labels.shape)}."
-        )
+        raise ValueError(f"labels must have the shape {tuple(reconstruction.shape)}, got {tuple(labels.shape)}.")
     return l1_loss(reconstruction, labels.to(reconstruction.dtype))
 
 
@@ -481,9 +486,7 @@ class SRGANModel(SRGANPreTrainedModel):
         """
         check_images(pixel_values, "pixel_values", self.config.num_channels)
         reconstruction, _ = self.generator(pixel_values.to(self.dtype))
-        check_images(
-            reconstruction, "the upscaled images", self.config.num_channels, self.discriminator.minimum_size
-        )
+        check_images(reconstruction, "the upscaled images", self.config.num_channels, self.discriminator.minimum_size)
         loss = pixel_loss(reconstruction, labels)
         return SRGANOutput(
             loss=loss,
@@ -493,6 +496,14 @@ class SRGANModel(SRGANPreTrainedModel):
         )
 
 
+PIPELINE_CODE = ["pipeline_srgan.py", "image_processing_srgan.py"]
+CUSTOM_PIPELINES = {
+    "image-super-resolution": {
+        "impl": "pipeline_srgan.SuperResolutionPipeline",
+        "pt": ["AutoModelForImageToImage"],
+        "type": "image",
+    }
+}
 AUTO_CLASSES = {"AutoModel": "SRGANModel", "AutoModelForImageToImage": "SRGANForImageSuperResolution"}
 
 __all__ = ["SRGANDiscriminator", "SRGANForImageSuperResolution", "SRGANModel", "SRGANPreTrainedModel"]

@@ -49,9 +49,7 @@ class SuperResolutionPipeline(Pipeline):
 
     def _sanitize_parameters(self, **kwargs):
         if kwargs:
-            raise TypeError(
-                f"The image-super-resolution pipeline takes no argument called {next(iter(kwargs))!r}."
-            )
+            raise TypeError(f"The image-super-resolution pipeline takes no argument called {next(iter(kwargs))!r}.")
         return {}, {}, {}
 
     def preprocess(self, image):
@@ -64,14 +62,10 @@ class SuperResolutionPipeline(Pipeline):
             pixel_values = torch.cat([pixel_values, alpha_values])
         return {"pixel_values": pixel_values, "image": image}
 
-    def get_iterator(
-        self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
-    ):
+    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         """Images differ in size: batches are made here, of neighbours that agree."""
         if batch_size == 1:
-            return super().get_iterator(
-                inputs, num_workers, 1, preprocess_params, forward_params, postprocess_params
-            )
+            return super().get_iterator(inputs, num_workers, 1, preprocess_params, forward_params, postprocess_params)
         return self._batches(inputs, batch_size)
 
     def _batches(self, inputs, batch_size):
@@ -98,9 +92,7 @@ class SuperResolutionPipeline(Pipeline):
         image, reconstruction = model_outputs["image"], model_outputs["reconstruction"]
         result = self.image_processor.post_process_super_resolution(reconstruction[:1], [image])[0]
         if len(reconstruction) == 2:
-            result.putalpha(
-                self.image_processor.post_process_super_resolution(reconstruction[1:])[0].convert("L")
-            )
+            result.putalpha(self.image_processor.post_process_super_resolution(reconstruction[1:])[0].convert("L"))
         if image.info.get("icc_profile") and image.mode != "CMYK":
             result.info["icc_profile"] = image.info["icc_profile"]
         return result

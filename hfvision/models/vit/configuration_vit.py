@@ -128,9 +128,7 @@ class VisionTransformerConfig(PreTrainedConfig):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size={self.image_size} must be a multiple of patch_size={self.patch_size}."
-            )
+            raise ValueError(f"image_size={self.image_size} must be a multiple of patch_size={self.patch_size}.")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")

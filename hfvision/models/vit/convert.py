@@ -1,4 +1,4 @@
-"""From transformers' ViT checkpoints (`google/vit-*` and their like) to [`VisionTransformerForImageClassification`]."""
+"""From transformers' ViT checkpoints (`google/vit-*` and the like) to hfvision's class."""
 
 import re
 

@@ -56,9 +56,7 @@ class VisionTransformerEmbeddings(nn.Module):
         )
         class_tokens = int(config.pooling == "cls")
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if class_tokens else None
-        self.position_embeddings = nn.Parameter(
-            torch.zeros(1, class_tokens + self.grid**2, config.hidden_size)
-        )
+        self.position_embeddings = nn.Parameter(torch.zeros(1, class_tokens + self.grid**2, config.hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def positions(self, rows: int, columns: int) -> torch.Tensor:
@@ -68,9 +66,7 @@ class VisionTransformerEmbeddings(nn.Module):
         class_tokens = self.position_embeddings.shape[1] - self.grid**2
         patches = self.position_embeddings[:, class_tokens:]
         patches = patches.reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
-        patches = nn.functional.interpolate(
-            patches, size=(rows, columns), mode="bicubic", align_corners=False
-        )
+        patches = nn.functional.interpolate(patches, size=(rows, columns), mode="bicubic", align_corners=False)
         patches = patches.permute(0, 2, 3, 1).reshape(1, rows * columns, -1)
         return torch.cat([self.position_embeddings[:, :class_tokens], patches], dim=1)
 
@@ -131,9 +127,7 @@ class VisionTransformerAttention(nn.Module):
             projection(hidden_states).view(batch, tokens, -1, self.head_dim).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        attention = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         output, weights = attention(
             self,
             query,
@@ -211,13 +205,13 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
             module = type(self).__module__.split(".")[-1]
             self.config.auto_map = {auto: f"{module}.{name}" for auto, name in AUTO_CLASSES.items()}
         super().save_pretrained(save_directory, **kwargs)
-        self._write_model_card(save_directory, Path(save_directory).resolve().name)
+        self.write_model_card(save_directory, Path(save_directory).resolve().name)
 
     def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
-        self._write_model_card(working_dir, repo_id)
+        self.write_model_card(working_dir, repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
-    def _write_model_card(self, folder, name):
+    def write_model_card(self, folder, name):
         """Write README.md unless there is one; transformers' empty template counts as none."""
         card = Path(folder) / "README.md"
         if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
@@ -259,10 +253,8 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel):
         return self.embeddings.projection
 
     @capture_outputs(tie_last_hidden_states=False)
-    def forward(
-        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> BaseModelOutputWithPooling:
-        """`pixel_values`: float (N, channels, H, W), normalised by the image processor; H, W multiples of the patch."""
+    def forward(self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> BaseModelOutputWithPooling:
+        """`pixel_values`: float (N, channels, H, W), normalised; H, W multiples of the patch."""
         hidden_states = self.embeddings(pixel_values)
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
@@ -289,7 +281,7 @@ class VisionTransformerForImageClassification(VisionTransformerPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> ImageClassifierOutput:
         """`pixel_values`: float (N, channels, H, W); `labels`: int64 (N,), for the cross-entropy in `loss`."""
-        outputs = self.vit(pixel_values, **kwargs)
+        outputs = self.vit(pixel_values, return_dict=True, **kwargs)
         logits = self.classifier(outputs.pooler_output)
         loss = self.loss_function(labels, logits, self.config) if labels is not None else None
         return ImageClassifierOutput(

@@ -1,0 +1,7 @@
+"""`python -m hfvision`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

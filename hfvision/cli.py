@@ -1,0 +1,186 @@
+"""The `hfvision` command: one small function a subcommand."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+EXAMPLES = {
+    "classify": """examples:
+  hfvision classify cat.jpg --model runs/quickstart/classifier
+  hfvision classify photos/ --model google/vit-base-patch16-224 --top 3 --json""",
+    "upscale": """examples:
+  hfvision upscale photo.jpg --model runs/quickstart/superres
+  hfvision upscale photos/ --model user/my-upscaler --out large/""",
+    "info": """examples:
+  hfvision info --list
+  hfvision info runs/quickstart/classifier
+  hfvision info runs/quickstart/classifier --graph graph.md
+  hfvision info user/my-vit --size 384 --graph graph.svg --backward""",
+    "quickstart": """example:
+  hfvision quickstart --out runs/quickstart""",
+}
+
+
+def classify(args: argparse.Namespace) -> None:
+    import torch
+    from tqdm import tqdm
+
+    from .data.images import find_images, read_image
+    from .loading import load_model
+
+    images = [path for source in args.images for path in find_images(source)]
+    model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
+    results = []
+    for path in tqdm(images, unit="image", disable=len(images) < 2):
+        with torch.inference_mode():
+            logits = model(**processor(read_image(path), return_tensors="pt")).logits[0].float()
+        probabilities, indices = logits.softmax(-1).topk(min(args.top, len(logits)))
+        labels = [model.config.id2label[index] for index in indices.tolist()]
+        scores = dict(zip(labels, [round(p, 4) for p in probabilities.tolist()], strict=True))
+        results.append({"image": str(path), "scores": scores})
+    if args.json:
+        print(json.dumps(results, indent=2))
+        return
+    for result in results:
+        print(result["image"])
+        for label, score in result["scores"].items():
+            print(f"  {score:7.2%}  {label}")
+
+
+def upscale(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from .loading import load_config
+    from .upscale import load_upscaler, output_paths, save_image
+    from .upscale import upscale as upscale_image
+
+    scale = getattr(load_config(args.model, trust_remote_code=args.trust_remote_code), "scale", None)
+    pairs = [pair for source in args.images for pair in output_paths(source, args.out, scale)]
+    for source, target in pairs:
+        if target.exists() and (target.samefile(source) or not args.force):
+            hint = "choose another --out" if target.samefile(source) else "use --force to replace it"
+            raise ValueError(f"{target} is there already: {hint}.")
+    upscaler = load_upscaler(args.model, trust_remote_code=args.trust_remote_code)
+    for source, target in tqdm(pairs, unit="image", disable=len(pairs) < 2):
+        save_image(upscale_image(source, upscaler), target)
+        tqdm.write(f"{source} → {target}")
+
+
+def info(args: argparse.Namespace) -> None:
+    from .checkpoints import list_checkpoints
+
+    if args.list or args.model is None:
+        for name, folder in list_checkpoints().items():
+            print(f"{name:24}{folder}")
+        if not list_checkpoints():
+            print("This version of hfvision carries no checkpoints; train some with: hfvision quickstart")
+        return
+    import torch
+
+    from .graph import computational_graph, to_mermaid, to_svg
+    from .inspect import format_table, summarize
+    from .loading import AUTO_MODELS, load_config, load_model
+    from .report import write_text
+
+    if args.graph is not None and args.graph.suffix not in (".md", ".svg"):
+        raise ValueError(f"--graph {args.graph} must end in .md (Mermaid) or .svg (picture).")
+    config = load_config(args.model, trust_remote_code=args.trust_remote_code)
+    tasks = [task for task, auto in AUTO_MODELS.items() if type(config) in auto._model_mapping]
+    tasks += [task for task, auto in AUTO_MODELS.items() if auto.__name__ in getattr(config, "auto_map", {})]
+    if not tasks:
+        raise ValueError(f"{args.model} is of type {config.model_type!r}, neither a classifier nor an upscaler.")
+    model, _ = load_model(args.model, tasks[0], trust_remote_code=args.trust_remote_code)
+    default = 64 if tasks[0] == "image-super-resolution" else getattr(config, "image_size", 224)
+    size = args.size or (default if isinstance(default, int) else max(default))
+    pixel_values = torch.rand(1, getattr(config, "num_channels", 3), size, size, dtype=model.dtype)
+    summary = summarize(model, pixel_values)
+    if args.json:
+        print(json.dumps({"config": config.to_diff_dict(), **summary.to_dict()}, indent=2, default=str))
+    else:
+        print(f"{type(model).__name__} ({args.model}), input {'×'.join(map(str, pixel_values.shape))}\n")
+        print(config.to_json_string())
+        print(format_table(summary))
+    if args.graph is not None:
+        graph = computational_graph(model, pixel_values, backward=args.backward)
+        write_text(args.graph, to_svg(graph) if args.graph.suffix == ".svg" else to_mermaid(graph))
+        print(f"Computational graph written to {args.graph}", file=sys.stderr)
+
+
+def quickstart(args: argparse.Namespace) -> None:
+    from .quickstart import run_quickstart
+
+    run_quickstart(args.out, seed=args.seed)
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hfvision", description="Train, harden, compress, super-resolve and publish image models."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(function, description):
+        command = commands.add_parser(
+            function.__name__,
+            help=description,
+            description=description,
+            epilog=EXAMPLES[function.__name__],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(function=function)
+        return command
+
+    model_help = "Hub id, folder, or name of a shipped checkpoint (see: hfvision info --list)"
+    trust_help = "run the model code of a Hub repository whose family is not installed here"
+
+    command = add(classify, "Say what is in images.")
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
+    command.add_argument("--model", required=True, help=model_help)
+    command.add_argument("--top", type=positive, default=5, help="how many labels to print (default 5)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    command = add(upscale, "Make images larger.")
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
+    command.add_argument("--model", required=True, help=model_help)
+    command.add_argument("--out", type=Path, help="folder for the results, or a file's name for one image")
+    command.add_argument("--force", action="store_true", help="replace results that are there already")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    command = add(info, "Show what a model is made of: layers, multiply-adds, memory, computational graph.")
+    command.add_argument("model", nargs="?", metavar="MODEL", help=model_help)
+    command.add_argument("--list", action="store_true", help="list the shipped checkpoints")
+    command.add_argument("--size", type=positive, help="side of the input image in pixels (default: the model's)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--graph", type=Path, metavar="FILE", help="write the computational graph to FILE.md or .svg")
+    command.add_argument("--backward", action="store_true", help="add the autograd graph to it")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    command = add(quickstart, "Train, save, reload and upscale on the data in the package, in about two minutes.")
+    command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for what it makes")
+    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 when it went well, 2 for a mistake in the input, which is said in one line."""
+    args = build_parser().parse_args(argv)
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        args.function(args)
+    except (ValueError, FileNotFoundError, PermissionError, ImportError) as error:
+        print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("hfvision: interrupted", file=sys.stderr)
+        return 130
+    return 0

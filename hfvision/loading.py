@@ -1,0 +1,97 @@
+"""Loads a model with its image processor by a Hub id, a folder, or the name of a shipped checkpoint."""
+
+from pathlib import Path
+
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForImageToImage,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from .checkpoints import checkpoint, list_checkpoints
+
+AUTO_MODELS = {
+    "image-classification": AutoModelForImageClassification,
+    "image-super-resolution": AutoModelForImageToImage,
+}
+
+
+def resolve_model(name: str) -> str:
+    """What `from_pretrained` takes for `name`: the folder of a shipped checkpoint, a folder, or a Hub id.
+
+    A folder of that name comes before a checkpoint.
+
+    Raises:
+        FileNotFoundError: if `name` looks like a path and is no folder with a model.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise FileNotFoundError(f"The folder {name} holds no model: it has no config.json.")
+        return str(path)
+    if name in list_checkpoints():
+        return checkpoint(name)
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        there = ", ".join(list_checkpoints()) or "none in this version"
+        raise FileNotFoundError(
+            f"There is no model {name!r}: give a Hub id (user/name), a folder that holds a config.json, or the name "
+            f"of a shipped checkpoint ({there})."
+        )
+    return name
+
+
+def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The configuration of a model; arguments and errors as for [`load_model`]."""
+    source = resolve_model(name)
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, StrictDataclassError, HfHubHTTPError, HFValidationError, KeyError) as error:
+        raise ValueError(f"The configuration of {name} cannot be loaded: {first_line(error)}") from error
+
+
+def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """The model called `name`, in evaluation mode, and its image processor.
+
+    Args:
+        name: a Hub id, a folder, or a shipped checkpoint.
+        task: `image-classification` or `image-super-resolution`.
+        trust_remote_code: run the model code of a Hub repository whose family is not installed here.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it is a model for another task, or its configuration or weights cannot be loaded whole.
+    """
+    source = resolve_model(name)
+    config = load_config(name, trust_remote_code=trust_remote_code)
+    auto = AUTO_MODELS[task]
+    remote = trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})
+    if type(config) not in auto._model_mapping and not remote:
+        raise ValueError(f"{name} is a model of type {config.model_type!r}, which does not do {task}.")
+    try:
+        model, report = auto.from_pretrained(
+            source, config=config, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError) as error:
+        raise ValueError(f"The weights of {name} cannot be loaded: {first_line(error)}") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ValueError(
+            f"{name} lacks weights for {task}: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
+        )
+    try:
+        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, HfHubHTTPError) as error:
+        raise ValueError(f"The image processor of {name} cannot be loaded: {first_line(error)}") from error
+    return model.eval(), processor
+
+
+def first_line(error: Exception) -> str:
+    """The message of an error in one line of readable length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + " …"

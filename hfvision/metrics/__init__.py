@@ -1,0 +1,1 @@
+"""How good a model is: each measure a plain function and an `evaluate.Metric`."""

@@ -1,0 +1,217 @@
+"""`hfvision quickstart`: a classifier and an upscaler from training to use, on the data that the package carries."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForImageToImage
+
+from .data.crops import RandomCrops
+from .data.degrade import downscale, resize_bicubic
+from .data.images import read_image
+from .data.load import sample_dataset, sample_photos
+from .metrics.psnr import psnr
+from .models.cnn.configuration_cnn import CNNConfig
+from .models.cnn.modeling_cnn import CNNForImageClassification
+from .models.image_processing_classification import ImageClassificationProcessor
+from .models.srgan.configuration_srgan import SRGANConfig
+from .models.srgan.image_processing_srgan import SRGANImageProcessor
+from .models.srgan.modeling_srgan import SRGANForImageSuperResolution
+from .report import markdown_table, prediction_grid, side_by_side, training_curve, write_record, write_text
+from .training.loop import LoopConfig, train
+from .upscale import load_upscaler, save_image, upscale
+
+SCALE = 2
+HELD_OUT_PHOTO = "chelsea"
+CROP = (120, 60, 280, 180)  # left, top, right, bottom of the compared detail: the cat's eyes
+
+
+class ProcessedImages(Dataset):
+    """Images as the model gets them, prepared once: `{"pixel_values": float32, "labels": int64}`."""
+
+    def __init__(self, dataset, processor: ImageClassificationProcessor):
+        self.pixel_values = processor(dataset["image"][:], return_tensors="pt")["pixel_values"]
+        self.labels = torch.tensor(dataset["label"][:])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"pixel_values": self.pixel_values[index], "labels": self.labels[index]}
+
+
+def run_quickstart(out: Path, seed: int = 0) -> dict[str, Any]:
+    """Train, evaluate, save, reload and use both models; write them with a record, a report and pictures.
+
+    Args:
+        out: folder that is made, or whose files of the same names are replaced.
+        seed: of everything random.
+
+    Returns:
+        The record that is written to `record.json`.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give the name of a folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    record: dict[str, Any] = {"command": f"hfvision quickstart --seed {seed}", "seed": seed}
+    record["classifier"] = run_classifier(out, seed)
+    record["upscaler"] = run_upscaler(out, seed)
+    record["seconds"] = round(time.perf_counter() - start, 1)
+    write_record(out / "record.json", record)
+    write_text(out / "report.md", format_report(record))
+    print(f"\nDone in {record['seconds']:.0f} s: see {out / 'report.md'}. Try next:\n")
+    print(f"  hfvision classify {out / 'sample.png'} --model {out / 'classifier'}")
+    print(f"  hfvision upscale YOUR_PHOTO.jpg --model {out / 'upscaler'}")
+    print(f"  hfvision info {out / 'classifier'} --graph {out / 'graph.svg'}")
+    return record
+
+
+def run_classifier(out: Path, seed: int) -> dict[str, Any]:
+    print("1/4  Train a CNN on 6,000 images of clothes (Fashion-MNIST)")
+    data = sample_dataset("fashion_mnist")
+    names = data["train"].features["label"].names
+    torch.manual_seed(seed)
+    config = CNNConfig.from_preset(
+        "textbook",
+        num_channels=1,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        classifier_dropout=0.3,
+    )
+    model = CNNForImageClassification(config)
+    size = {"height": config.image_size, "width": config.image_size}
+    processor = ImageClassificationProcessor(size=size, num_channels=1, image_mean=[0.5], image_std=[0.5])
+    trainset, testset = (ProcessedImages(data[split], processor) for split in ("train", "test"))
+    loop = LoopConfig(epochs=8, batch_size=64, learning_rate=2e-3, weight_decay=0.02, seed=seed)
+    history = train(model, trainset, lambda net, batch: net(**batch).loss, loop, "classifier")
+    training_curve(history, out / "curve.png")
+
+    logits = predict(model, testset.pixel_values)
+    correct = logits.argmax(-1) == testset.labels
+    accuracy = correct.float().mean().item()
+    print(f"     {accuracy:.1%} of 1,000 test images are right; {model.num_parameters():,} parameters")
+
+    print("2/4  Save it, load it again with AutoModelForImageClassification, compare")
+    folder = out / "classifier"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    reloaded = AutoModelForImageClassification.from_pretrained(folder)
+    inputs = AutoImageProcessor.from_pretrained(folder)(data["test"]["image"][:], return_tensors="pt")
+    if not torch.equal(predict(reloaded, inputs["pixel_values"]), logits):
+        raise RuntimeError(f"The model in {folder} does not give the logits it gave before it was saved.")
+    print(f"     All 10,000 logits are equal to the bit: {folder}")
+
+    shown = torch.randperm(len(testset), generator=torch.Generator().manual_seed(seed))[:24].tolist()
+    images = [data["test"][index]["image"] for index in shown]
+    captions = [names[index] for index in logits[shown].argmax(-1).tolist()]
+    prediction_grid(images, captions, correct[shown].tolist(), out / "predictions.png")
+    images[0].save(out / "sample.png")
+    return {
+        "data": {"name": "Fashion-MNIST, a subset", "fingerprint": data["train"]._fingerprint},
+        "train_images": len(trainset),
+        "test_images": len(testset),
+        "parameters": model.num_parameters(),
+        "accuracy": accuracy,
+        "reloaded_logits_equal": True,
+        "history": history,
+    }
+
+
+@torch.inference_mode()
+def predict(model: CNNForImageClassification, pixel_values: torch.Tensor, batch_size: int = 250) -> torch.Tensor:
+    return torch.cat([model(batch).logits for batch in pixel_values.split(batch_size)])
+
+
+def run_upscaler(out: Path, seed: int) -> dict[str, Any]:
+    photos = {name: read_image(path) for name, path in sample_photos().items()}
+    print(f"3/4  Train a ×{SCALE} upscaler on crops of {len(photos) - 1} photographs")
+    torch.manual_seed(seed)
+    model = SRGANForImageSuperResolution(SRGANConfig.from_preset("fast-tiny", scale=SCALE))
+    crops = RandomCrops([photo for name, photo in photos.items() if name != HELD_OUT_PHOTO], size=96, count=16 * 400)
+    loop = LoopConfig(epochs=1, batch_size=16, learning_rate=2e-3, weight_decay=0.0, warmup=0.1, seed=seed)
+
+    def compute_loss(net, batch):
+        return net(downscale(batch["labels"], SCALE), labels=batch["labels"]).loss
+
+    train(model, crops, compute_loss, loop, "upscaler")
+    model = model.to(memory_format=torch.contiguous_format).fuse()
+    folder = out / "upscaler"
+    model.save_pretrained(folder)
+    SRGANImageProcessor().save_pretrained(folder)
+    reloaded = AutoModelForImageToImage.from_pretrained(folder)
+
+    original = pil_to_tensor(photos[HELD_OUT_PHOTO].convert("RGB"))[None].float() / 255
+    original = original[..., : original.shape[2] // SCALE * SCALE, : original.shape[3] // SCALE * SCALE]
+    small = downscale(original, SCALE)
+    with torch.inference_mode():
+        restored = reloaded(small).reconstruction.clamp(0, 1)
+    bicubic = resize_bicubic(small, SCALE).clamp(0, 1)
+    figures = {
+        name: psnr(image, original, crop=SCALE).item()
+        for name, image in (("bicubic", bicubic), ("upscaler", restored))
+    }
+    gain = figures["upscaler"] - figures["bicubic"]
+    print(f"     On a photograph it has not seen: {figures['upscaler']:.2f} dB, bicubic {figures['bicubic']:.2f} dB")
+    enlarged = {"original": original, "bicubic": bicubic, "this upscaler": restored}
+    details = {
+        name: to_pil_image(image[0]).crop(CROP).resize((480, 360), Image.Resampling.NEAREST)
+        for name, image in enlarged.items()
+    }
+    side_by_side(details, out / "upscaler.png")
+
+    print(f"4/4  Upscale the photograph itself {SCALE} times")
+    upscaled = upscale(photos[HELD_OUT_PHOTO], load_upscaler(str(folder)))
+    target = out / f"{HELD_OUT_PHOTO}_x{SCALE}.png"
+    save_image(upscaled, target)
+    print(
+        f"     {photos[HELD_OUT_PHOTO].width}×{photos[HELD_OUT_PHOTO].height} → "
+        f"{upscaled.width}×{upscaled.height}: {target}"
+    )
+    return {
+        "data": {"name": "photographs of the package", "held_out": HELD_OUT_PHOTO},
+        "scale": SCALE,
+        "parameters": model.num_parameters(),
+        "psnr_y": figures,
+        "gain_db": gain,
+    }
+
+
+def format_report(record: dict[str, Any]) -> str:
+    classifier, upscaler = record["classifier"], record["upscaler"]
+    figures = markdown_table(
+        ["figure", "value"],
+        [
+            ["test accuracy of the classifier", f"{classifier['accuracy']:.1%}"],
+            ["its parameters", f"{classifier['parameters']:,}"],
+            ["PSNR-Y of the upscaler on an unseen photograph", f"{upscaler['psnr_y']['upscaler']:.2f} dB"],
+            ["PSNR-Y of bicubic on it", f"{upscaler['psnr_y']['bicubic']:.2f} dB"],
+            ["the upscaler's parameters", f"{upscaler['parameters']:,}"],
+            ["seconds in all", f"{record['seconds']:.0f}"],
+        ],
+    )
+    return f"""# hfvision quickstart
+
+Made by `{record["command"]}`; every figure is in `record.json`.
+
+{figures}
+
+## Classifier
+
+A convolutional network trained on {classifier["train_images"]:,} images of Fashion-MNIST and tested on
+{classifier["test_images"]:,} others. Loaded again from `classifier/`, it gives the same logits to the bit.
+
+![predictions](predictions.png)
+![training curve](curve.png)
+
+## Upscaler
+
+A ×{upscaler["scale"]} super-resolution network trained on crops of the package's photographs, shown on one that it has
+not seen. PSNR is on Y, {upscaler["scale"]} pixels cropped at each side.
+
+![original, bicubic and upscaled](upscaler.png)
+"""

@@ -1,0 +1,83 @@
+"""Every test talks to a Hub of its own process: these variables must be set before huggingface_hub is imported."""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+
+if "huggingface_hub" in sys.modules:
+    raise pytest.UsageError("huggingface_hub was imported before tests/conftest.py could set HF_ENDPOINT")
+
+HUB = HubServer()
+HOME = tempfile.mkdtemp(prefix="hf-home-")
+atexit.register(HUB.close)
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+for name in list(os.environ):
+    if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_")) or name.lower().endswith("_proxy"):
+        del os.environ[name]
+os.environ.update(
+    HF_ENDPOINT=HUB.url,
+    HF_HOME=HOME,
+    HF_TOKEN=HUB.token,
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_HUB_DISABLE_UPDATE_CHECK="1",
+    NO_PROXY="127.0.0.1,localhost",
+)
+
+WITHOUT_HFVISION = """\
+import sys
+sys.modules["hfvision"] = None
+try:
+    import hfvision
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("hfvision can still be imported")
+"""
+
+
+@pytest.fixture
+def hub() -> HubServer:
+    """The Hub that HF_ENDPOINT points to, with no repositories and an empty log; the client's cache is empty."""
+    HUB.clear()
+    shutil.rmtree(Path(HOME, "hub"), ignore_errors=True)
+    return HUB
+
+
+@pytest.fixture
+def run_isolated(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Runs code in a fresh process that cannot import hfvision and gives what it prints.
+
+    `run_isolated(code, *, xet=True, offline=False, env=None)`: `xet=False` moves files by LFS and plain HTTP
+    instead of Xet; `env` adds variables, and may give the HF_HOME, which is a fresh folder otherwise.
+    """
+
+    def run(code: str, *, xet: bool = True, offline: bool = False, env: dict[str, str] | None = None) -> str:
+        home = tempfile.mkdtemp(prefix="home-", dir=tmp_path)
+        script = Path(home, "script.py")
+        script.write_text(WITHOUT_HFVISION + textwrap.dedent(code))
+        switches = {"HF_HOME": home, "HF_HUB_DISABLE_XET": str(int(not xet)), "HF_HUB_OFFLINE": str(int(offline))}
+        done = subprocess.run(
+            [sys.executable, "-I", script],
+            cwd=home,
+            env=os.environ | switches | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode:
+            pytest.fail(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+        return done.stdout
+
+    return run

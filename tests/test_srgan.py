@@ -1,0 +1,169 @@
+import pytest
+import torch
+from model_checks import ModelChecks
+from transformers import AutoModel, AutoModelForImageToImage
+
+from hfvision import SRGANConfig, SRGANDiscriminator, SRGANForImageSuperResolution, SRGANModel
+from hfvision.models.srgan.configuration_srgan import PRESETS
+from hfvision.models.srgan.modeling_srgan import InputUpscaler
+
+
+class GeneratorChecks(ModelChecks):
+    model_class = SRGANForImageSuperResolution
+    auto_class = AutoModelForImageToImage
+    output_name = "reconstruction"
+
+    def inputs(self):
+        generator = torch.Generator().manual_seed(1)
+        config = self.config()
+        shape = (2, config.num_channels, 7, 5)
+        return {
+            "pixel_values": torch.rand(shape, generator=generator),
+            "labels": torch.rand(*shape[:2], 7 * config.scale, 5 * config.scale, generator=generator),
+        }
+
+    def test_output_is_exactly_scale_times_the_input(self):
+        model, scale = self.model(), self.config().scale
+        for size in ((1, 1), (3, 8), (13, 2)):
+            output = self.output(model, pixel_values=torch.rand(1, self.config().num_channels, *size))
+            assert output.shape[2:] == (size[0] * scale, size[1] * scale)
+
+
+class TestSRResNet(GeneratorChecks):
+    def config(self):
+        return SRGANConfig.from_preset("srresnet", scale=4, hidden_size=6, block_widths=[[6], [4]])
+
+
+class TestFastGenerator(GeneratorChecks):
+    def config(self):
+        return SRGANConfig.from_preset("fast-light", scale=3, hidden_size=6, block_widths=[[5], [7]], num_channels=1)
+
+
+class TestPlainStack(GeneratorChecks):
+    def config(self):
+        return SRGANConfig.from_preset("fast-tiny", scale=2, hidden_size=6, block_widths=[[6, 5]], skip="nearest")
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_round_trip_and_fold(name, scale, tmp_path):
+    torch.manual_seed(0)
+    model = SRGANForImageSuperResolution(SRGANConfig.from_preset(name, scale=scale)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.01)
+        pixel_values = torch.rand(1, 3, 6, 6)
+        expected = model(pixel_values).reconstruction
+        model.save_pretrained(tmp_path)
+        reloaded = AutoModelForImageToImage.from_pretrained(tmp_path)
+        assert torch.equal(reloaded(pixel_values).reconstruction, expected)
+        parameters = reloaded.num_parameters()
+        assert (reloaded.fuse()(pixel_values).reconstruction - expected).abs().max() <= 1e-5
+        reloaded.save_pretrained(tmp_path)
+        fused = AutoModelForImageToImage.from_pretrained(tmp_path)
+        assert (fused(pixel_values).reconstruction - expected).abs().max() <= 1e-5
+    assert (fused.num_parameters() < parameters) == (model.config.branch_expansion is not None)
+
+
+def test_sizes_of_the_fast_networks():
+    with torch.device("meta"):
+        sizes = [
+            SRGANForImageSuperResolution(SRGANConfig.from_preset(name, scale=2, fused=True)).num_parameters()
+            for name in ("fast-tiny", "fast-light", "fast-quality")
+        ]
+    assert sizes[0] <= 45_000
+    assert sizes[1] <= 350_000
+    assert sizes[2] <= 4_000_000
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("mode", ["bicubic", "nearest"])
+def test_skip_is_the_named_interpolation(mode, scale):
+    image = torch.rand(1, 3, 12, 9)
+    upscaled = InputUpscaler(scale, mode)(image)
+    if mode == "nearest":
+        expected = image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+        torch.testing.assert_close(upscaled, expected)
+    else:
+        # torch's antialiased bicubic has Keys' a = -0.5 too; it treats the borders differently.
+        expected = torch.nn.functional.interpolate(image, scale_factor=scale, mode="bicubic", antialias=True)
+        inner = slice(3 * scale, -3 * scale)
+        torch.testing.assert_close(upscaled[..., inner, inner], expected[..., inner, inner], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fast-tiny", "fast-light", "fast-quality"])
+def test_untrained_fast_network_is_bicubic(name):
+    model = SRGANForImageSuperResolution(SRGANConfig.from_preset(name, scale=2)).eval()
+    pixel_values = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model(pixel_values).reconstruction, InputUpscaler(2, "bicubic")(pixel_values))
+
+
+@pytest.mark.parametrize("kind", ["unet", "srgan"])
+def test_pair_saves_and_each_part_loads_from_it(kind, tmp_path):
+    config = SRGANConfig.from_preset("fast-tiny", scale=2, discriminator=kind, discriminator_width=4)
+    pair = SRGANModel(config).eval()
+    pixel_values, labels = torch.rand(2, 3, 12, 12), torch.rand(2, 3, 24, 24)
+    with torch.no_grad():
+        outputs = pair(pixel_values, labels)
+        pair.save_pretrained(tmp_path)
+        again = AutoModel.from_pretrained(tmp_path)(pixel_values, labels)
+        for name in ("loss", "reconstruction", "fake_logits", "real_logits"):
+            assert torch.equal(outputs[name], again[name]), name
+        generator, report = SRGANForImageSuperResolution.from_pretrained(tmp_path, output_loading_info=True)
+        assert not report["missing_keys"]
+        assert torch.equal(generator(pixel_values).reconstruction, outputs.reconstruction)
+        discriminator, report = SRGANDiscriminator.from_pretrained(tmp_path, output_loading_info=True)
+        assert not report["missing_keys"]
+        assert torch.equal(discriminator(labels).logits, outputs.real_logits)
+    assert outputs.real_logits.shape == ((2, 1, 24, 24) if kind == "unet" else (2, 1))
+
+
+@pytest.mark.parametrize("kind", ["unet", "srgan"])
+def test_discriminator_learns_to_tell_flat_from_noisy(kind):
+    torch.manual_seed(0)
+    model = SRGANDiscriminator(SRGANConfig(discriminator=kind, discriminator_width=4)).train()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    labels = torch.tensor([1.0] * 4 + [0.0] * 4)
+    for _ in range(25):
+        noisy, flat = torch.rand(4, 3, 24, 24), torch.rand(4, 3, 1, 1).expand(4, 3, 24, 24)
+        loss = model(torch.cat([noisy, flat]), labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.35
+
+
+def test_discriminators_name_what_they_cannot_take():
+    for kind, minimum in (("unet", 8), ("srgan", 16)):
+        model = SRGANDiscriminator(SRGANConfig(discriminator=kind, discriminator_width=4)).eval()
+        model(torch.rand(1, 3, minimum, minimum + 3))
+        with pytest.raises(ValueError, match=f"at least {minimum}×{minimum}"):
+            model(torch.rand(1, 3, minimum - 1, 32))
+
+
+def test_paper_discriminator_has_the_papers_size_at_96_pixels():
+    model = SRGANDiscriminator(SRGANConfig(discriminator="srgan"))
+    assert model.discriminator.classifier[2].in_features == 512 * 6 * 6
+    assert model.discriminator.features(torch.rand(1, 3, 96, 96)).shape == (1, 512, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"scale": 5}, "scale"),
+        ({"block_widths": []}, "at least one block"),
+        ({"tail_kernel_size": 2}, "must be odd"),
+        ({"branch_expansion": 0}, "branch_expansion"),
+        ({"hiden_size": 8}, "did you mean 'hidden_size'"),
+    ],
+)
+def test_configs_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(Exception, match=message):
+        SRGANConfig(**fields)
+
+
+def test_labels_of_another_size_are_refused():
+    model = SRGANForImageSuperResolution(SRGANConfig.from_preset("fast-tiny", scale=2))
+    with pytest.raises(ValueError, match="labels must have the shape"):
+        model(torch.rand(1, 3, 8, 8), labels=torch.rand(1, 3, 8, 8))
