@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,7 +55,7 @@ def hub() -> HubServer:
 
 
 @pytest.fixture
-def run_isolated(tmp_path: Path) -> Iterator[Callable[..., str]]:
+def run_isolated(tmp_path: Path) -> Callable[..., str]:
     """Runs code in a fresh process that cannot import hfvision and gives what it prints.
 
     `run_isolated(code, *, xet=True, offline=False, env=None)`: `xet=False` moves files by LFS and plain HTTP

@@ -116,5 +116,7 @@ def train(
             }
         )
     bar.close()
-    model.eval()
+    # prepare() has wrapped the model's own forward in autocast: give it back as it was.
+    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    model.to(memory_format=torch.contiguous_format).eval()
     return history
