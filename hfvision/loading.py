@@ -52,6 +52,11 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConf
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, StrictDataclassError, HfHubHTTPError, HFValidationError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise ValueError(
+                f"{name} is of a family that is not installed here. To run the model code in its repository, look at that "
+                "code and then say trust_remote_code=True (--trust-remote-code)."
+            ) from error
         raise ValueError(f"The configuration of {name} cannot be loaded: {first_line(error)}") from error
 
 
@@ -75,7 +80,11 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
         raise ValueError(f"{name} is a model of type {config.model_type!r}, which does not do {task}.")
     try:
         model, report = auto.from_pretrained(
-            source, config=config, trust_remote_code=trust_remote_code, output_loading_info=True
+            source,
+            config=config,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError) as error:
         raise ValueError(f"The weights of {name} cannot be loaded: {first_line(error)}") from error

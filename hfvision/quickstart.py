@@ -44,12 +44,14 @@ class ProcessedImages(Dataset):
         return {"pixel_values": self.pixel_values[index], "labels": self.labels[index]}
 
 
-def run_quickstart(out: Path, seed: int = 0) -> dict[str, Any]:
+def run_quickstart(out: Path, seed: int = 0, epochs: int = 10, steps: int = 1200) -> dict[str, Any]:
     """Train, evaluate, save, reload and use both models; write them with a record, a report and pictures.
 
     Args:
         out: folder that is made, or whose files of the same names are replaced.
         seed: of everything random.
+        epochs: of the classifier's training.
+        steps: of the upscaler's training.
 
     Returns:
         The record that is written to `record.json`.
@@ -59,8 +61,8 @@ def run_quickstart(out: Path, seed: int = 0) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     record: dict[str, Any] = {"command": f"hfvision quickstart --seed {seed}", "seed": seed}
-    record["classifier"] = run_classifier(out, seed)
-    record["upscaler"] = run_upscaler(out, seed)
+    record["classifier"] = run_classifier(out, seed, epochs)
+    record["upscaler"] = run_upscaler(out, seed, steps)
     record["seconds"] = round(time.perf_counter() - start, 1)
     write_record(out / "record.json", record)
     write_text(out / "report.md", format_report(record))
@@ -71,7 +73,7 @@ def run_quickstart(out: Path, seed: int = 0) -> dict[str, Any]:
     return record
 
 
-def run_classifier(out: Path, seed: int) -> dict[str, Any]:
+def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     print("1/4  Train a CNN on 6,000 images of clothes (Fashion-MNIST)")
     data = sample_dataset("fashion_mnist")
     names = data["train"].features["label"].names
@@ -87,7 +89,7 @@ def run_classifier(out: Path, seed: int) -> dict[str, Any]:
     size = {"height": config.image_size, "width": config.image_size}
     processor = ImageClassificationProcessor(size=size, num_channels=1, image_mean=[0.5], image_std=[0.5])
     trainset, testset = (ProcessedImages(data[split], processor) for split in ("train", "test"))
-    loop = LoopConfig(epochs=10, batch_size=64, learning_rate=2e-3, weight_decay=0.05, seed=seed)
+    loop = LoopConfig(epochs=epochs, batch_size=64, learning_rate=2e-3, weight_decay=0.05, seed=seed)
     history = train(model, trainset, lambda net, batch: net(**batch).loss, loop, "classifier")
     training_curve(history, out / "curve.png")
 
@@ -127,12 +129,12 @@ def predict(model: CNNForImageClassification, pixel_values: torch.Tensor, batch_
     return torch.cat([model(batch).logits for batch in pixel_values.split(batch_size)])
 
 
-def run_upscaler(out: Path, seed: int) -> dict[str, Any]:
+def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
     photos = {name: read_image(path) for name, path in sample_photos().items()}
     print(f"3/4  Train a ×{SCALE} upscaler on crops of {len(photos) - 1} photographs")
     torch.manual_seed(seed)
     model = SRGANForImageSuperResolution(SRGANConfig.from_preset("fast-tiny", scale=SCALE))
-    crops = RandomCrops([photo for name, photo in photos.items() if name != HELD_OUT_PHOTO], size=96, count=16 * 1200)
+    crops = RandomCrops([photo for name, photo in photos.items() if name != HELD_OUT_PHOTO], size=96, count=16 * steps)
     loop = LoopConfig(epochs=1, batch_size=16, learning_rate=2e-3, weight_decay=0.0, warmup=0.1, seed=seed)
 
     def compute_loss(net, batch):

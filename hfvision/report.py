@@ -77,7 +77,7 @@ def prediction_grid(images: Sequence[Image.Image], captions: Sequence[str], corr
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.35 * columns, 1.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.axis("off")
     for axis, image, caption, right in zip(axes, images, captions, correct, strict=False):
