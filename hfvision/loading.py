@@ -54,8 +54,8 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConf
     except (OSError, ValueError, StrictDataclassError, HfHubHTTPError, HFValidationError, KeyError) as error:
         if "trust_remote_code" in str(error):
             raise ValueError(
-                f"{name} is of a family that is not installed here. To run the model code in its repository, look at that "
-                "code and then say trust_remote_code=True (--trust-remote-code)."
+                f"{name} is of a family that is not installed here. To run the model code in its repository, look at "
+                "that code and then say trust_remote_code=True (--trust-remote-code)."
             ) from error
         raise ValueError(f"The configuration of {name} cannot be loaded: {first_line(error)}") from error
 

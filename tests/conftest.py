@@ -58,19 +58,18 @@ def hub() -> HubServer:
 def run_isolated(tmp_path: Path) -> Callable[..., str]:
     """Runs code in a fresh process that cannot import hfvision and gives what it prints.
 
-    `run_isolated(code, *, xet=True, offline=False, env=None)`: `xet=False` moves files by LFS and plain HTTP
-    instead of Xet; `env` adds variables, and may give the HF_HOME, which is a fresh folder otherwise.
+    `run_isolated(code, *, env=None, home=None)`: `env` adds variables, such as HF_HUB_DISABLE_XET or HF_HUB_OFFLINE;
+    `home` is the HF_HOME, a fresh folder where not given.
     """
 
-    def run(code: str, *, xet: bool = True, offline: bool = False, env: dict[str, str] | None = None) -> str:
-        home = tempfile.mkdtemp(prefix="home-", dir=tmp_path)
-        script = Path(home, "script.py")
-        script.write_text(WITHOUT_HFVISION + textwrap.dedent(code))
-        switches = {"HF_HOME": home, "HF_HUB_DISABLE_XET": str(int(not xet)), "HF_HUB_OFFLINE": str(int(offline))}
+    def run(code: str, *, env: dict[str, str] | None = None, home: str | Path | None = None) -> str:
+        folder = tempfile.mkdtemp(prefix="isolated-", dir=tmp_path)
+        script = Path(folder, "script.py")
+        script.write_text(WITHOUT_HFVISION + textwrap.dedent(code), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-I", script],
-            cwd=home,
-            env=os.environ | switches | (env or {}),
+            cwd=folder,
+            env=os.environ | {"HF_HOME": str(home or folder)} | (env or {}),
             capture_output=True,
             text=True,
             timeout=120,

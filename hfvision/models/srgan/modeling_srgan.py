@@ -506,4 +506,8 @@ CUSTOM_PIPELINES = {
 }
 AUTO_CLASSES = {"AutoModel": "SRGANModel", "AutoModelForImageToImage": "SRGANForImageSuperResolution"}
 
+SRGANModel.register_for_auto_class("AutoModel")
+SRGANDiscriminator.register_for_auto_class("AutoModel")
+SRGANForImageSuperResolution.register_for_auto_class("AutoModelForImageToImage")
+
 __all__ = ["SRGANDiscriminator", "SRGANForImageSuperResolution", "SRGANModel", "SRGANPreTrainedModel"]

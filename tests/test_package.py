@@ -1,0 +1,88 @@
+"""The package as a whole: what importing it costs and does."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import hfvision
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_brings_in_nothing_heavy():
+    heavy = ["torch", "torchvision", "datasets", "gradio", "optimum", "timm", "evaluate", "matplotlib", "accelerate"]
+    printed = run(
+        "import sys, transformers; before = set(sys.modules); import hfvision\n"
+        f"print([name for name in {heavy} if name in set(sys.modules) - before])"
+    )
+    assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize("order", ["import hfvision, transformers", "import transformers.pipelines, hfvision"])
+def test_families_are_registered_whoever_is_imported_first(order):
+    printed = run(
+        f"{order}\n"
+        "from transformers import AutoConfig, AutoImageProcessor, pipeline\n"
+        "from transformers import AutoModelForImageClassification, AutoModelForImageToImage, AutoBackbone\n"
+        "from transformers.pipelines import PIPELINE_REGISTRY\n"
+        "print(type(AutoConfig.for_model('hfvision_vit')).__name__)\n"
+        "for name in ('hfvision_cnn', 'hfvision_vit'):\n"
+        "    config = AutoConfig.for_model(name, num_labels=3)\n"
+        "    print(type(AutoModelForImageClassification.from_config(config)).__name__)\n"
+        "print(type(AutoModelForImageToImage.from_config(AutoConfig.for_model('hfvision_srgan'))).__name__)\n"
+        "print(type(AutoBackbone.from_config(AutoConfig.for_model('hfvision_cnn'))).__name__)\n"
+        "print('image-super-resolution' in PIPELINE_REGISTRY.get_supported_tasks())\n"
+    )
+    assert printed.split() == [
+        "VisionTransformerConfig",
+        "CNNForImageClassification",
+        "VisionTransformerForImageClassification",
+        "SRGANForImageSuperResolution",
+        "CNNBackbone",
+        "True",
+    ]
+
+
+def test_auto_config_alone_knows_the_families():
+    code = (
+        "import hfvision\nfrom transformers import AutoConfig\nprint(AutoConfig.for_model('hfvision_cnn').model_type)"
+    )
+    assert run(code).strip() == "hfvision_cnn"
+
+
+def test_code_travels_with_a_model_that_was_made_without_auto_classes(tmp_path):
+    run(
+        "from hfvision.models.cnn.modeling_cnn import CNNConfig, CNNForImageClassification\n"
+        f"CNNForImageClassification(CNNConfig()).save_pretrained({str(tmp_path)!r})"
+    )
+    assert (tmp_path / "modeling_cnn.py").is_file()
+
+
+def test_public_names_are_there():
+    assert all(getattr(hfvision, name) is not None for name in hfvision.__all__)
+    assert set(hfvision.__all__) <= set(dir(hfvision))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        hfvision.nonsense  # noqa: B018
+
+
+def test_version_is_the_one_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert hfvision.__version__ == project["version"]
+
+
+def test_shipped_checkpoints_are_listed_and_unknown_ones_refused():
+    assert hfvision.list_checkpoints() == {
+        folder.parent.name: folder.parent
+        for folder in sorted(Path(hfvision.__file__).parent.glob("checkpoints/*/config.json"))
+    }
+    with pytest.raises(ValueError, match="no checkpoint called 'resnet-9000'"):
+        hfvision.checkpoint("resnet-9000")
