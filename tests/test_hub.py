@@ -140,7 +140,8 @@ def push_all(folder: Path) -> None:
     expected["fake logits"] = gan(pixels).fake_logits
     expected["generator alone"] = gan(pixels).reconstruction
     expected["discriminator"] = discriminator(pixels).logits
-    save_file({name: tensor.contiguous().clone() for name, tensor in expected.items()}, folder / "expected.safetensors")
+    expected = {name: tensor.contiguous().clone() for name, tensor in expected.items()}
+    save_file(expected, folder / "expected.safetensors")
 
 
 @pytest.mark.parametrize("xet", [True, False], ids=["xet", "lfs"])

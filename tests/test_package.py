@@ -18,13 +18,17 @@ def run(code: str) -> str:
     return done.stdout
 
 
-def test_import_brings_in_nothing_heavy():
-    heavy = ["torch", "torchvision", "datasets", "gradio", "optimum", "timm", "evaluate", "matplotlib", "accelerate"]
-    printed = run(
-        "import sys, transformers; before = set(sys.modules); import hfvision\n"
-        f"print([name for name in {heavy} if name in set(sys.modules) - before])"
+def test_import_brings_in_nothing_that_registering_does_not_need():
+    heavy = ["datasets", "gradio", "optimum", "timm", "evaluate", "matplotlib", "accelerate.accelerator", "peft"]
+    code = (
+        "import sys\n"
+        "from transformers import AutoBackbone, AutoImageProcessor, AutoModel, pipeline\n"
+        "before = set(sys.modules)\n"
+        "import hfvision\n"
+        "new = {name for name in set(sys.modules) - before if not name.startswith(('hfvision', 'transformers'))}\n"
     )
-    assert printed.strip() == "[]"
+    assert run(code + f"print(sorted(set({heavy}) & new))").strip() == "[]"
+    assert len(run(code + "print(*sorted(new))").split()) < 60, "only small modules on top of the Auto classes"
 
 
 @pytest.mark.parametrize("order", ["import hfvision, transformers", "import transformers.pipelines, hfvision"])

@@ -63,6 +63,4 @@ def flatten_pil(image: Image.Image, mode: str) -> Image.Image:
     return image.convert("RGB").convert(mode)
 
 
-ImageClassificationProcessor.register_for_auto_class()
-
 __all__ = ["ImageClassificationProcessor"]

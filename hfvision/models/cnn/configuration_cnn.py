@@ -227,6 +227,4 @@ def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> N
             raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")
 
 
-CNNConfig.register_for_auto_class()
-
 __all__ = ["CNNConfig"]

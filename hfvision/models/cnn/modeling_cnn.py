@@ -461,8 +461,4 @@ AUTO_CLASSES = {
     "AutoBackbone": "CNNBackbone",
 }
 
-CNNModel.register_for_auto_class("AutoModel")
-CNNForImageClassification.register_for_auto_class("AutoModelForImageClassification")
-CNNBackbone.register_for_auto_class("AutoBackbone")
-
 __all__ = ["CNNBackbone", "CNNForImageClassification", "CNNModel", "CNNPreTrainedModel"]

@@ -107,6 +107,4 @@ def mode_of(image: Image.Image) -> str:
     return "RGBA" if image.has_transparency_data else "RGB"
 
 
-SRGANImageProcessor.register_for_auto_class()
-
 __all__ = ["SRGANImageProcessor"]

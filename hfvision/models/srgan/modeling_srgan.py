@@ -506,8 +506,4 @@ CUSTOM_PIPELINES = {
 }
 AUTO_CLASSES = {"AutoModel": "SRGANModel", "AutoModelForImageToImage": "SRGANForImageSuperResolution"}
 
-SRGANModel.register_for_auto_class("AutoModel")
-SRGANDiscriminator.register_for_auto_class("AutoModel")
-SRGANForImageSuperResolution.register_for_auto_class("AutoModelForImageToImage")
-
 __all__ = ["SRGANDiscriminator", "SRGANForImageSuperResolution", "SRGANModel", "SRGANPreTrainedModel"]

@@ -294,9 +294,6 @@ AUTO_CLASSES = {
     "AutoModelForImageClassification": "VisionTransformerForImageClassification",
 }
 
-VisionTransformerModel.register_for_auto_class("AutoModel")
-VisionTransformerForImageClassification.register_for_auto_class("AutoModelForImageClassification")
-
 __all__ = [
     "VisionTransformerForImageClassification",
     "VisionTransformerModel",
