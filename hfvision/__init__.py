@@ -29,6 +29,9 @@ PUBLIC_NAMES = {
     "convert_vit": "models.vit.convert",
     "list_checkpoints": "checkpoints",
     "push_to_hub": "hub",
+    "read_image": "data.images",
+    "sample_dataset": "data.load",
+    "sample_photos": "data.load",
     "upscale": "upscale",
 }
 

@@ -56,36 +56,6 @@ def test_families_are_registered_whoever_is_imported_first(order):
     ]
 
 
-def test_auto_config_alone_knows_the_families():
-    code = (
-        "import hfvision\nfrom transformers import AutoConfig\nprint(AutoConfig.for_model('hfvision_cnn').model_type)"
-    )
-    assert run(code).strip() == "hfvision_cnn"
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "models.cnn.configuration_cnn",
-        "models.cnn.modeling_cnn",
-        "models.vit.modeling_vit",
-        "models.srgan.image_processing_srgan",
-        "models.srgan.pipeline_srgan",
-        "upscale",
-    ],
-)
-def test_any_module_may_be_imported_first(module):
-    printed = run(
-        f"import hfvision.{module}\n"
-        "from transformers import AutoConfig, AutoModel, AutoImageProcessor\n"
-        "from transformers.pipelines import PIPELINE_REGISTRY\n"
-        "from hfvision import CNNConfig, CNNModel\n"
-        "print(type(AutoModel.from_config(AutoConfig.for_model('hfvision_cnn'))) is CNNModel)\n"
-        "print('image-super-resolution' in PIPELINE_REGISTRY.get_supported_tasks())\n"
-    )
-    assert printed.split() == ["True", "True"]
-
-
 def test_code_travels_with_a_model_that_was_made_without_auto_classes(tmp_path):
     run(
         "from hfvision.models.cnn.modeling_cnn import CNNConfig, CNNForImageClassification\n"
