@@ -32,7 +32,6 @@ PUBLIC_NAMES = {
     "read_image": "data.images",
     "sample_dataset": "data.load",
     "sample_photos": "data.load",
-    "upscale": "upscale",
 }
 
 
