@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
@@ -19,9 +19,15 @@ from transformers import PreTrainedModel
 
 KINDS: dict[str, tuple[str, ...]] = {
     "attention": ("scaled_dot_product_attention", "matmul", "bmm", "softmax", "baddbmm"),
+    "resampling": (
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "upsample_nearest2d",
+        "upsample_bilinear2d",
+        "upsample_bicubic2d",
+    ),
     "convolution": ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
     "linear": ("linear", "addmm", "mm", "einsum", "bilinear"),
-    "resampling": ("pixel_shuffle", "pixel_unshuffle", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"),
     "pooling": (
         *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "max_pool2d_with_indices"),
         *("mean", "amax"),
@@ -157,8 +163,10 @@ class Trace:
 
     Attributes:
         nodes: operations computed from the images, in order; the first is the input itself.
+        sources: the operations of `nodes` that each of them reads.
         outputs: those of them that the model returns.
-        parameters: for every operation the names of the parameters it uses, directly or through operations on weights.
+        parameters: the names of the parameters each operation uses, directly or through operations on weights.
+        sizes: numbers of elements of all parameters by name.
     """
 
     def __init__(self, model: nn.Module, pixel_values: torch.Tensor):
@@ -179,31 +187,37 @@ class Trace:
         for node in reversed(program.graph.nodes):
             if node in live:
                 live.update(node.all_input_nodes)
-        self.nodes: list[fx.Node] = []
-        self.parameters: dict[fx.Node, frozenset[str]] = {}
+        self.sources: dict[fx.Node, list[fx.Node]] = {}
+        self.parameters: dict[fx.Node, set[str]] = {}
         for node in program.graph.nodes:
+            sources = [source for source in node.all_input_nodes if source in self.sources]
             if node.op == "placeholder" and node.name not in weights:
                 if isinstance(node.meta.get("val"), torch.Tensor):
-                    self.nodes.append(node)
-            elif node in live and node.op == "call_function" and any(n in self.nodes for n in node.all_input_nodes):
-                self.nodes.append(node)
-            names = {weights[node.name]} & sizes.keys() if node.name in weights else set()
-            for source in node.all_input_nodes:
-                if source not in self.nodes:
-                    names |= self.parameters.get(source, frozenset())
-            self.parameters[node] = frozenset(names)
-        images = set(self.nodes)
-        self.outputs = [node for node in self.outputs if node in images]
-        self.sources = {node: [n for n in node.all_input_nodes if n in images] for node in self.nodes}
+                    self.sources[node] = []
+            elif node in live and node.op == "call_function" and sources:
+                self.sources[node] = sources
+            own = {weights[node.name]} & sizes.keys() if node.name in weights else set()
+            others = (self.parameters[n] for n in node.all_input_nodes if n not in self.sources)
+            self.parameters[node] = own.union(*others)
+        self.nodes = list(self.sources)
+        self.outputs = [node for node in self.outputs if node in self.sources]
 
-    def scopes(self, node: fx.Node) -> list[tuple[str, nn.Module]]:
-        """The modules around an operation from the outside in, each with a key that differs from call to call."""
-        scopes = []
+    def scopes(self, node: fx.Node) -> list["Scope"]:
+        """The modules around an operation, from the outside in."""
+        stack = []
         for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
             if "parametrizations" in path.split("."):
                 break
-            scopes.append((key, self.model.get_submodule(path)))
-        return scopes
+            stack.append(Scope(key, path, self.model.get_submodule(path)))
+        return stack
+
+
+class Scope(NamedTuple):
+    """A call of a module; `key` differs from call to call."""
+
+    key: str
+    path: str
+    module: nn.Module
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -295,7 +309,9 @@ def operation_detail(node: fx.Node) -> str:
         axes = pair(arguments_of(node)["dim"], 1)
         return f"over {square([shape_of(node.all_input_nodes[0])[axis] for axis in axes])}"
     if name in ("mul", "div", "add", "sub") and not isinstance(arguments_of(node)["other"], fx.Node):
-        return f"by {arguments_of(node)['other']:.4g}" if name in ("mul", "div") else f"{arguments_of(node)['other']:.4g}"
+        return (
+            f"by {arguments_of(node)['other']:.4g}" if name in ("mul", "div") else f"{arguments_of(node)['other']:.4g}"
+        )
     if name == "select":
         arguments = arguments_of(node)
         return f"[{':, ' * arguments['dim']}{arguments['index']}]"
@@ -314,28 +330,32 @@ def operation_label(node: fx.Node) -> str:
     return f"{title} {operation_detail(node)}".strip()
 
 
-def layer_node(trace: Trace, operations: list[fx.Node], module: nn.Module | None, seen: set[str]) -> Node:
+def layer_node(trace: Trace, operations: list[fx.Node], leaf: Scope | None, seen: set[str]) -> Node:
     """The node of one leaf module's operations, or of one functional operation."""
     shown = [operation for operation in operations if says_something(operation)]
-    main = min(shown, key=lambda n: list(KINDS).index(KIND_OF[operation_name(n)]) if operation_name(n) in KIND_OF else 99)
+    main = min(
+        shown, key=lambda n: list(KINDS).index(KIND_OF[operation_name(n)]) if operation_name(n) in KIND_OF else 99
+    )
     last = operations[-1]
-    names = set().union(*(trace.parameters[operation] for operation in operations))
-    kind = KIND_OF.get(operation_name(main), "other")
-    detail = ""
-    if module is None:
+    used = set().union(*(trace.parameters[operation] for operation in operations))
+    kind, detail = KIND_OF.get(operation_name(main), "other"), ""
+    if leaf is None:
         label = operation_label(main)
-        if kind == "arithmetic" and names:
-            label = f"{label} {', '.join(sorted(name.split('.')[-1] for name in names))}"
+        if kind == "arithmetic" and used:
+            label = f"{label} {', '.join(sorted(name.split('.')[-1] for name in used))}"
         while kind == "shape" and len(last.users) == 1 and operation_name(next(iter(last.users))) in PLUMBING:
             last = next(iter(last.users))
     else:
-        label = type(module).__name__.removeprefix("Parametrized").removesuffix("Activation")
+        label = type(leaf.module).__name__.removeprefix("Parametrized").removesuffix("Activation")
         if len(shown) == 1:
             label = f"{label} {operation_detail(main)}".strip()
         else:
-            detail = ", ".join(map(operation_label, shown)) if len(shown) < 4 else f"{len(shown)} operations"
-    parameters = sum(trace.sizes[name] for name in names - seen)
-    seen |= names
+            detail = "; ".join(map(operation_label, shown)) if len(shown) < 4 else f"{len(shown)} operations"
+        name = leaf.path.rpartition(".")[2]
+        if kind == "linear" and not name.isdigit():
+            label = f"{name}: {label}"
+    parameters = sum(trace.sizes[name] for name in used - seen)
+    seen |= used
     return Node(operations[0].name, label, kind, shape_of(last), parameters, detail)
 
 
@@ -353,7 +373,7 @@ def layer_nodes(trace: Trace) -> tuple[list[ScopedNode], set[Edge]]:
 
     def group_key(node: fx.Node) -> Any:
         scopes = trace.scopes(node)
-        return scopes[-1][0] if len(scopes) > 1 and is_leaf(scopes[-1][1]) else node
+        return scopes[-1].key if len(scopes) > 1 and is_leaf(scopes[-1].module) else node
 
     for key, group in groupby(trace.nodes, group_key):
         operations = list(group)
@@ -362,15 +382,17 @@ def layer_nodes(trace: Trace) -> tuple[list[ScopedNode], set[Edge]]:
             scoped.append(ScopedNode(node, ()))
             owner[operations[0]] = [node.id]
             continue
-        sources = {s for n in operations for source in trace.sources[n] if source not in operations for s in owner[source]}
+        sources = {
+            s for n in operations for source in trace.sources[n] if source not in operations for s in owner[source]
+        }
         if not any(map(says_something, operations)):
             for operation in operations:
                 owner[operation] = sorted(sources)
             continue
         scopes = trace.scopes(operations[0])
-        module = None if isinstance(key, fx.Node) else scopes.pop()[1]
-        node = layer_node(trace, operations, module, seen)
-        scoped.append(ScopedNode(node, tuple((key, type(module).__name__) for key, module in scopes[1:])))
+        leaf = None if isinstance(key, fx.Node) else scopes.pop()
+        node = layer_node(trace, operations, leaf, seen)
+        scoped.append(ScopedNode(node, tuple((scope.key, type(scope.module).__name__) for scope in scopes[1:])))
         edges |= {(source, node.id) for source in sources}
         owner |= dict.fromkeys(operations, [node.id])
     for index, output in enumerate(trace.outputs):
@@ -495,6 +517,7 @@ BACKWARD_KINDS = {
     "resampling": r"Pixel|Upsample|Interpol",
     "activation": r"elu|ReLU|Relu|Silu|Sigmoid|Tanh|Hard",
     "arithmetic": r"Add|Mul|Div|Sub|Cat|Pow|Exp",
+    "shape": r"Select|Slice|Split|Unbind",
 }
 
 
@@ -526,6 +549,11 @@ def autograd_graph(model: nn.Module, pixel_values: torch.Tensor) -> Graph:
             for caller in callers:
                 details.setdefault(caller, []).append(names.get(id(function.variable), "another tensor"))
             continue
+        if len(callers) > 1:
+            node = Node(f"grad_{len(nodes)}", "Sum of gradients", "arithmetic")
+            nodes.append(node)
+            edges |= {(caller, node.id) for caller in callers}
+            callers = {node.id}
         if not BACKWARD_PLUMBING.fullmatch(name):
             kind = next((kind for kind, pattern in BACKWARD_KINDS.items() if re.search(pattern, name)), "other")
             node = Node(f"grad_{len(nodes)}", name, kind)

@@ -47,6 +47,10 @@ class SuperResolutionPipeline(Pipeline):
             images = str(images)
         return super().__call__(images, **kwargs)
 
+    def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
+        self.model.write_model_card(working_dir, repo_id)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+
     def _sanitize_parameters(self, **kwargs):
         if kwargs:
             raise TypeError(f"The image-super-resolution pipeline takes no argument called {next(iter(kwargs))!r}.")

@@ -1,0 +1,78 @@
+"""`hfvision.push_to_hub`: model, processor, code and card in one commit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
+from transformers import AutoImageProcessor, AutoModelForImageToImage
+
+from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProcessor, push_to_hub
+
+REPO = "tester/upscaler"
+
+
+@pytest.fixture
+def model() -> SRGANForImageSuperResolution:
+    torch.manual_seed(0)
+    config = SRGANConfig.from_preset("fast-tiny", scale=2, hidden_size=4, block_widths=[[4]])
+    return SRGANForImageSuperResolution(config)
+
+
+def commits() -> int:
+    return len(HfApi().list_repo_commits(REPO))
+
+
+def test_one_commit_with_everything(hub, model):
+    push_to_hub(model, REPO, processor=SRGANImageProcessor())
+    assert commits() == 2, "the repository's own first commit, and this one"
+    files = set(HfApi().list_repo_files(REPO)) - {".gitattributes"}
+    assert files == {
+        "README.md",
+        "config.json",
+        "configuration_srgan.py",
+        "image_processing_srgan.py",
+        "model.safetensors",
+        "modeling_srgan.py",
+        "pipeline_srgan.py",
+        "preprocessor_config.json",
+    }
+    loaded = AutoModelForImageToImage.from_pretrained(REPO)
+    pixel_values = torch.rand(1, 3, 6, 6)
+    assert torch.equal(loaded(pixel_values).reconstruction, model.eval()(pixel_values).reconstruction)
+    assert isinstance(AutoImageProcessor.from_pretrained(REPO), SRGANImageProcessor)
+    with Path(hf_hub_download(REPO, "README.md")).open(encoding="utf-8") as card:
+        assert f'model="{REPO}"' in card.read()
+
+
+def test_pushing_again_makes_no_commit_and_keeps_an_edited_card(hub, model):
+    push_to_hub(model, REPO, processor=SRGANImageProcessor())
+    push_to_hub(model, REPO, processor=SRGANImageProcessor())
+    assert commits() == 2
+    HfApi().upload_file(path_or_fileobj=b"my card", path_in_repo="README.md", repo_id=REPO)
+    push_to_hub(model, REPO, processor=SRGANImageProcessor())
+    assert commits() == 3
+    with Path(hf_hub_download(REPO, "README.md")).open(encoding="utf-8") as card:
+        assert card.read() == "my card"
+
+
+def test_branch_and_pull_request_leave_main_alone(hub, model):
+    push_to_hub(model, REPO, processor=SRGANImageProcessor())
+    with torch.no_grad():
+        model.generator.head[0].bias += 1
+    push_to_hub(model, REPO, processor=SRGANImageProcessor(), revision="trial")
+    info = push_to_hub(model, REPO, processor=SRGANImageProcessor(), create_pr=True)
+    assert info.pr_revision == "refs/pr/1"
+    for revision in ("trial", "refs/pr/1"):
+        loaded = AutoModelForImageToImage.from_pretrained(REPO, revision=revision)
+        assert torch.equal(loaded.generator.head[0].bias, model.generator.head[0].bias)
+    assert not torch.equal(
+        AutoModelForImageToImage.from_pretrained(REPO).generator.head[0].bias, model.generator.head[0].bias
+    )
+
+
+def test_wrong_token_is_refused_before_anything_is_sent(hub, model):
+    with pytest.raises(HfHubHTTPError, match="401"):
+        push_to_hub(model, REPO, processor=SRGANImageProcessor(), token="hf_wrong")
+    assert not hub.repos
