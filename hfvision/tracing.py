@@ -191,7 +191,7 @@ class Trace:
         self.parameters: dict[fx.Node, set[str]] = {}
         for node in program.graph.nodes:
             sources = [source for source in node.all_input_nodes if source in self.sources]
-            if node.op == "placeholder" and node.name not in weights:
+            if node.op == "placeholder" and node.name in signature.user_inputs:
                 if isinstance(node.meta.get("val"), torch.Tensor):
                     self.sources[node] = []
             elif node in live and node.op == "call_function" and sources:
@@ -266,7 +266,7 @@ def says_something(node: fx.Node) -> bool:
     return True
 
 
-def square(sizes: Sequence[int]) -> str:
+def times(sizes: Sequence[int]) -> str:
     return "×".join(str(size) for size in sizes)
 
 
@@ -283,12 +283,12 @@ def operation_detail(node: fx.Node) -> str:
         weight, groups = shape_of(arguments["weight"]), arguments["groups"]
         transposed = "transpose" in name
         channels = (weight[0], weight[1] * groups) if transposed else (weight[1] * groups, weight[0])
-        parts = [square(weight[2:]), f"{channels[0]}→{channels[1]}"]
+        parts = [times(weight[2:]), f"{channels[0]}→{channels[1]}"]
         stride, dilation = (pair(arguments[key], len(weight) - 2) for key in ("stride", "dilation"))
         if max(stride) > 1:
-            parts.append(("×" if transposed else "/") + square(sorted(set(stride))))
+            parts.append(("×" if transposed else "/") + times(sorted(set(stride))))
         if max(dilation) > 1:
-            parts.append(f"dilation {square(sorted(set(dilation)))}")
+            parts.append(f"dilation {times(sorted(set(dilation)))}")
         if groups > 1:
             parts.append("depthwise" if groups == channels[0] else f"{groups} groups")
         return ", ".join(parts)
@@ -297,9 +297,9 @@ def operation_detail(node: fx.Node) -> str:
     if name in ("max_pool2d", "avg_pool2d", "max_pool2d_with_indices"):
         arguments = arguments_of(node)
         kernel = pair(arguments["kernel_size"])
-        return f"{square(kernel)}, /{square(sorted(set(pair(arguments['stride'] or kernel))))}"
+        return f"{times(kernel)}, /{times(sorted(set(pair(arguments['stride'] or kernel))))}"
     if name in ("adaptive_avg_pool2d", "adaptive_max_pool2d"):
-        return f"to {square(shape_of(node)[-2:])}"
+        return f"to {times(shape_of(node)[-2:])}"
     if name == "group_norm":
         return f"{arguments_of(node)['num_groups']} groups"
     if name in KINDS["resampling"]:
@@ -307,7 +307,7 @@ def operation_detail(node: fx.Node) -> str:
         return f"×{after[-1] / before[-1]:g}" if after[-1] >= before[-1] else f"/{before[-1] / after[-1]:g}"
     if name in ("mean", "amax", "sum") and arguments_of(node).get("dim"):
         axes = pair(arguments_of(node)["dim"], 1)
-        return f"over {square([shape_of(node.all_input_nodes[0])[axis] for axis in axes])}"
+        return f"over {times([shape_of(node.all_input_nodes[0])[axis] for axis in axes])}"
     if name in ("mul", "div", "add", "sub") and not isinstance(arguments_of(node)["other"], fx.Node):
         return (
             f"by {arguments_of(node)['other']:.4g}" if name in ("mul", "div") else f"{arguments_of(node)['other']:.4g}"
@@ -317,8 +317,9 @@ def operation_detail(node: fx.Node) -> str:
         return f"[{':, ' * arguments['dim']}{arguments['index']}]"
     if name == "slice":
         arguments = arguments_of(node)
-        end = arguments["end"] if arguments["end"] is not None and arguments["end"] < 2**31 else ""
-        return f"[{':, ' * arguments['dim']}{arguments['start'] or ''}:{end}]"
+        bounds = f"{arguments['start'] or ''}:{'' if (arguments['end'] or 2**63) >= 2**31 else arguments['end']}"
+        step = f":{arguments['step']}" if arguments["step"] != 1 else ""
+        return f"[{':, ' * arguments['dim']}{bounds}{step}]"
     return ""
 
 
@@ -394,7 +395,7 @@ def layer_nodes(trace: Trace) -> tuple[list[ScopedNode], set[Edge]]:
         node = layer_node(trace, operations, leaf, seen)
         scoped.append(ScopedNode(node, tuple((scope.key, type(scope.module).__name__) for scope in scopes[1:])))
         edges |= {(source, node.id) for source in sources}
-        owner |= dict.fromkeys(operations, [node.id])
+        owner |= {operation: [node.id] for operation in operations}
     for index, output in enumerate(trace.outputs):
         node = Node(f"output_{index}", "Output", "data", shape_of(output))
         scoped.append(ScopedNode(node, ()))

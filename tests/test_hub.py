@@ -31,7 +31,7 @@ LABELS = {0: "cat", 1: "dog", 2: "ship"}
 LOAD = """
     import os, re
     import torch
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from PIL import Image
     from safetensors.torch import load_file
     from torchvision.transforms.functional import pil_to_tensor
@@ -64,8 +64,9 @@ LOAD = """
         check(f"{repo_id} pooled", load(AutoModel, repo_id)(pixels).pooler_output)
         classify = pipeline("image-classification", model=repo_id, trust_remote_code=True)
         scores = {answer["label"]: answer["score"] for answer in classify("photo.jpg")}
-        check(f"{repo_id} scores", torch.tensor([scores["cat"], scores["dog"], scores["ship"]]))
-        if repo_id == "tester/cnn":
+        found = torch.tensor([scores["cat"], scores["dog"], scores["ship"]])
+        torch.testing.assert_close(found, expected.pop(f"{repo_id} scores"))
+        if repo_id == "tester/cnn" and not constants.HF_HUB_OFFLINE:  # AutoBackbone asks the Hub in any case
             check("feature map", load(AutoBackbone, repo_id)(pixels).feature_maps[-1])
 
     for repo_id in ("tester/upscaler", "tester/pipeline"):
@@ -77,7 +78,7 @@ LOAD = """
     check("fake logits", load(AutoModel, "tester/gan")(pixels).fake_logits)
     check("generator alone", load(AutoModelForImageToImage, "tester/gan")(pixels).reconstruction)
     check("discriminator", load(AutoModel, "tester/discriminator")(pixels).logits)
-    assert not expected, expected.keys()
+    assert not set(expected) - {"feature map"}, expected.keys()
 
     for name in ("cnn", "vit", "upscaler", "pipeline", "gan", "discriminator"):
         with open(hf_hub_download(f"tester/{name}", "README.md"), encoding="utf-8") as card:
