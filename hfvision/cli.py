@@ -10,12 +10,12 @@ EXAMPLES = {
   hfvision classify cat.jpg --model runs/quickstart/classifier
   hfvision classify photos/ --model google/vit-base-patch16-224 --top 3 --json""",
     "upscale": """examples:
-  hfvision upscale photo.jpg --model runs/quickstart/superres
+  hfvision upscale photo.jpg
   hfvision upscale photos/ --model user/my-upscaler --out large/""",
     "info": """examples:
   hfvision info --list
   hfvision info runs/quickstart/classifier
-  hfvision info runs/quickstart/classifier --graph graph.md
+  hfvision info sr-tiny-x2 --graph graph.md
   hfvision info user/my-vit --size 384 --graph graph.svg --backward""",
     "quickstart": """example:
   hfvision quickstart --out runs/quickstart""",
@@ -148,7 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add(upscale, "Make images larger.")
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
-    command.add_argument("--model", required=True, help=model_help)
+    command.add_argument("--model", default="sr-tiny-x2", help=f"{model_help}; default sr-tiny-x2")
     command.add_argument("--out", type=Path, help="folder for the results, or a file's name for one image")
     command.add_argument("--force", action="store_true", help="replace results that are there already")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)

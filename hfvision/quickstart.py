@@ -68,7 +68,7 @@ def run_quickstart(out: Path, seed: int = 0, epochs: int = 10, steps: int = 1200
     write_text(out / "report.md", format_report(record))
     print(f"\nDone in {record['seconds']:.0f} s: see {out / 'report.md'}. Try next:\n")
     print(f"  hfvision classify {out / 'sample.png'} --model {out / 'classifier'}")
-    print(f"  hfvision upscale YOUR_PHOTO.jpg --model {out / 'upscaler'}")
+    print("  hfvision upscale YOUR_PHOTO.jpg")
     print(f"  hfvision info {out / 'classifier'} --graph {out / 'graph.svg'}")
     return record
 

@@ -57,6 +57,7 @@ def main() -> None:
     SRGANImageProcessor().save_pretrained(args.out)
     arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     arguments["photos"] = len(photos)
+    arguments.pop("out")
     write_record(args.out / "record.json", {"training": arguments, "history": history})
 
 

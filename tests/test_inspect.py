@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -28,7 +29,7 @@ def textbook() -> CNNForImageClassification:
 
 
 def vit(attention: str = "eager", **overrides) -> VisionTransformerForImageClassification:
-    config = VisionTransformerConfig.from_preset("cifar", hidden_size=24, intermediate_size=48, **overrides)
+    config = VisionTransformerConfig.from_preset("cifar", **{"hidden_size": 24, "intermediate_size": 48} | overrides)
     model = VisionTransformerForImageClassification(config)
     model.set_attn_implementation(attention)
     return model
@@ -36,7 +37,9 @@ def vit(attention: str = "eager", **overrides) -> VisionTransformerForImageClass
 
 def residual(depth: int = 3) -> CNNForImageClassification:
     widths = [[[8, 8]] * depth, [[16, 16]]]
-    return CNNForImageClassification(CNNConfig(stage_widths=widths, stage_strides=[1, 2], block_type="basic"))
+    return CNNForImageClassification(
+        CNNConfig(stem_width=8, stage_widths=widths, stage_strides=[1, 2], block_type="basic")
+    )
 
 
 def upscaler(preset: str = "fast-light") -> SRGANForImageSuperResolution:
@@ -247,7 +250,7 @@ def gradient_support(model: nn.Module, size: int) -> int:
     image = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
     output = model(image).sum(dim=1)[0]
     sides = []
-    for row in range(output.shape[0]):
+    for row in range(min(output.shape)):
         (gradient,) = torch.autograd.grad(output[row, row], image, retain_graph=True)
         touched = gradient[0, 0].abs().nonzero()
         sides += (touched.max(dim=0).values - touched.min(dim=0).values + 1).tolist()
@@ -285,7 +288,7 @@ def test_textbook_graph_is_one_column_of_layers():
         *("classifier: Linear 256→10", "Output"),
     ]
     ids = [node.id for node in nodes_of(graph)]
-    assert set(graph.edges) == set(zip(ids, ids[1:], strict=False))
+    assert set(graph.edges) == set(pairwise(ids))
     assert graph.items[1].output_shape == (1, 64, 28, 28)
     assert sum(node.parameters for node in nodes_of(graph)) == textbook().num_parameters()
 
@@ -429,7 +432,7 @@ def test_svg_shows_every_node_inside_its_frame(name, backward):
         for block in blocks_of(part):
             assert block.repeats == 1 or f"×{block.repeats}" in texts
     boxes = list(boxes_of(root, 0, 0))
-    assert all(0 <= x and x + w <= width and 0 <= y and y + h <= height for x, y, w, h in boxes)
+    assert all(min(x, y) >= 0 and x + w <= width and y + h <= height for x, y, w, h in boxes)
     for index, (x, y, w, h) in enumerate(boxes):
         for x2, y2, w2, h2 in boxes[index + 1 :]:
             apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
