@@ -46,7 +46,8 @@ def resize_bicubic(x: Tensor, scale_or_size: float | tuple[int, int], antialias:
         bicubic_weights(old, new, scale, antialias).to(x.device, dtype)
         for old, new, scale in zip(x.shape[-2:], size, scales, strict=True)
     )
-    return (rows @ x.to(dtype) @ columns.T).to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        return (rows @ x.to(dtype) @ columns.T).to(x.dtype)
 
 
 def bicubic_weights(length: int, new_length: int, scale: float, antialias: bool = True) -> Tensor:

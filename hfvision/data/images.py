@@ -1,6 +1,7 @@
 """Reads image files of every kind into PIL images of a few well-defined modes."""
 
 import io
+import struct
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -9,6 +10,17 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "PPM",
+    "JPEG2000",
+    "AVIF",
+)  # none that runs a program, as EPS does
 MAX_PIXELS = 178_000_000
 
 
@@ -24,7 +36,9 @@ def find_images(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"There is no file or folder {path}.")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    found = sorted(
+        p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and p.name[0] != "."
+    )
     if not found:
         raise ValueError(f"The folder {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return found
@@ -56,18 +70,18 @@ def read_image(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixel
             raise FileNotFoundError(f"There is no file {name}.")
         if Path(source).stat().st_size == 0:
             raise ValueError(f"{name} is empty.")
-    elif isinstance(source, bytes):
+    elif isinstance(source, bytes | bytearray):
         source = io.BytesIO(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source) as image:
+            with Image.open(source, formats=FORMATS) as image:
                 return normalise_mode(image, name, max_pixels)
     except Image.DecompressionBombError:
         raise ValueError(f"{name} claims more pixels than can be read: at most {max_pixels:,} are.") from None
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not an image, or of a kind that Pillow cannot read.") from None
-    except (OSError, SyntaxError, EOFError, MemoryError) as error:
+    except (OSError, SyntaxError, EOFError, MemoryError, TypeError, struct.error) as error:
         raise ValueError(f"{name} is damaged or cut off: {error}.") from None
 
 
@@ -77,13 +91,16 @@ def normalise_mode(image: Image.Image, name: str, max_pixels: int) -> Image.Imag
         raise ValueError(
             f"{name} has {width}×{height} pixels: at most {max_pixels:,} are read. Make it smaller first."
         )
-    profile = image.info.get("icc_profile")
+    profile = image.info.get("icc_profile") if image.mode != "LAB" else None
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError(f"{name} has floating-point pixels: convert it to 8 or 16 bits first.")
     if image.mode.startswith("I"):
-        image = Image.fromarray(np.asarray(image).clip(0, 65535).astype(np.uint16))
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"{name} has values from {values.min()} to {values.max()}: scale it to 0..65535 first.")
+        image = Image.fromarray(values.astype(np.uint16))
     elif image.mode in ("1", "L", "LA", "La"):
         image = image.convert("LA" if image.has_transparency_data else "L")
     elif image.mode == "CMYK" and profile:
