@@ -2,10 +2,10 @@
 
     python scripts/benchmark_superres.py sr-tiny-x2 --data path/to/superres --json record.json
 
-`--data` holds a folder of photographs for each set (Set5, Set14, Kodak24; others are skipped). PSNR and SSIM are on Y,
-`scale` pixels cropped at each side; low-resolution images are made by MATLAB's bicubic and rounded to 8 bit, and
-results are rounded to 8 bit too. Set14's one single-channel file, the bridge, is compared as it is. CPU seconds are measured on
-one thread in fp32 for an output of 512×512 pixels: the median of 5 runs after one that warms up.
+`--data` holds a folder of photographs for each set (Set5, Set14, Kodak24; others are skipped). PSNR and SSIM are on
+Y, `scale` pixels cropped at each side; low-resolution images are made by MATLAB's bicubic and rounded to 8 bit, and
+results are rounded to 8 bit too. Set14's one single-channel file, the bridge, is compared as it is. CPU seconds are
+measured on one thread in fp32 for an output of 512×512 pixels: the median of 5 runs after one that warms up.
 """
 
 import argparse
