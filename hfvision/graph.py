@@ -39,11 +39,11 @@ def in_words(number: float) -> str:
     return f"{number:.3g} T"
 
 
-def caption(node: Node, batch_size: int) -> str:
-    """Shape without the batch, and parameters."""
+def captions(node: Node, batch_size: int) -> list[str]:
+    """Shape without the batch, and parameters, where there are any."""
     shape = node.output_shape[1:] if node.output_shape[:1] == (batch_size,) else node.output_shape
     parameters = f"{in_words(node.parameters)} parameter{'s' * (node.parameters > 1)}" if node.parameters else ""
-    return " · ".join(filter(None, [times(shape), parameters]))
+    return [line for line in (times(shape), parameters) if line]
 
 
 def port(block_id: str) -> str:
@@ -80,12 +80,14 @@ def to_mermaid(graph: Graph) -> str:
     else:
         for name, part in (("Forward", graph), ("Backward", graph.backward)):
             lines += [f"    subgraph {name.lower()}[{mermaid_text(name)}]", "        direction TB"]
-            lines += [*mermaid_part(part, "        "), "    end"]
+            lines += [*mermaid_part(part, "        "), "    end", f"    class {name.lower()} block"]
     drawn = nodes_of(graph.items) + (nodes_of(graph.backward.items) if graph.backward else [])
     lines += [
         f"    classDef {kind} fill:{COLORS[kind][0]},stroke:{COLORS[kind][1]},color:#1f2328"
         for kind in dict.fromkeys(node.kind for node in drawn)
     ]
+    lines.append("    classDef block fill:#f6f8fa,stroke:#8c959f,stroke-dasharray:5 4,color:#57606a")
+    lines.append("    classDef port fill:#57606a,stroke:#57606a")
     return "\n".join([*lines, "```"]) + "\n"
 
 
@@ -103,15 +105,15 @@ def mermaid_part(graph: Graph, indent: str) -> list[str]:
     def draw(items: Sequence[Item], indent: str) -> None:
         for item in items:
             if isinstance(item, Node):
-                text = mermaid_text(item.label, item.detail, caption(item, graph.batch_size))
+                text = mermaid_text(item.label, item.detail, *captions(item, graph.batch_size))
                 lines.append(f"{indent}{item.id}[{text}]:::{item.kind}")
                 continue
             title = f"{item.title} ×{item.repeats}" if item.repeats > 1 else item.title
             lines.append(f"{indent}subgraph {item.id}[{mermaid_text(title.strip())}]")
             if len(entered[port(item.id)]) > 1:
-                lines.append(f'{indent}    {port(item.id)}((" "))')
+                lines.append(f'{indent}    {port(item.id)}((" ")):::port')
             draw(item.items, indent + "    ")
-            lines.append(f"{indent}end")
+            lines += [f"{indent}end", f"{indent}class {item.id} block"]
             sources = {source for source, _ in edges[item.id]}
             last = next(i for i in reversed(item.items) if i.id not in sources)
             exits[item.id] = exits.get(last.id, last.id)
@@ -211,7 +213,7 @@ def rectangle(x: float, y: float, width: float, height: float, fill: str, stroke
 
 
 def draw_node(node: Node, batch_size: int) -> Drawing:
-    below = [line for line in (node.detail, caption(node, batch_size)) if line]
+    below = [line for line in (node.detail, " · ".join(captions(node, batch_size))) if line]
     width = max([150, text_width(node.label, 13) * 1.06 + 28, *(text_width(line, 11) + 28 for line in below)])
     height = 28 + 15 * len(below)
     svg = [rectangle(-width / 2, 0, width, height, *COLORS[node.kind]), text(0, 19, node.label, 13, weight=600)]

@@ -493,18 +493,18 @@ def generalised(item: Item) -> Item:
 
 def is_chain(items: Sequence[Item], start: int, period: int, repeats: int, edges: set[Edge]) -> bool:
     """Whether the units have the same inner edges, one input and one output each, and each feeds the next alone."""
-    members = [nodes_of(items[start + unit * period : start + (unit + 1) * period]) for unit in range(repeats)]
-    places = [{node.id: index for index, node in enumerate(unit)} for unit in members]
-    patterns = [{(place.get(s), place[t]) for s, t in edges if t in place} for place in places]
-    boundaries = [boundary(set(place), edges) for place in places]
-    if any(pattern != patterns[0] for pattern in patterns) or any([*map(len, b)] != [1, 1] for b in boundaries):
-        return False
-    return all(
-        following[0] == ends and all(target in place or target in following_place for s, target in edges if s in ends)
-        for (_, ends), following, place, following_place in zip(
-            boundaries, boundaries[1:], places, places[1:], strict=False
-        )
-    )
+    source, pattern = None, None
+    for unit in range(repeats):
+        ids = [node.id for node in nodes_of(items[start + unit * period : start + (unit + 1) * period])]
+        place = {node: index for index, node in enumerate(ids)}
+        sources, exits = boundary(set(ids), edges)
+        inner = {(place.get(s), place[t]) for s, t in edges if t in place}
+        if len(sources) != 1 or len(exits) != 1 or pattern not in (None, inner) or source not in (None, sources):
+            return False
+        if unit > 0 and any(s in source and t not in place and t not in before for s, t in edges):
+            return False
+        source, pattern, before = exits, inner, place
+    return True
 
 
 BACKWARD_PLUMBING = re.compile(

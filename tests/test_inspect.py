@@ -408,8 +408,8 @@ def test_mermaid_declares_what_it_connects(name, backward):
     assert links
     assert {end for link in links for end in link} == set(declared)
     assert sum(line.startswith("subgraph") for line in lines) == lines.count("end")
-    classes = set(re.findall(r":::(\w+)", text))
-    assert classes == set(re.findall(r"classDef (\w+)", text))
+    classes = set(re.findall(r":::(\w+)|class \w+ (\w+)", text))
+    assert {name for pair in classes for name in pair if name} <= set(re.findall(r"classDef (\w+)", text))
 
 
 def test_mermaid_escapes_labels():

@@ -1,0 +1,47 @@
+"""Makes the pictures of the README again: `python scripts/make_pictures.py`."""
+
+from pathlib import Path
+
+import torch
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from transformers import AutoModelForImageToImage
+
+import hfvision
+from hfvision import (
+    CNNConfig,
+    CNNForImageClassification,
+    VisionTransformerConfig,
+    VisionTransformerForImageClassification,
+)
+from hfvision.data.degrade import downscale, modcrop, resize_bicubic
+from hfvision.graph import computational_graph, to_svg
+from hfvision.report import side_by_side, write_text
+
+DOCS = Path(__file__).parents[1] / "docs"
+DETAIL = (110, 60, 290, 180)  # left, top, right, bottom
+
+
+def main() -> None:
+    textbook = CNNForImageClassification(CNNConfig.from_preset("textbook", num_labels=10))
+    write_text(DOCS / "textbook.svg", to_svg(computational_graph(textbook, torch.rand(1, 3, 28, 28))))
+    vit = VisionTransformerForImageClassification._from_config(
+        VisionTransformerConfig.from_preset("tiny", num_labels=1000), attn_implementation="eager"
+    )
+    write_text(DOCS / "vit.svg", to_svg(computational_graph(vit, torch.rand(1, 3, 224, 224))))
+
+    photo = hfvision.read_image(hfvision.sample_photos()["cat"])
+    original = modcrop(pil_to_tensor(photo)[None].float() / 255, 2)
+    small = downscale(original, 2)
+    model = AutoModelForImageToImage.from_pretrained(hfvision.checkpoint("sr-tiny-x2"))
+    with torch.inference_mode():
+        restored = model(small).reconstruction
+    images = {"bicubic": resize_bicubic(small, 2), "hfvision sr-tiny-x2": restored, "original": original}
+    details = {}
+    for name, image in images.items():
+        detail = to_pil_image(image[0].clamp(0, 1)).crop(DETAIL)
+        details[name] = detail.resize((2 * detail.width, 2 * detail.height), 0)
+    side_by_side(details, DOCS / "upscaler.png")
+
+
+if __name__ == "__main__":
+    main()
