@@ -1,0 +1,41 @@
+"""The shipped checkpoints: they load, their cards say what their records say, and they do what they are for."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+import hfvision
+from hfvision.data.degrade import downscale, modcrop, resize_bicubic
+from hfvision.loading import load_model
+from hfvision.metrics.psnr import psnr
+
+
+@pytest.mark.parametrize("name", hfvision.list_checkpoints())
+def test_weights_are_small_and_the_folder_holds_no_code(name):
+    folder = Path(hfvision.checkpoint(name))
+    assert (folder / "model.safetensors").stat().st_size < 4_000_000
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".md", ".safetensors"}
+
+
+@pytest.mark.parametrize("name", hfvision.list_checkpoints())
+def test_card_gives_the_recorded_figures(name):
+    folder = Path(hfvision.checkpoint(name))
+    card, record = (folder / "README.md").read_text(), json.loads((folder / "record.json").read_text())
+    for figures in record["evaluation"]["results"][name]["sets"].values():
+        assert f"{figures['psnr']:.2f} / {figures['ssim']:.4f}" in card
+    assert record["training"]["command"] in card
+    assert record["evaluation"]["command"] in card
+
+
+def test_upscaler_beats_bicubic_on_photographs_it_has_not_seen():
+    model, _ = load_model("sr-tiny-x2", "image-super-resolution")
+    for name, photo in hfvision.sample_photos().items():
+        original = modcrop(pil_to_tensor(hfvision.read_image(photo).convert("RGB"))[None].float() / 255, 2)
+        small = downscale(original, 2)
+        with torch.inference_mode():
+            restored = model(small).reconstruction.clamp(0, 1)
+        gain = psnr(restored, original, crop=2) - psnr(resize_bicubic(small, 2).clamp(0, 1), original, crop=2)
+        assert gain > 0.5, name
