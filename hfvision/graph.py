@@ -81,6 +81,8 @@ def to_mermaid(graph: Graph) -> str:
         for name, part in (("Forward", graph), ("Backward", graph.backward)):
             lines += [f"    subgraph {name.lower()}[{mermaid_text(name)}]", "        direction TB"]
             lines += [*mermaid_part(part, "        "), "    end", f"    class {name.lower()} block"]
+        output = next(node for node in reversed(graph.items) if node.id not in {source for source, _ in graph.edges})
+        lines.append(f"    {output.id} -.-> {graph.backward.items[0].id}")
     drawn = nodes_of(graph.items) + (nodes_of(graph.backward.items) if graph.backward else [])
     lines += [
         f"    classDef {kind} fill:{COLORS[kind][0]},stroke:{COLORS[kind][1]},color:#1f2328"
@@ -113,7 +115,7 @@ def mermaid_part(graph: Graph, indent: str) -> list[str]:
             if len(entered[port(item.id)]) > 1:
                 lines.append(f'{indent}    {port(item.id)}((" ")):::port')
             draw(item.items, indent + "    ")
-            lines += [f"{indent}end", f"{indent}class {item.id} block"]
+            lines.extend([f"{indent}end", f"{indent}class {item.id} block"])
             sources = {source for source, _ in edges[item.id]}
             last = next(i for i in reversed(item.items) if i.id not in sources)
             exits[item.id] = exits.get(last.id, last.id)

@@ -493,7 +493,9 @@ def generalised(item: Item) -> Item:
 
 def is_chain(items: Sequence[Item], start: int, period: int, repeats: int, edges: set[Edge]) -> bool:
     """Whether the units have the same inner edges, one input and one output each, and each feeds the next alone."""
-    source, pattern = None, None
+    source: set[str] | None = None
+    pattern: set | None = None
+    before: dict[str, int] = {}
     for unit in range(repeats):
         ids = [node.id for node in nodes_of(items[start + unit * period : start + (unit + 1) * period])]
         place = {node: index for index, node in enumerate(ids)}
@@ -501,7 +503,7 @@ def is_chain(items: Sequence[Item], start: int, period: int, repeats: int, edges
         inner = {(place.get(s), place[t]) for s, t in edges if t in place}
         if len(sources) != 1 or len(exits) != 1 or pattern not in (None, inner) or source not in (None, sources):
             return False
-        if unit > 0 and any(s in source and t not in place and t not in before for s, t in edges):
+        if source and any(s in source and t not in place and t not in before for s, t in edges):
             return False
         source, pattern, before = exits, inner, place
     return True

@@ -226,7 +226,7 @@ STACKS = {
     "strided": nn.Sequential(nn.Conv2d(1, 1, 7, stride=2, padding=3), nn.AvgPool2d(3, 2, 1), nn.Conv2d(1, 1, 3)),
     "dilated": nn.Sequential(*(nn.Conv2d(1, 1, 3, dilation=d) for d in (1, 2, 4))),
     "oblong": nn.Conv2d(1, 1, (1, 7)),
-    "same": nn.Conv2d(1, 1, 4, padding="same"),
+    "same": nn.Sequential(nn.Conv2d(1, 1, 5, padding="same"), nn.Conv2d(1, 1, 2, stride=2, padding="valid")),
     "residual": nn.Sequential(nn.Conv2d(1, 1, 2, 2), Residual(nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 1))),
     "shuffle": nn.Sequential(nn.Conv2d(1, 9, 3), nn.PixelShuffle(3), nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)),
     "unshuffle": nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 1, 3)),

@@ -1,5 +1,6 @@
 """The package as a whole: what importing it costs and does."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -62,6 +63,13 @@ def test_code_travels_with_a_model_that_was_made_without_auto_classes(tmp_path):
         f"CNNForImageClassification(CNNConfig()).save_pretrained({str(tmp_path)!r})"
     )
     assert (tmp_path / "modeling_cnn.py").is_file()
+
+
+def test_example_of_the_readme_runs_as_pasted(tmp_path):
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "torch.Size([1, 10])"
 
 
 def test_public_names_are_there():

@@ -6,9 +6,23 @@ import pytest
 import torch
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors.torch import save_file
 from transformers import AutoImageProcessor, AutoModelForImageToImage
 
-from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProcessor, push_to_hub
+from hfvision import (
+    CNNConfig,
+    CNNForImageClassification,
+    ImageClassificationProcessor,
+    SRGANConfig,
+    SRGANForImageSuperResolution,
+    SRGANImageProcessor,
+    VisionTransformerConfig,
+    VisionTransformerForImageClassification,
+    push_to_hub,
+)
+from hfvision.models.cnn import configuration_cnn
+from hfvision.models.srgan import configuration_srgan
+from hfvision.models.vit import configuration_vit
 
 REPO = "tester/upscaler"
 
@@ -76,3 +90,41 @@ def test_wrong_token_is_refused_before_anything_is_sent(hub, model):
     with pytest.raises(HfHubHTTPError, match="401"):
         push_to_hub(model, REPO, processor=SRGANImageProcessor(), token="hf_wrong")
     assert not hub.repos
+
+
+def preset_models():
+    """Every preset of every family; the ViTs' identical layers are cut to two."""
+    for name in configuration_cnn.PRESETS:
+        yield f"cnn-{name}", CNNForImageClassification(CNNConfig.from_preset(name))
+    for name in configuration_vit.PRESETS:
+        config = VisionTransformerConfig.from_preset(name, num_hidden_layers=2)
+        yield f"vit-{name}", VisionTransformerForImageClassification(config)
+    for name in configuration_srgan.PRESETS:
+        yield f"sr-{name}", SRGANForImageSuperResolution(SRGANConfig.from_preset(name))
+
+
+def test_every_preset_goes_over_the_hub_to_the_bit(hub, run_isolated, tmp_path):
+    torch.manual_seed(0)
+    inputs, outputs = {}, {}
+    for name, model in preset_models():
+        size = 16 if name.startswith("sr") else model.config.image_size
+        inputs[name] = torch.rand(1, 3, size, size)
+        processor = SRGANImageProcessor() if name.startswith("sr") else ImageClassificationProcessor()
+        push_to_hub(model, f"tester/{name}", processor=processor)
+        with torch.no_grad():
+            outputs[name] = model.eval()(inputs[name])[0].clone()
+    save_file(inputs, tmp_path / "inputs.safetensors")
+    save_file(outputs, tmp_path / "outputs.safetensors")
+    run_isolated(f"""
+        import torch
+        from safetensors.torch import load_file
+        from transformers import AutoModelForImageClassification, AutoModelForImageToImage
+
+        outputs = load_file({str(tmp_path / "outputs.safetensors")!r})
+        for name, pixel_values in load_file({str(tmp_path / "inputs.safetensors")!r}).items():
+            auto = AutoModelForImageToImage if name.startswith("sr") else AutoModelForImageClassification
+            model = auto.from_pretrained("tester/" + name, trust_remote_code=True)
+            with torch.no_grad():
+                assert torch.equal(model(pixel_values)[0], outputs[name]), name
+    """)
+    hub.clear()

@@ -88,7 +88,7 @@ def train(
         optimizer, config.learning_rate, total_steps=steps + 1, pct_start=config.warmup, anneal_strategy="cos"
     )
     history = []
-    bar = tqdm(total=steps, desc=description, unit="step", disable=not accelerator.is_local_main_process)
+    bar = tqdm(total=steps, desc=description, unit="step", mininterval=0.5, disable=not accelerator.is_local_main_process)
     for epoch in range(config.epochs):
         start, total, images = time.perf_counter(), 0.0, 0
         for batch in loader:
@@ -104,8 +104,8 @@ def train(
                 )
             count = len(next(iter(batch.values())))
             total, images = total + value * count, images + count
+            bar.set_postfix(epoch=f"{epoch + 1}/{config.epochs}", loss=f"{value:.4f}", refresh=False)
             bar.update()
-            bar.set_postfix(epoch=f"{epoch + 1}/{config.epochs}", loss=f"{value:.4f}")
         seconds = time.perf_counter() - start
         history.append(
             {
