@@ -81,8 +81,7 @@ def to_mermaid(graph: Graph) -> str:
         for name, part in (("Forward", graph), ("Backward", graph.backward)):
             lines += [f"    subgraph {name.lower()}[{mermaid_text(name)}]", "        direction TB"]
             lines += [*mermaid_part(part, "        "), "    end", f"    class {name.lower()} block"]
-        output = next(node for node in reversed(graph.items) if node.id not in {source for source, _ in graph.edges})
-        lines.append(f"    {output.id} -.-> {graph.backward.items[0].id}")
+        lines.append(f"    {graph.items[-1].id} -.-> {graph.backward.items[0].id}")
     drawn = nodes_of(graph.items) + (nodes_of(graph.backward.items) if graph.backward else [])
     lines += [
         f"    classDef {kind} fill:{COLORS[kind][0]},stroke:{COLORS[kind][1]},color:#1f2328"

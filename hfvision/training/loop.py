@@ -88,7 +88,9 @@ def train(
         optimizer, config.learning_rate, total_steps=steps + 1, pct_start=config.warmup, anneal_strategy="cos"
     )
     history = []
-    bar = tqdm(total=steps, desc=description, unit="step", mininterval=0.5, disable=not accelerator.is_local_main_process)
+    bar = tqdm(
+        total=steps, desc=description, unit="step", mininterval=0.5, disable=not accelerator.is_local_main_process
+    )
     for epoch in range(config.epochs):
         start, total, images = time.perf_counter(), 0.0, 0
         for batch in loader:
