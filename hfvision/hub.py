@@ -20,7 +20,7 @@ def push_to_hub(
 ) -> CommitInfo:
     """Push a model with its image processor, its code and its card to the Hub, in one commit.
 
-    The repository is made where it is missing. A card that is already in it stays. Pushing again without a change
+    The repository is made where it is missing. A card that somebody wrote into it stays. Pushing again without a change
     makes no commit.
 
     Args:
@@ -41,7 +41,7 @@ def push_to_hub(
         Path(folder, "README.md").unlink()
         model.write_model_card(folder, repo_id)
         processor.save_pretrained(folder)
-        keep = ["README.md"] if api.file_exists(repo_id, "README.md", revision=revision) else []
+        keep = ["README.md"] if has_card(api, repo_id, revision) else []
         return api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
@@ -50,3 +50,11 @@ def push_to_hub(
             create_pr=create_pr,
             commit_message=f"Upload {type(model).__name__}",
         )
+
+
+def has_card(api: HfApi, repo_id: str, revision: str | None) -> bool:
+    """Whether the repository has a model card of somebody's own, rather than none or transformers' empty template."""
+    if not api.file_exists(repo_id, "README.md", revision=revision):
+        return False
+    card = Path(api.hf_hub_download(repo_id, "README.md", revision=revision))
+    return "[More Information Needed]" not in card.read_text(encoding="utf-8")

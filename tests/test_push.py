@@ -71,6 +71,15 @@ def test_pushing_again_makes_no_commit_and_keeps_an_edited_card(hub, model):
         assert card.read() == "my card"
 
 
+def test_empty_template_card_is_replaced(hub, model):
+    SRGANImageProcessor().push_to_hub(REPO)
+    card = Path(hf_hub_download(REPO, "README.md"))
+    assert "[More Information Needed]" in card.read_text(encoding="utf-8")
+    push_to_hub(model, REPO, processor=SRGANImageProcessor())
+    card = Path(hf_hub_download(REPO, "README.md"))
+    assert "[More Information Needed]" not in card.read_text(encoding="utf-8")
+
+
 def test_branch_and_pull_request_leave_main_alone(hub, model):
     push_to_hub(model, REPO, processor=SRGANImageProcessor())
     with torch.no_grad():

@@ -24,25 +24,31 @@ from .configuration_cnn import CNNConfig
 
 MODEL_CARD = """---
 library_name: transformers
-pipeline_tag: image-classification
-tags: [hfvision, image-classification]
+pipeline_tag: {pipeline_tag}
+tags: [hfvision]
 ---
 
 # {name}
 
-A convolutional network for images of {size}×{size} pixels: {parameters:,} parameters, {labels} classes
-({label_names}).
+A convolutional network for images of {size}×{size} pixels: {parameters:,}
+parameters{classes}.
 
 ```python
-from transformers import pipeline
-
-classify = pipeline("image-classification", model="{name}", trust_remote_code=True)
-classify("photo.jpg")
+{usage}
 ```
 
 Class `{architecture}` of hfvision; its code travels with the weights. The
 configuration spells out the width of every layer.
 """
+
+CLASSIFIER_USAGE = """from transformers import pipeline
+
+classify = pipeline("image-classification", model="{name}", trust_remote_code=True)
+classify("photo.jpg")"""
+
+FEATURES_USAGE = """from transformers import {auto_class}
+
+model = {auto_class}.from_pretrained("{name}", trust_remote_code=True)"""
 
 
 def make_norm(config: CNNConfig, width: int) -> nn.Module:
@@ -301,13 +307,17 @@ class CNNPreTrainedModel(PreTrainedModel):
         if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
             return
         labels = [str(label) for label in self.config.id2label.values()]
+        classifier = isinstance(self, CNNForImageClassification)
+        usage = CLASSIFIER_USAGE if classifier else FEATURES_USAGE
+        names = ", ".join(labels[:10]) + (", …" if len(labels) > 10 else "")
         text = MODEL_CARD.format(
             name=name,
             architecture=type(self).__name__,
+            pipeline_tag="image-classification" if classifier else "image-feature-extraction",
             size=self.config.image_size,
             parameters=self.num_parameters(),
-            labels=len(labels),
-            label_names=", ".join(labels[:10]) + (", …" if len(labels) > 10 else ""),
+            classes=f", {len(labels)} classes ({names})" if classifier else ", without a classification head",
+            usage=usage.format(name=name, auto_class=self._auto_class or "AutoModel"),
         )
         card.write_text(text, encoding="utf-8")
 
@@ -333,7 +343,8 @@ class CNNModel(CNNPreTrainedModel):
     """The network without its head.
 
     `last_hidden_state` is the last feature map (N, C, h, w); `pooler_output` is what the head gets, (N, features);
-    `hidden_states`, on request, are the stem's output and each stage's.
+    `hidden_states`, on request, are the stem's output and each stage's. Under gradient checkpointing the running
+    statistics of batch normalisation are updated twice a step.
     """
 
     def __init__(self, config: CNNConfig):

@@ -22,25 +22,31 @@ from .configuration_vit import VisionTransformerConfig
 
 MODEL_CARD = """---
 library_name: transformers
-pipeline_tag: image-classification
-tags: [hfvision, image-classification]
+pipeline_tag: {pipeline_tag}
+tags: [hfvision]
 ---
 
 # {name}
 
-A vision transformer with patches of {patch}×{patch} for images of {size}×{size} pixels: {parameters:,} parameters,
-{labels} classes ({label_names}).
+A vision transformer with patches of {patch}×{patch} for images of {size}×{size} pixels: {parameters:,}
+parameters{classes}.
 
 ```python
-from transformers import pipeline
-
-classify = pipeline("image-classification", model="{name}", trust_remote_code=True)
-classify("photo.jpg")
+{usage}
 ```
 
 Class `{architecture}` of hfvision; its code travels with the weights. The
 configuration spells out heads and MLP width of every layer.
 """
+
+CLASSIFIER_USAGE = """from transformers import pipeline
+
+classify = pipeline("image-classification", model="{name}", trust_remote_code=True)
+classify("photo.jpg")"""
+
+FEATURES_USAGE = """from transformers import {auto_class}
+
+model = {auto_class}.from_pretrained("{name}", trust_remote_code=True)"""
 
 
 class VisionTransformerEmbeddings(nn.Module):
@@ -217,14 +223,18 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
         if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
             return
         labels = [str(label) for label in self.config.id2label.values()]
+        classifier = isinstance(self, VisionTransformerForImageClassification)
+        usage = CLASSIFIER_USAGE if classifier else FEATURES_USAGE
+        names = ", ".join(labels[:10]) + (", …" if len(labels) > 10 else "")
         text = MODEL_CARD.format(
             name=name,
             architecture=type(self).__name__,
             patch=self.config.patch_size,
+            pipeline_tag="image-classification" if classifier else "image-feature-extraction",
             size=self.config.image_size,
             parameters=self.num_parameters(),
-            labels=len(labels),
-            label_names=", ".join(labels[:10]) + (", …" if len(labels) > 10 else ""),
+            classes=f", {len(labels)} classes ({names})" if classifier else ", without a classification head",
+            usage=usage.format(name=name, auto_class=self._auto_class or "AutoModel"),
         )
         card.write_text(text, encoding="utf-8")
 
