@@ -87,7 +87,8 @@ def info(args: argparse.Namespace) -> None:
         raise ValueError(f"--graph {args.graph} must end in .md (Mermaid) or .svg (picture).")
     config = load_config(args.model, trust_remote_code=args.trust_remote_code)
     tasks = [task for task, auto in AUTO_MODELS.items() if type(config) in auto._model_mapping]
-    tasks += [task for task, auto in AUTO_MODELS.items() if auto.__name__ in getattr(config, "auto_map", {})]
+    code = getattr(config, "auto_map", None) or {}
+    tasks += [task for task, auto in AUTO_MODELS.items() if auto.__name__ in code]
     if not tasks:
         raise ValueError(f"{args.model} is of type {config.model_type!r}, neither a classifier nor an upscaler.")
     model, _ = load_model(args.model, tasks[0], trust_remote_code=args.trust_remote_code)

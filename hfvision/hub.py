@@ -20,8 +20,8 @@ def push_to_hub(
 ) -> CommitInfo:
     """Push a model with its image processor, its code and its card to the Hub, in one commit.
 
-    The repository is made where it is missing. A card that somebody wrote into it stays. Pushing again without a change
-    makes no commit.
+    The repository is made where it is missing. A card that somebody wrote into it stays. Pushing again without a
+    change makes no commit.
 
     Args:
         model: a model of one of hfvision's families.
