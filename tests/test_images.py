@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from hfvision import ImageClassificationProcessor, SRGANImageProcessor
 from hfvision.data.images import find_images, read_image, to_rgb
 
 
@@ -209,3 +210,77 @@ def test_find_images_says_what_is_missing(tmp_path):
         find_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         find_images(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("format", "old", "new"),
+    [("PPM", b"30 20", b"3x 20"), ("PNG", b"IHDR", b"IHDX")],
+)
+def test_a_broken_header_is_refused_and_named(photo, tmp_path, format, old, new):
+    path = tmp_path / "broken.img"
+    path.write_bytes(encoded(photo, format).replace(old, new, 1))
+    with pytest.raises(ValueError, match=r"broken\.img"):
+        read_image(path)
+
+
+def test_a_cut_pil_image_is_refused(photo):
+    data = encoded(photo, "PNG")
+    with pytest.raises(ValueError, match="damaged or cut off"):
+        read_image(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
+def test_pillow_does_not_warn_about_a_cut_file(photo, share):
+    data = encoded(photo, "TIFF")
+    with pytest.raises(ValueError, match=r"damaged or cut off|not an image"):
+        read_image(data[: int(len(data) * share)])
+
+
+def every_kind():
+    """(name, file, size upright, RGB of the top left pixel, whether that is opaque); dark left, light right."""
+    grey = Image.fromarray(np.repeat(np.uint8([[40] * 6 + [200] * 6]), 8, 0))
+    colour = Image.merge("RGB", (grey, grey.point(lambda v: v // 2), Image.new("L", grey.size, 100)))
+    clear_left = grey.point(lambda v: 0 if v < 100 else 255)
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    palette = colour.quantize(4)
+    left = palette.getpixel((0, 0))
+    grey40, blue = (40, 40, 40), (40, 20, 100)
+    yield "one pixel", encoded(colour.crop((0, 0, 1, 1)), "PNG"), (1, 1), blue, True
+    yield "grey", encoded(grey, "PNG"), (12, 8), grey40, True
+    yield "LA", encoded(Image.merge("LA", (grey, clear_left)), "PNG"), (12, 8), grey40, False
+    yield "RGBA", encoded(Image.merge("RGBA", (*colour.split(), clear_left)), "PNG"), (12, 8), blue, False
+    yield "palette", encoded(palette, "PNG"), (12, 8), blue, True
+    yield "palette with transparency", encoded(palette, "PNG", transparency=left), (12, 8), blue, False
+    yield "CMYK", encoded(colour.convert("CMYK"), "TIFF"), (12, 8), blue, True
+    yield "16 bit", encoded(deep, "PNG"), (12, 8), grey40, True
+    yield "animated", encoded(colour, "GIF", save_all=True, append_images=[grey.convert("RGB")]), (12, 8), blue, True
+    yield "turned", encoded(colour.rotate(180), "PNG", exif=exif), (12, 8), blue, True
+    yield "with profile", encoded(colour, "PNG", icc_profile=profile), (12, 8), blue, True
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "pixel", "opaque"), [k[1:] for k in every_kind()], ids=[k[0] for k in every_kind()]
+)
+@pytest.mark.parametrize("reader", [read_image, lambda data: Image.open(io.BytesIO(data))], ids=["read", "opened"])
+def test_processors_see_the_picture_in_every_kind_of_file(reader, data, size, pixel, opaque):
+    classifier = ImageClassificationProcessor(do_resize=False, do_normalize=False)
+    values = classifier(reader(data), return_tensors="pt")["pixel_values"]
+    assert values.shape == (1, 3, size[1], size[0])
+    seen = pixel if opaque else (255, 255, 255)
+    np.testing.assert_allclose(values[0, :, 0, 0] * 255, seen, atol=0.01)
+
+    upscaler = SRGANImageProcessor()
+    values = upscaler(reader(data), return_tensors="pt")["pixel_values"]
+    assert values.shape == (1, 3, size[1], size[0])
+    np.testing.assert_allclose(values[0, :, 0, 0] * 255, pixel, atol=0.01)
+    alpha = upscaler.alpha(reader(data))
+    assert (alpha is None) == opaque
+    assert opaque or (alpha.getpixel((0, 0)), alpha.size) == (0, size)
+    back = upscaler.post_process_super_resolution(values, [reader(data)])[0]
+    expected = read_image(data)
+    assert (back.mode, back.size) == (expected.mode.removesuffix("A"), size)
+    assert np.array_equal(np.asarray(back), np.asarray(expected if opaque else expected.convert(back.mode)))

@@ -183,3 +183,17 @@ def test_classification_processor_crops_and_normalises_from_its_settings():
     values = processor(Image.new("RGB", (40, 20), (255, 255, 255)), return_tensors="pt")["pixel_values"]
     expected = torch.tensor([1.6, 1.4, 2.4]).view(1, 3, 1, 1).expand(1, 3, 12, 12)
     torch.testing.assert_close(values, expected)
+
+
+def test_pixels_that_do_not_fit_are_refused_and_premultiplied_alpha_is_taken(upscaler):
+    classifier = ImageClassificationProcessor()
+    for image in (Image.new("F", (4, 4), 0.5), Image.fromarray(np.full((4, 4), 70000, dtype=np.int32))):
+        for take in (classifier, upscaler):
+            with pytest.raises(ValueError, match="bits"):
+                take(image)
+    premultiplied = picture("LA").convert("La")
+    assert upscaler(premultiplied).mode == "LA"
+    assert classifier(premultiplied, return_tensors="pt")["pixel_values"].shape == (1, 3, 224, 224)
+    keyed = picture("I;16")
+    keyed.info["transparency"] = 7
+    assert upscaler(keyed).tobytes() == upscaler(picture("I;16")).tobytes()

@@ -3,6 +3,8 @@
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,26 +64,40 @@ def read_image(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixel
     """
     name = str(source) if isinstance(source, str | Path) else getattr(source, "name", "The image")
     if isinstance(source, Image.Image):
-        return normalise_mode(source, name, max_pixels)
-    if isinstance(source, str | Path):
-        if Path(source).is_dir():
-            raise ValueError(f"{name} is a folder: give an image file.")
-        if not Path(source).exists():
-            raise FileNotFoundError(f"There is no file {name}.")
-        if Path(source).stat().st_size == 0:
-            raise ValueError(f"{name} is empty.")
-    elif isinstance(source, bytes | bytearray):
-        source = io.BytesIO(source)
+        opened = nullcontext(source)
+    else:
+        if isinstance(source, str | Path):
+            if Path(source).is_dir():
+                raise ValueError(f"{name} is a folder: give an image file.")
+            if not Path(source).exists():
+                raise FileNotFoundError(f"There is no file {name}.")
+            if Path(source).stat().st_size == 0:
+                raise ValueError(f"{name} is empty.")
+        elif isinstance(source, bytes | bytearray):
+            source = io.BytesIO(source)
+        with pillow_errors(name, max_pixels):
+            opened = Image.open(source, formats=FORMATS)
+    with opened as image:
+        return normalise_mode(image, name, max_pixels)
+
+
+@contextmanager
+def pillow_errors(name: str, max_pixels: int) -> Iterator[None]:
+    """What Pillow raises for a file it cannot read, as one ValueError; nothing of ours may be raised inside."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source, formats=FORMATS) as image:
-                return normalise_mode(image, name, max_pixels)
+            warnings.simplefilter("ignore")
+            yield
     except Image.DecompressionBombError:
         raise ValueError(f"{name} claims more pixels than can be read: at most {max_pixels:,} are.") from None
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not an image, or of a kind that Pillow cannot read.") from None
-    except (OSError, SyntaxError, EOFError, MemoryError, TypeError, struct.error) as error:
+    except PermissionError:
+        raise ValueError(f"{name} may not be read: permission denied.") from None
+    except (
+        *(OSError, SyntaxError, EOFError, MemoryError, TypeError, ValueError, RuntimeError, LookupError),
+        *(OverflowError, struct.error),
+    ) as error:
         raise ValueError(f"{name} is damaged or cut off: {error}.") from None
 
 
@@ -92,8 +108,9 @@ def normalise_mode(image: Image.Image, name: str, max_pixels: int) -> Image.Imag
             f"{name} has {width}×{height} pixels: at most {max_pixels:,} are read. Make it smaller first."
         )
     profile = image.info.get("icc_profile") if image.mode != "LAB" else None
-    image.load()
-    image = ImageOps.exif_transpose(image)
+    with pillow_errors(name, max_pixels):
+        image.load()
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError(f"{name} has floating-point pixels: convert it to 8 or 16 bits first.")
     if image.mode.startswith("I"):

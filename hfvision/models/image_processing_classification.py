@@ -55,7 +55,16 @@ def flatten_pil(image: Image.Image, mode: str) -> Image.Image:
     """The picture as a person sees it, in the mode `RGB` or `L`: upright, on white, 16 bits brought to 8."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(
+                f"Grey values must fit in 16 bits, got {grey.min()} to {grey.max()}: scale the image first."
+            )
+        image = Image.fromarray((grey / 257).round().astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("Images of floating-point pixels (mode F) are not taken: convert to 8 or 16 bits first.")
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, "white")

@@ -36,10 +36,17 @@ class SRGANImageProcessor(TorchvisionBackend):
         depth = 255.0
         if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image)
+            if image.mode == "F":
+                raise ValueError(
+                    "Images of floating-point pixels (mode F) are not taken: convert to 8 or 16 bits first."
+                )
             if image.mode.startswith("I"):
                 depth = 65535.0
-                image = np.asarray(image).clip(0, 65535).astype(np.float32)[None]
+                image = np.asarray(image).astype(np.float32)[None]
+                if image.min() < 0 or image.max() > depth:
+                    raise ValueError(f"Grey values must fit in 16 bits, got {image.min():.0f} to {image.max():.0f}.")
             else:
+                image = image.convert("LA") if image.mode == "La" else image
                 image = image.convert("L" if mode_of(image) in ("L", "LA") else "RGB")
         kwargs["do_convert_rgb"] = False
         tensor = super().process_image(image, **kwargs)
@@ -66,8 +73,9 @@ class SRGANImageProcessor(TorchvisionBackend):
     @staticmethod
     def alpha(image: Image.Image) -> Image.Image | None:
         """The transparency of `image` as a grey image, upright; None for an opaque one."""
-        if not image.has_transparency_data:
+        if mode_of(image) not in ("LA", "RGBA"):
             return None
+        image = image.convert("LA") if image.mode == "La" else image
         return ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
 
     def post_process_super_resolution(self, outputs, images=None) -> list[Image.Image]:

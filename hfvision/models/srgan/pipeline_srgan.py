@@ -7,7 +7,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from transformers import Pipeline
 
-from .image_processing_srgan import SRGANImageProcessor, mode_of
+from .image_processing_srgan import SRGANImageProcessor
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -58,9 +58,8 @@ class SuperResolutionPipeline(Pipeline):
 
     def preprocess(self, image):
         image = open_image(image)
+        pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"]
         alpha = SRGANImageProcessor.alpha(image)
-        planes = [image.convert(mode_of(image)) if image.mode == "P" else image]
-        pixel_values = self.image_processor(planes[0], return_tensors="pt")["pixel_values"]
         if alpha is not None:
             alpha_values = self.image_processor(alpha, return_tensors="pt")["pixel_values"]
             pixel_values = torch.cat([pixel_values, alpha_values])
