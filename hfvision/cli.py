@@ -122,7 +122,7 @@ def positive(text: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hfvision", description="Train, harden, compress, super-resolve and publish image models."
+        prog="hfvision", description="Image models the Hugging Face way: train, use and look inside them."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 

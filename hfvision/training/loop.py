@@ -1,5 +1,6 @@
 """The training loop, over Accelerate: one CPU, one GPU or many, by `accelerate launch`."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def train(
         One dict an epoch: `epoch`, `loss` (mean over the epoch), `learning_rate` and `images_per_second`.
 
     Raises:
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if the loss is not finite; the weights are those of the last step before.
     """
     set_seed(config.seed)
     precision = best_precision() if config.mixed_precision == "auto" else config.mixed_precision
@@ -84,8 +85,9 @@ def train(
     model = model.to(memory_format=torch.channels_last).train()
     prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     steps = config.epochs * len(loader)
+    warmup = min(0.9, max(config.warmup, 2 / (steps + 1)))  # OneCycleLR divides by zero for a rise of one step
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=config.warmup, anneal_strategy="cos"
+        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=warmup, anneal_strategy="cos"
     )
     history = []
     bar = tqdm(
@@ -95,15 +97,15 @@ def train(
         start, total, images = time.perf_counter(), 0.0, 0
         for batch in loader:
             loss = compute_loss(prepared, batch)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"The loss is {value} in epoch {epoch + 1}: lower learning_rate={config.learning_rate}."
+                )
             accelerator.backward(loss)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            value = loss.item()
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"The loss is {value} in epoch {epoch + 1}: lower learning_rate={config.learning_rate}."
-                )
             count = len(next(iter(batch.values())))
             total, images = total + value * count, images + count
             bar.set_postfix(epoch=f"{epoch + 1}/{config.epochs}", loss=f"{value:.4f}", refresh=False)
