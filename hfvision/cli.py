@@ -51,17 +51,15 @@ def classify(args: argparse.Namespace) -> None:
 def upscale(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from .loading import load_config
     from .upscale import load_upscaler, output_paths, save_image
     from .upscale import upscale as upscale_image
 
-    scale = getattr(load_config(args.model, trust_remote_code=args.trust_remote_code), "scale", None)
-    pairs = [pair for source in args.images for pair in output_paths(source, args.out, scale)]
+    upscaler = load_upscaler(args.model, trust_remote_code=args.trust_remote_code)
+    pairs = output_paths(args.images, args.out, upscaler.model.config.scale)
     for source, target in pairs:
         if target.exists() and (target.samefile(source) or not args.force):
             hint = "choose another --out" if target.samefile(source) else "use --force to replace it"
             raise ValueError(f"{target} is there already: {hint}.")
-    upscaler = load_upscaler(args.model, trust_remote_code=args.trust_remote_code)
     for source, target in tqdm(pairs, unit="image", disable=len(pairs) < 2):
         save_image(upscale_image(source, upscaler), target)
         tqdm.write(f"{source} → {target}")

@@ -57,7 +57,7 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConf
                 f"{name} is of a family that is not installed here. To run the model code in its repository, look at "
                 "that code and then say trust_remote_code=True (--trust-remote-code)."
             ) from error
-        raise ValueError(f"The configuration of {name} cannot be loaded: {first_line(error)}") from error
+        raise ValueError(f"The configuration of {name} cannot be loaded: {one_line(error)}") from error
 
 
 def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:
@@ -87,7 +87,7 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError) as error:
-        raise ValueError(f"The weights of {name} cannot be loaded: {first_line(error)}") from error
+        raise ValueError(f"The weights of {name} cannot be loaded: {one_line(error)}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ValueError(
@@ -96,11 +96,11 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
     try:
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, HfHubHTTPError) as error:
-        raise ValueError(f"The image processor of {name} cannot be loaded: {first_line(error)}") from error
+        raise ValueError(f"The image processor of {name} cannot be loaded: {one_line(error)}") from error
     return model.eval(), processor
 
 
-def first_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The message of an error in one line of readable length."""
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else text[:300] + " …"

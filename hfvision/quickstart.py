@@ -11,9 +11,10 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForImageToImage
 
 from .data.crops import RandomCrops
-from .data.degrade import downscale, resize_bicubic
+from .data.degrade import downscale, modcrop, resize_bicubic
 from .data.images import read_image
 from .data.load import sample_dataset, sample_photos
+from .metrics.accuracy import accuracy
 from .metrics.psnr import psnr
 from .models.cnn.configuration_cnn import CNNConfig
 from .models.cnn.modeling_cnn import CNNForImageClassification
@@ -94,9 +95,8 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     training_curve(history, out / "curve.png")
 
     logits = predict(model, testset.pixel_values)
-    correct = logits.argmax(-1) == testset.labels
-    accuracy = correct.float().mean().item()
-    print(f"     {accuracy:.1%} of 1,000 test images are right; {model.num_parameters():,} parameters")
+    share = accuracy(logits, testset.labels)
+    print(f"     {share:.1%} of 1,000 test images are right; {model.num_parameters():,} parameters")
 
     print("2/4  Save it, load it again with AutoModelForImageClassification, compare")
     folder = out / "classifier"
@@ -111,14 +111,15 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     shown = torch.randperm(len(testset), generator=torch.Generator().manual_seed(seed))[:24].tolist()
     images = [data["test"][index]["image"] for index in shown]
     captions = [names[index] for index in logits[shown].argmax(-1).tolist()]
-    prediction_grid(images, captions, correct[shown].tolist(), out / "predictions.png")
+    correct = [testset.labels[index] == logits[index].argmax() for index in shown]
+    prediction_grid(images, captions, correct, out / "predictions.png")
     images[0].save(out / "sample.png")
     return {
         "data": {"name": "Fashion-MNIST, a subset", "fingerprint": data["train"]._fingerprint},
         "train_images": len(trainset),
         "test_images": len(testset),
         "parameters": model.num_parameters(),
-        "accuracy": accuracy,
+        "accuracy": share,
         "reloaded_logits_equal": True,
         "history": history,
     }
@@ -148,7 +149,7 @@ def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
     reloaded = AutoModelForImageToImage.from_pretrained(folder)
 
     original = pil_to_tensor(photos[HELD_OUT_PHOTO].convert("RGB"))[None].float() / 255
-    original = original[..., : original.shape[2] // SCALE * SCALE, : original.shape[3] // SCALE * SCALE]
+    original = modcrop(original, SCALE)
     small = downscale(original, SCALE)
     with torch.inference_mode():
         restored = reloaded(small).reconstruction.clamp(0, 1)

@@ -3,8 +3,8 @@
 import json
 import os
 import platform
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,27 @@ from PIL import Image, ImageDraw
 LIBRARIES = ("hfvision", "torch", "torchvision", "transformers", "accelerate", "datasets", "timm")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, making its folder where needed."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffix, to write to; it becomes `path` when all went well.
+
+    The folder is made where needed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -66,8 +74,8 @@ def side_by_side(images: dict[str, Image.Image], path: Path) -> None:
         draw.text((left, margin), text, fill="black", font_size=13)
         canvas.paste(image.convert("RGB"), (left, caption + margin))
         left += image.width + margin
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path)
+    with written_whole(path) as temporary:
+        canvas.save(temporary)
 
 
 def prediction_grid(images: Sequence[Image.Image], captions: Sequence[str], correct: Sequence[bool], path: Path):
@@ -83,8 +91,8 @@ def prediction_grid(images: Sequence[Image.Image], captions: Sequence[str], corr
     for axis, image, caption, right in zip(axes, images, captions, correct, strict=False):
         axis.imshow(image.convert("RGB"), interpolation="nearest")
         axis.set_title(caption, fontsize=8, color="#1a7f37" if right else "#cf222e")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
@@ -97,5 +105,5 @@ def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
     axis.set_xlabel("epoch")
     axis.set_ylabel("mean training loss")
     axis.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

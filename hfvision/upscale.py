@@ -1,7 +1,7 @@
 """Upscales photographs: a PIL image in, a larger PIL image out, and files to files."""
 
-import os
-import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,11 +10,16 @@ from PIL import Image
 from .data.images import find_images, read_image
 from .loading import load_model
 from .models.srgan.pipeline_srgan import SuperResolutionPipeline
+from .report import written_whole
 
 
 def load_upscaler(model: str, *, trust_remote_code: bool = False) -> SuperResolutionPipeline:
     """The super-resolution pipeline of a Hub id, folder or shipped checkpoint; errors as `loading.load_model`."""
     network, processor = load_model(model, "image-super-resolution", trust_remote_code=trust_remote_code)
+    if not hasattr(processor, "post_process_super_resolution"):
+        raise ValueError(
+            f"{model} is of type {network.config.model_type!r}; hfvision upscales with its SR-GAN family."
+        )
     return SuperResolutionPipeline(model=network, image_processor=processor)
 
 
@@ -38,37 +43,34 @@ def upscale(image: str | Path | Image.Image, model: str | SuperResolutionPipelin
         return upscaler(read_image(image))
 
 
-def output_paths(source: Path, out: Path | None, scale: int) -> list[tuple[Path, Path]]:
+def output_paths(sources: Sequence[Path], out: Path | None, scale: int) -> list[tuple[Path, Path]]:
     """Pairs of image and result: `photo.jpg` becomes `photo_x2.png`, beside it or under `out`, subfolders kept.
 
-    `out` with a picture's suffix names the result itself where `source` is a file.
+    `out` with a picture's suffix names the result itself, for one file.
+
+    Raises:
+        ValueError, FileNotFoundError: for sources without images, or two results of one name.
     """
-    images = find_images(source)
-    if out is not None and out.suffix.lower() in Image.registered_extensions():
-        if source.is_dir():
-            raise ValueError(f"--out {out} names a file, but {source} is a folder: give a folder for the results.")
-        return [(source, out)]
     pairs = []
-    for image in images:
-        folder = image.parent if out is None else out / image.relative_to(source if source.is_dir() else source.parent)
-        folder = folder if out is None else folder.parent
-        pairs.append((image, folder / f"{image.stem}_x{scale}.png"))
-    targets = [target for _, target in pairs]
-    twice = next((target for target in targets if targets.count(target) > 1), None)
-    if twice is not None:
-        raise ValueError(f"Two images would both become {twice}: rename one of them.")
+    for source in sources:
+        root = source if source.is_dir() else source.parent
+        for image in find_images(source):
+            folder = image.parent if out is None else out / image.parent.relative_to(root)
+            pairs.append((image, folder / f"{image.stem}_x{scale}.png"))
+    if out is not None and out.suffix.lower() in Image.registered_extensions():
+        if len(sources) > 1 or sources[0].is_dir():
+            raise ValueError(f"--out {out} names one file: give a folder for the results of several images.")
+        return [(sources[0], out)]
+    target, times = Counter(target for _, target in pairs).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"Two images would both become {target}: rename one of them.")
     return pairs
 
 
 def save_image(image: Image.Image, path: Path) -> None:
     """Write an image in the format of its suffix, ICC profile included; the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}", dir=path.parent)
-    os.close(handle)
     try:
-        image.save(temporary, icc_profile=image.info.get("icc_profile"))
-        Path(temporary).replace(path)
+        with written_whole(path) as temporary:
+            image.save(temporary, icc_profile=image.info.get("icc_profile"))
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} cannot be written: {error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)

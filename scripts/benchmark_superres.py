@@ -23,7 +23,7 @@ from hfvision.data.images import find_images, read_image
 from hfvision.loading import load_model
 from hfvision.metrics.psnr import psnr
 from hfvision.metrics.ssim import ssim
-from hfvision.report import environment, markdown_table
+from hfvision.report import environment, markdown_table, write_record
 
 SETS = ("Kodak24", "Set5", "Set14")
 SINGLE_CHANNEL = {("Set14", "img_003")}
@@ -83,7 +83,7 @@ def main() -> None:
     print(markdown_table(["PSNR-Y / SSIM", *folders, "CPU-s/MP"], rows))
     print(json.dumps(environment()))
     if args.json:
-        args.json.write_text(json.dumps({"results": results, "environment": environment()}, indent=2) + "\n")
+        write_record(args.json, {"results": results})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution, Swin2SRImageProcessor
 
 from hfvision import (
     CNNConfig,
@@ -114,6 +115,31 @@ def test_two_images_with_one_result_are_refused(models, tmp_path, fails):
     photo(tmp_path / "a.png")
     photo(tmp_path / "a.jpg")
     assert "would both become" in fails("upscale", tmp_path, "--model", models / "upscaler")
+
+
+def test_two_sources_with_one_result_are_refused(models, tmp_path, fails):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        photo(tmp_path / name / "a.png")
+    sources = [tmp_path / "one" / "a.png", tmp_path / "two" / "a.png"]
+    for out in ("results", "result.png"):
+        message = fails("upscale", *sources, "--model", models / "upscaler", "--out", tmp_path / out)
+        assert "would both become" in message or "names one file" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_results_have_the_usual_permissions(models, tmp_path):
+    source = photo(tmp_path / "a.png")
+    assert main(["upscale", str(source), "--model", str(models / "upscaler")]) == 0
+    assert (tmp_path / "a_x2.png").stat().st_mode == source.stat().st_mode
+
+
+def test_upscaler_of_another_library_is_refused(tmp_path, fails):
+    config = Swin2SRConfig(image_size=16, embed_dim=8, depths=[1], num_heads=[1], window_size=4)
+    Swin2SRForImageSuperResolution(config).save_pretrained(tmp_path / "model")
+    Swin2SRImageProcessor().save_pretrained(tmp_path / "model")
+    message = fails("upscale", photo(tmp_path / "a.png"), "--model", tmp_path / "model")
+    assert "'swin2sr'" in message
 
 
 @pytest.mark.parametrize(

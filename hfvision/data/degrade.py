@@ -6,6 +6,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from ..models.srgan.modeling_srgan import keys_kernel
+
 
 def resize_bicubic(x: Tensor, scale_or_size: float | tuple[int, int], antialias: bool = True) -> Tensor:
     """Bicubic resizing equal to MATLAB's `imresize(x, scale_or_size, "bicubic")`.
@@ -61,14 +63,6 @@ def bicubic_weights(length: int, new_length: int, scale: float, antialias: bool 
     mirrored = positions.long() % (2 * length)
     mirrored = torch.minimum(mirrored, 2 * length - 1 - mirrored)
     return torch.zeros(new_length, length, dtype=torch.float64).scatter_add_(1, mirrored, weights)
-
-
-def keys_kernel(distance: Tensor) -> Tensor:
-    """The cubic convolution kernel of Keys (1981) with a = -0.5; 0 from a distance of 2 on."""
-    d = distance.abs()
-    near = 1.5 * d**3 - 2.5 * d**2 + 1
-    far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
-    return torch.where(d <= 1, near, torch.where(d < 2, far, 0))
 
 
 def quantize_8bit(x: Tensor) -> Tensor:

@@ -11,18 +11,12 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-FORMATS = (
-    "PNG",
-    "JPEG",
-    "WEBP",
-    "GIF",
-    "BMP",
-    "TIFF",
-    "PPM",
-    "JPEG2000",
-    "AVIF",
-)  # none that runs a program, as EPS does
+from ..models.image_processing_classification import flatten_pil
+from ..models.srgan.pipeline_srgan import SUFFIXES
+
+IMAGE_SUFFIXES = frozenset(SUFFIXES)
+# None that runs a program, as EPS does.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 MAX_PIXELS = 178_000_000
 
 
@@ -137,10 +131,5 @@ def cmyk_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image as a person sees it, as 8-bit RGB: laid on white where transparent, 16 bits brought to 8."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    """An image as a person sees it, as 8-bit RGB: upright, laid on white where transparent, 16 bits brought to 8."""
+    return flatten_pil(image, "RGB")

@@ -120,10 +120,18 @@ class SRGANBlock(GradientCheckpointingLayer):
         return output + hidden_state if self.residual else output
 
 
+def keys_kernel(distance: torch.Tensor) -> torch.Tensor:
+    """The cubic convolution kernel of Keys (1981) with a = -0.5; 0 from a distance of 2 on."""
+    d = distance.abs()
+    near = 1.5 * d**3 - 2.5 * d**2 + 1
+    far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    return torch.where(d <= 1, near, torch.where(d < 2, far, 0))
+
+
 class InputUpscaler(nn.Module):
     """Upscales the input by `scale` with a fixed filter: (N, C, H, W) to (N, C, H * scale, W * scale).
 
-    `bicubic` is Keys' kernel with a = -0.5 (Keys 1981, and MATLAB's imresize), edge pixels repeated outside.
+    `bicubic` is Keys' kernel, as in MATLAB's imresize, edge pixels repeated outside.
     """
 
     def __init__(self, scale: int, mode: str):
@@ -136,12 +144,7 @@ class InputUpscaler(nn.Module):
         """(scale * scale, 1, 5, 5): for each output pixel of a cell, the weights of the 5x5 input pixels around."""
         offsets = (torch.arange(self.scale, dtype=torch.float64, device="cpu") + 0.5) / self.scale - 0.5
         distance = (torch.arange(-2, 3, dtype=torch.float64, device="cpu") - offsets[:, None]).abs()
-        if self.mode == "nearest":
-            rows = (distance <= 0.5).double()
-        else:
-            near = 1.5 * distance**3 - 2.5 * distance**2 + 1
-            far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
-            rows = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
+        rows = (distance <= 0.5).double() if self.mode == "nearest" else keys_kernel(distance)
         return torch.einsum("iy,jx->ijyx", rows, rows).reshape(self.scale**2, 1, 5, 5).float()
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
