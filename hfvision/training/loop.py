@@ -1,45 +1,95 @@
 """The training loop, over Accelerate: one CPU, one GPU or many, by `accelerate launch`."""
 
 import math
+import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import timm.optim
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.utils import set_seed
-from torch.utils.data import DataLoader, Dataset
+from accelerate import Accelerator
+from accelerate.data_loader import DataLoaderShard
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast, set_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from .checkpoint import (
+    checkpoints,
+    load_checkpoint,
+    load_model_state,
+    model_state,
+    restore_random_states,
+    save_checkpoint,
+)
+from .ema import EMA
+from .options import as_plain, option
+from .sampler import EpochSampler
 
-@dataclass(frozen=True)
+LossFunction = Callable[[nn.Module, dict[str, Tensor], int], dict[str, Tensor]]
+# What may differ between the run that made a checkpoint and the one that goes on from it.
+FREE_OPTIONS = {"out", "resume", "workers", "trackers", "checkpoint_minutes", "keep_checkpoints"}
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How [`train`] trains.
+    """How [`train`] trains; `--help` of a training command explains each option.
 
-    Args:
-        epochs: passes over the data.
-        batch_size: images a step and process.
-        learning_rate: AdamW's, at the peak of the one-cycle schedule.
-        weight_decay: AdamW's.
-        warmup: part of the steps in which the learning rate rises.
-        mixed_precision: `auto` takes bf16 where the hardware computes in it, else fp32.
-        seed: of data order and augmentation.
+    Raises:
+        ValueError: for a number out of its range.
     """
 
-    epochs: int = 10
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.2
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    seed: int = 0
+    out: Path | None = option(None, "folder for what the training makes")
+    resume: bool = option(False, "go on from the newest checkpoint in the folder, if there is one")
+    epochs: int = option(10, "passes over the data")
+    batch_size: int = option(128, "images a step and process")
+    steps_per_epoch: int | None = option(None, "batches that count as an epoch, for data whose length is not known")
+    accumulate: int = option(1, "batches whose gradients make one step of the optimizer")
+    optimizer: str = option("adamw", "any optimizer of timm: sgd, adamw, nmuon (Muon with Nesterov momentum), lion …")
+    learning_rate: float = option(2e-3, "at the peak of the schedule")
+    momentum: float = option(0.9, "of the optimizers that have it")
+    weight_decay: float = option(0.01, "not applied to biases and normalisations")
+    layer_decay: float | None = option(None, "factor on the learning rate from each layer to the one before it")
+    schedule: Literal["cosine", "triangular", "constant"] = option("cosine", "of the learning rate after its rise")
+    warmup: float = option(0.2, "part of the steps in which the learning rate rises")
+    max_grad_norm: float | None = option(None, "longer gradients are shortened to this norm")
+    ema: float = option(0.0, "decay of the moving average of the weights, which is then what is evaluated and kept")
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = option(
+        "auto", "auto takes bf16 where the hardware computes in it, else fp32"
+    )
+    compile: bool = option(False, "compile the model with torch.compile")
+    gradient_checkpointing: bool = option(False, "compute activations again in the backward pass, to save memory")
+    patience: int | None = option(None, "stop after so many epochs without a better result on the validation data")
+    checkpoint_minutes: float = option(5.0, "time from one checkpoint to the next")
+    keep_checkpoints: int = option(2, "how many of the newest checkpoints are kept")
+    workers: int = option(0, "processes that read data; sets held in memory need none")
+    trackers: list[str] = option([], "tensorboard, wandb, trackio")
+    seed: int = option(0, "of weights, data order and augmentation")
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "learning_rate"):
+        for name in ("epochs", "batch_size", "accumulate", "learning_rate", "keep_checkpoints"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        for name in ("steps_per_epoch", "layer_decay", "max_grad_norm", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0 or not given, got {getattr(self, name)}.")
+        for name in ("warmup", "ema", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
+        for name in ("weight_decay", "checkpoint_minutes", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.optimizer not in timm.optim.list_optimizers():
+            known = ", ".join(timm.optim.list_optimizers())
+            raise ValueError(f"timm has no optimizer {self.optimizer!r}; it has {known}.")
+        if self.resume and self.out is None:
+            raise ValueError("resume needs out, the folder of the training that is to go on.")
 
 
 def best_precision() -> Literal["no", "bf16"]:
@@ -50,77 +100,290 @@ def best_precision() -> Literal["no", "bf16"]:
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "no"
 
 
+def make_accelerator(config: LoopConfig) -> Accelerator:
+    """The Accelerator of a training. Missing trackers raise ValueError with the line that installs them."""
+    AcceleratorState._reset_state()  # another training of this process may have had another precision
+    precision = best_precision() if config.mixed_precision == "auto" else config.mixed_precision
+    try:
+        accelerator = Accelerator(
+            mixed_precision=precision,
+            gradient_accumulation_steps=config.accumulate,
+            log_with=config.trackers or None,
+            project_dir=config.out,
+        )
+    except ValueError as error:
+        raise ValueError(f"Accelerate refuses these settings: {error}") from error
+    missing = set(config.trackers) - {str(getattr(name, "value", name)) for name in accelerator.log_with}
+    if missing:
+        raise ValueError(f"The tracker {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
+    if config.trackers:
+        accelerator.init_trackers("hfvision", {key: str(value) for key, value in as_plain(config).items()})
+    return accelerator
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) -> float:
+    """What the peak learning rate is multiplied with at `step` of `steps`, from 0: a linear rise, then the fall."""
+    rise = max(1.0, warmup * steps)
+    if step + 1 <= rise:
+        return (step + 1) / rise
+    done = (step + 1 - rise) / max(1.0, steps - rise)
+    falls = {"cosine": (1 + math.cos(math.pi * done)) / 2, "triangular": 1 - done, "constant": 1.0}
+    return falls[schedule]
+
+
 def train(
     model: PreTrainedModel,
     dataset: Dataset,
-    compute_loss: Callable[[torch.nn.Module, dict[str, torch.Tensor]], torch.Tensor],
+    compute_loss: LossFunction,
     config: LoopConfig,
+    *,
     description: str = "training",
+    accelerator: Accelerator | None = None,
+    sample_weights: Tensor | None = None,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    score: str = "validation_accuracy",
+    on_best: Callable[[dict[str, Tensor], dict[str, float]], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place.
 
+    With `config.out`, checkpoints are written to its folder `checkpoints`; `config.resume` goes on from the newest
+    to the bit, in the middle of an epoch, provided that an item of `dataset` depends on its index and the epoch
+    alone (`dataset.set_epoch(epoch)` is called where there is such a method).
+
     Args:
-        model: its weights are changed; it is left in evaluation mode, in float32.
-        dataset: map-style, of dicts of tensors.
-        compute_loss: from the prepared model and a batch to the loss to minimise.
+        model: its weights are changed; it is left in evaluation mode, in float32, with the best weights by `score`,
+            or, without `evaluate`, the last ones; averaged ones where `config.ema` is on.
+        dataset: of dicts of tensors, or with `__getitems__`, of whole batches; or iterable, already this process's
+            share.
+        compute_loss: from the prepared model, a batch and the epoch to `loss`, which is minimised, and other scalars
+            whose means are reported.
         config: the settings.
         description: shown at the progress bar.
+        accelerator: from [`make_accelerator`]; made where not given.
+        sample_weights: float (N,), how often to draw each item; each once where not given.
+        evaluate: called after each epoch, in evaluation mode; on all processes.
+        score: which of its results is better the higher it is.
+        on_best: called on the main process with the weights whenever `score` is better than before.
 
     Returns:
-        One dict an epoch: `epoch`, `loss` (mean over the epoch), `learning_rate` and `images_per_second`.
+        One dict an epoch: `epoch`, the means of what `compute_loss` gives, `learning_rate`, `images_per_second`,
+        `seconds`, and what `evaluate` gives.
 
     Raises:
-        FloatingPointError: if the loss is not finite; the weights are those of the last step before.
+        FloatingPointError: if loss or gradient is not finite; the weights are those of the last step before.
+        ValueError: if there are checkpoints and `config.resume` is off, or one of another configuration.
     """
     set_seed(config.seed)
-    precision = best_precision() if config.mixed_precision == "auto" else config.mixed_precision
-    accelerator = Accelerator(
-        mixed_precision=precision,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed),
-    )
-    loader = DataLoader(
-        dataset, batch_size=config.batch_size, shuffle=True, drop_last=len(dataset) > config.batch_size
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    accelerator = accelerator or make_accelerator(config)
+    folder = config.out / "checkpoints" if config.out else None
+    start = find_start(folder, config, accelerator.num_processes)
+    loader, sampler = make_loader(dataset, config, accelerator, sample_weights)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     model = model.to(memory_format=torch.channels_last).train()
-    prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    steps = config.epochs * len(loader)
-    warmup = min(0.9, max(config.warmup, 2 / (steps + 1)))  # OneCycleLR divides by zero for a rise of one step
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=warmup, anneal_strategy="cos"
+    if config.compile:
+        model.compile()
+    optimizer = timm.optim.create_optimizer_v2(
+        model,
+        config.optimizer,
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        layer_decay=config.layer_decay,
     )
-    history = []
+    net, optimizer = accelerator.prepare(model, optimizer)
+    ema = EMA(net, config.ema) if config.ema else None
+    batches = config.steps_per_epoch or len(loader)
+    steps = config.epochs * math.ceil(batches / config.accumulate)
+    progress: dict[str, Any] = {"epoch": 0, "batch": 0, "step": 0, "history": [], "sums": {}, "seconds": 0.0}
+    best: dict[str, Tensor] = {}
+    random_states = None
+    if start is not None:
+        saved, weights, random_states = load_checkpoint(start, accelerator, net, optimizer)
+        progress = {key: saved[key] for key in progress}
+        best = weights.get("best", {})
+        if ema:
+            ema.load(weights["ema"])
+
+    def save() -> None:
+        weights = ({"ema": ema.state()} if ema else {}) | ({"best": best} if best else {})
+        state = progress | {"config": as_plain(config)}
+        save_checkpoint(folder, accelerator, net, optimizer, state, weights, config.keep_checkpoints)
+
+    history: list[dict[str, float]] = progress["history"]
+    last_save = time.perf_counter()
     bar = tqdm(
-        total=steps, desc=description, unit="step", mininterval=0.5, disable=not accelerator.is_local_main_process
+        total=steps,
+        initial=progress["step"],
+        desc=description,
+        unit="step",
+        mininterval=0.5,
+        file=sys.stderr,
+        disable=not accelerator.is_local_main_process,
     )
-    for epoch in range(config.epochs):
-        start, total, images = time.perf_counter(), 0.0, 0
-        for batch in loader:
-            loss = compute_loss(prepared, batch)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"The loss is {value} in epoch {epoch + 1}: lower learning_rate={config.learning_rate}."
-                )
-            accelerator.backward(loss)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
+    for epoch in range(progress["epoch"], config.epochs):
+        if out_of_patience(history, score, config.patience):
+            break
+        begin, before = time.perf_counter(), progress["seconds"]
+        for part in (sampler, dataset, loader):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
+        rest = accelerator.skip_first_batches(loader, progress["batch"]) if progress["batch"] else loader
+        if rest is not loader:
+            rest.set_epoch(epoch)
+        net.train()
+        for batch in rest:
+            if random_states is not None:
+                restore_random_states(random_states)
+                random_states = None
+            with accelerator.accumulate(net):
+                values = compute_loss(net, batch, epoch)
+                accelerator.backward(values["loss"])
+                if accelerator.sync_gradients:
+                    check_gradients(accelerator, net, config, values["loss"], epoch, progress["batch"])
+                    factor = learning_rate_factor(progress["step"], steps, config.warmup, config.schedule)
+                    for group in optimizer.param_groups:
+                        group["lr"] = config.learning_rate * factor * group.get("lr_scale", 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
             count = len(next(iter(batch.values())))
-            total, images = total + value * count, images + count
-            bar.set_postfix(epoch=f"{epoch + 1}/{config.epochs}", loss=f"{value:.4f}", refresh=False)
-            bar.update()
-        seconds = time.perf_counter() - start
-        history.append(
-            {
-                "epoch": epoch + 1,
-                "loss": total / images,
-                "learning_rate": schedule.get_last_lr()[0],
-                "images_per_second": images * accelerator.num_processes / seconds,
-            }
-        )
+            for name, value in values.items():
+                progress["sums"][name] = progress["sums"].get(name, 0.0) + value.item() * count
+            progress["sums"]["images"] = progress["sums"].get("images", 0) + count
+            progress["batch"] += 1
+            if accelerator.sync_gradients:
+                progress["step"] += 1
+                if ema:
+                    ema.update(progress["step"])
+                progress["seconds"] = before + time.perf_counter() - begin
+                show(bar, progress, epoch, config.epochs)
+                if progress["batch"] < batches and folder and due(accelerator, last_save, config.checkpoint_minutes):
+                    save()
+                    last_save = time.perf_counter()
+            if progress["batch"] == batches:
+                break
+        entry = {"epoch": epoch + 1} | mean_over_processes(accelerator, progress["sums"], progress["seconds"])
+        entry["learning_rate"] = config.learning_rate * factor
+        if evaluate is not None:
+            net.eval()
+            with ema.in_place() if ema else nullcontext():
+                entry |= evaluate(net)
+                if entry[score] > max((old[score] for old in history), default=-math.inf):
+                    best = model_state(net)
+                    if on_best and accelerator.is_main_process:
+                        on_best(best, entry)
+        history.append(entry)
+        accelerator.log({key: value for key, value in entry.items() if key != "epoch"}, step=epoch + 1)
+        bar.write(f"{description}: " + format_entry(entry, config.epochs), file=sys.stderr)
+        progress |= {"epoch": epoch + 1, "batch": 0, "sums": {}, "seconds": 0.0}
+        last = epoch + 1 == config.epochs or out_of_patience(history, score, config.patience)
+        if folder and (last or due(accelerator, last_save, config.checkpoint_minutes)):
+            save()
+            last_save = time.perf_counter()
     bar.close()
+    if best or evaluate is not None:
+        load_model_state(net, best)
+    elif ema:
+        ema.swap()
+    if config.trackers:
+        accelerator.end_training()
     # prepare() has wrapped the model's own forward in autocast: give it back as it was.
-    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    accelerator.unwrap_model(net, keep_fp32_wrapper=False)
     model.to(memory_format=torch.contiguous_format).eval()
     return history
+
+
+def find_start(folder: Path | None, config: LoopConfig, processes: int) -> Path | None:
+    """The checkpoint to go on from, checked to be of this configuration; None to start anew."""
+    there = checkpoints(folder) if folder else []
+    if not there:
+        return None
+    if not config.resume:
+        raise ValueError(
+            f"{config.out} holds a training already: go on with --resume, or choose another --out, or remove it."
+        )
+    import json
+
+    saved = json.loads((there[-1] / "state.json").read_text())
+    mine, theirs = as_plain(config), saved["config"]
+    different = [
+        f"{name} was {theirs.get(name)!r}, now {mine.get(name)!r}"
+        for name in sorted({*mine, *theirs} - FREE_OPTIONS)
+        if mine.get(name) != theirs.get(name)
+    ]
+    if saved["processes"] != processes:
+        different.append(f"it ran on {saved['processes']} processes, now on {processes}")
+    if different:
+        raise ValueError(f"The checkpoint {there[-1]} is of another training: {'; '.join(different)}.")
+    return there[-1]
+
+
+def make_loader(
+    dataset: Dataset, config: LoopConfig, accelerator: Accelerator, sample_weights: Tensor | None
+) -> tuple[DataLoader, EpochSampler | None]:
+    common = {"batch_size": config.batch_size, "collate_fn": collate, "num_workers": config.workers}
+    if isinstance(dataset, IterableDataset):
+        if config.steps_per_epoch is None:
+            raise ValueError("Data read as a stream has no known length: give steps_per_epoch.")
+        return DataLoaderShard(dataset, device=accelerator.device, drop_last=True, **common), None
+    sampler = EpochSampler(len(dataset), config.seed, sample_weights)
+    enough = len(dataset) > config.batch_size * accelerator.num_processes
+    return accelerator.prepare(DataLoader(dataset, sampler=sampler, drop_last=enough, **common)), sampler
+
+
+def collate(batch: Any) -> dict[str, Tensor]:
+    return batch if isinstance(batch, dict) else default_collate(batch)
+
+
+def check_gradients(
+    accelerator: Accelerator, net: nn.Module, config: LoopConfig, loss: Tensor, epoch: int, batch: int
+) -> None:
+    """Clip, and stop where the gradient is not finite: that is so on all processes at once, unlike the loss."""
+    norm = accelerator.clip_grad_norm_(net.parameters(), config.max_grad_norm or math.inf)
+    if accelerator.scaler is not None and loss.isfinite():
+        return  # with fp16 the scaler leaves such steps out and scales less
+    if norm is not None and not math.isfinite(float(norm)):
+        saved = f" The last good state is in {config.out / 'checkpoints'}." if config.out else ""
+        raise FloatingPointError(
+            f"The loss is {loss.item():g} and its gradient {float(norm):g} in epoch {epoch + 1}, batch {batch + 1}: "
+            f"lower learning_rate={config.learning_rate:g} or set max_grad_norm.{saved}"
+        )
+
+
+def due(accelerator: Accelerator, last_save: float, minutes: float) -> bool:
+    """Whether it is time for a checkpoint, by the main process's clock."""
+    now = time.perf_counter() - last_save >= 60 * minutes
+    if accelerator.num_processes > 1:
+        now = bool(broadcast(torch.tensor(int(now), device=accelerator.device)))
+    return now
+
+
+def out_of_patience(history: list[dict[str, float]], score: str, patience: int | None) -> bool:
+    if patience is None or len(history) <= patience or score not in history[-1]:
+        return False
+    scores = [entry[score] for entry in history]
+    return scores.index(max(scores)) < len(scores) - patience
+
+
+def mean_over_processes(accelerator: Accelerator, sums: dict[str, float], seconds: float) -> dict[str, float]:
+    names = sorted(sums)
+    totals = torch.tensor([sums[name] for name in names], dtype=torch.float64, device=accelerator.device)
+    totals = dict(zip(names, accelerator.reduce(totals, "sum").tolist(), strict=True))
+    images = totals.pop("images")
+    means = {name: total / images for name, total in totals.items()}
+    return means | {"images_per_second": images / seconds, "seconds": seconds}
+
+
+def show(bar: tqdm, progress: dict[str, Any], epoch: int, epochs: int) -> None:
+    sums = progress["sums"]
+    means = {name: f"{value / sums['images']:.4f}" for name, value in sums.items() if name != "images"}
+    speed = f"{sums['images'] / progress['seconds']:.0f}"
+    bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}"} | means | {"images/s": speed}, refresh=False)
+    bar.update()
+
+
+def format_entry(entry: dict[str, float], epochs: int) -> str:
+    numbers = {key: value for key, value in entry.items() if key not in ("epoch", "seconds", "learning_rate")}
+    parts = [f"{key.replace('_', ' ')} {value:.0f}" if value > 100 else f"{key.replace('_', ' ')} {value:.4f}"
+             for key, value in numbers.items()]
+    return f"epoch {entry['epoch']}/{epochs}, " + ", ".join(parts)

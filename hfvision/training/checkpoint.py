@@ -1,0 +1,165 @@
+"""Checkpoints of a training that go on to the bit: written whole or not at all, safetensors and JSON only.
+
+A checkpoint is a folder `step-00001234`:
+
+    model.safetensors      the weights being trained, with all buffers
+    ema.safetensors        their moving average, where there is one
+    best.safetensors       the best weights so far, where there is a validation
+    optimizer.safetensors  the optimizer's tensors
+    rng-0.safetensors      the random states of process 0, and so on
+    state.json             everything else: epoch, batch, history, settings, the optimizer's numbers
+"""
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+FULL = StateDictOptions(full_state_dict=True)
+
+
+def model_state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights and buffers on the CPU, gathered from shards; called on all processes."""
+    state = get_model_state_dict(model, options=FULL)
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+
+
+def load_model_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """The reverse of [`model_state`], on all processes."""
+    set_model_state_dict(model, state, options=FULL)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in `folder`, oldest first."""
+    return sorted(path.parent for path in folder.glob("step-*/state.json"))
+
+
+def save_checkpoint(
+    folder: Path,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    weights: dict[str, dict[str, Tensor]],
+    keep: int,
+) -> Path:
+    """Write `folder/step-…` and remove all but the newest `keep`; called on all processes.
+
+    Args:
+        folder: made where missing.
+        state: what JSON can hold; `state["step"]` names the checkpoint.
+        weights: further files of weights by name, as `ema` and `best`.
+        keep: how many checkpoints to leave.
+
+    Raises:
+        OSError: if it cannot be written; earlier checkpoints are still there and nothing half-written is.
+    """
+    target = folder / f"step-{state['step']:08d}"
+    partial = folder / f".partial-{target.name}"
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    tensors, numbers = optimizer_state(model, optimizer)
+    files = {"model": model_state(model), "optimizer": tensors} | weights
+    try:
+        save_file(random_states(), partial / f"rng-{accelerator.process_index}.safetensors")
+        if accelerator.is_main_process:
+            for name, tensors in files.items():
+                save_file({key: value.contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
+            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+            state = state | {"processes": accelerator.num_processes, "optimizer": numbers, "scaler": scaler}
+            (partial / "state.json").write_text(json.dumps(state, default=str))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            for path in partial.iterdir():
+                flush_to_disk(path)
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+            flush_to_disk(folder)
+            for old in checkpoints(folder)[:-keep]:
+                shutil.rmtree(old)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        there = checkpoints(folder)
+        rest = f"the last one saved is {there[-1]}" if there else "none was saved before"
+        raise OSError(f"The checkpoint {target} could not be written ({error}); {rest}.") from error
+    accelerator.wait_for_everyone()
+    return target
+
+
+def load_checkpoint(
+    path: Path, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Put a checkpoint's weights and optimizer back; called on all processes.
+
+    Returns:
+        What [`save_checkpoint`] got as `state` and as `weights`, and this process's random states for
+        [`restore_random_states`].
+    """
+    state = json.loads((path / "state.json").read_text())
+    files = {file.stem: load_file(file) for file in path.glob("*.safetensors") if not file.stem.startswith("rng-")}
+    load_model_state(model, files.pop("model"))
+    settings = get_optimizer_state_dict(model, optimizer, options=FULL)
+    saved: dict[str, dict[str, Any]] = {}
+    for key, value in (state.pop("optimizer") | files.pop("optimizer")).items():
+        parameter, name = key.rsplit("/", 1)
+        saved.setdefault(parameter, {})[name] = value
+    set_optimizer_state_dict(model, optimizer, settings | {"state": saved}, options=FULL)
+    if accelerator.scaler is not None and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    return state, files, load_file(path / f"rng-{accelerator.process_index}.safetensors")
+
+
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What the optimizer keeps for each parameter, as `parameter/name`: its tensors and its plain numbers."""
+    state = get_optimizer_state_dict(model, optimizer, options=FULL)["state"]
+    flat = {f"{parameter}/{name}": value for parameter, kept in state.items() for name, value in kept.items()}
+    tensors = {key: value.detach().cpu() for key, value in flat.items() if torch.is_tensor(value)}
+    return tensors, {key: value for key, value in flat.items() if key not in tensors}
+
+
+def random_states() -> dict[str, Tensor]:
+    """The states of the random generators of torch (CPU and this process's GPU), NumPy and Python."""
+    states = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    _, keys, position, has_gauss, gauss = np.random.get_state()
+    states["numpy_keys"] = torch.from_numpy(keys.astype(np.int64))
+    states["numpy_rest"] = torch.tensor([position, has_gauss, gauss], dtype=torch.float64)
+    states["python"] = torch.tensor(random.getstate()[1])
+    return states
+
+
+def restore_random_states(states: dict[str, Tensor]) -> None:
+    """The reverse of [`random_states`]."""
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+    position, has_gauss, gauss = states["numpy_rest"].tolist()
+    keys = states["numpy_keys"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), gauss))
+    random.setstate((3, tuple(states["python"].tolist()), None))
+
+
+def flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,213 @@
+"""Trains an image classifier from a data set and a start model to a folder that `from_pretrained` loads."""
+
+import dataclasses
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from ..data.augment import PRESETS, Augmentation, augment, mix
+from ..data.keyed import image_keys
+from ..data.load import class_weights, load_image_dataset
+from ..data.normalize import Normalize
+from ..data.prepare import IterableImages, prepare_images
+from ..report import folder_written_whole, markdown_table, training_curve, write_record, write_text
+from .distill import Distiller
+from .evaluate import evaluate_classifier, predict_logits
+from .loop import LoopConfig, make_accelerator, train
+from .options import as_plain, option
+from .transfer import add_lora, freeze, keep_frozen_statistics, load_start
+from .whitening import whiten_stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierTrainingConfig(LoopConfig):
+    """How [`train_classifier`] trains; `hfvision train classifier --help` explains each option.
+
+    Raises:
+        ValueError: for options that are out of range or do not go together.
+    """
+
+    out: Path = option(Path("runs/classifier"), "folder for the model and what tells of its training")
+    data: str = option("", "Hub id, folder of class folders, parquet file or folder, or a sample set: fashion_mnist")
+    image_column: str | None = option(None, "column of the images, where it is not found by itself")
+    label_column: str | None = option(None, "column of the labels, where it is not found by itself")
+    validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
+    streaming: bool = option(False, "read the data as a stream: for sets larger than the disk")
+    memory_limit: float = option(4.0, "GB; sets whose decoded images fit are held in memory")
+    bad_images: Literal["stop", "skip"] = option("stop", "what to do about an image that cannot be read")
+    model: str = option("cnn:cifar", "start: a preset (cnn:resnet18, vit:small), timm/NAME, Hub id or folder")
+    image_size: int | None = option(None, "side in pixels that images are brought to (default: the model's)")
+    trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
+    freeze: Literal["none", "backbone"] = option("none", "backbone: train the head alone")
+    lora_rank: int | None = option(None, "train low-rank adapters of this rank in place of the weights")
+    dora: bool = option(False, "weight-decomposed adapters (DoRA)")
+    whiten: bool = option(False, "start a CNN's stem as the frozen whitening of the training images' patches")
+    augment: Literal["none", "classic", "strong"] = option("strong", "preset of the augmentation")
+    flip: bool | None = option(None, "mirror images (default: as the preset)")
+    mixup: float | None = option(None, "alpha of mixup (default: as the preset)")
+    cutmix: float | None = option(None, "alpha of cutmix (default: as the preset)")
+    label_smoothing: float = option(0.1, "part of each label that goes to all classes alike")
+    balance: Literal["none", "weights", "sampling"] = option("none", "against classes of unequal size")
+    teacher: str | None = option(None, "model to distil from: Hub id, folder or shipped checkpoint")
+    distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
+    distillation_weight: float = option(0.5, "part of the loss that the teacher decides")
+    distillation_temperature: float = option(2.0, "softens the teacher's answers")
+    tta: Literal["none", "flip", "flip_shift"] = option("none", "test-time augmentation of the final evaluation")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.data:
+            raise ValueError("data must name the images to train on, as --data photos/ or --data user/name.")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}.")
+        if self.streaming and self.balance != "none":
+            raise ValueError("balance needs all labels before the training, which streaming does not have.")
+        if self.lora_rank is not None and self.freeze != "none":
+            raise ValueError("lora_rank freezes the weights by itself: leave freeze out.")
+        if self.dora and self.lora_rank is None:
+            raise ValueError("dora needs lora_rank.")
+
+    def augmentation(self) -> Augmentation:
+        """The preset with the options that are given."""
+        given = {name: getattr(self, name) for name in ("flip", "mixup", "cutmix") if getattr(self, name) is not None}
+        return dataclasses.replace(PRESETS[self.augment], **given)
+
+
+@dataclass
+class ClassifierLoss:
+    """From a batch of uint8 images to the loss: augmentation, normalisation, the network, cross-entropy, teacher."""
+
+    config: ClassifierTrainingConfig
+    normalize: Normalize
+    num_classes: int
+    weights: Tensor | None = None
+    distiller: Distiller | None = None
+
+    def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        augmentation = self.config.augmentation()
+        keys = image_keys(self.config.seed, epoch, batch["index"])
+        images = augment(batch["images"], keys, augmentation).float() / 255
+        labels = batch["labels"]
+        images, targets = mix(images, labels, keys, augmentation, self.num_classes)
+        pixel_values = self.normalize(images).contiguous(memory_format=torch.channels_last)
+        weight = None if self.weights is None else self.weights.to(images.device)
+
+        def classify(logits: Tensor) -> Tensor:
+            return cross_entropy(logits, targets, weight=weight, label_smoothing=self.config.label_smoothing)
+
+        if self.distiller is not None:
+            loss, logits = self.distiller(net, pixel_values, images, classify)
+        else:
+            logits = net(pixel_values=pixel_values).logits
+            loss = classify(logits)
+        return {"loss": loss, "accuracy": (logits.detach().argmax(-1) == labels).float().mean()}
+
+
+def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
+    """Train, keep the best by validation accuracy, evaluate on the test split, write model, record and pictures.
+
+    `config.out` then holds the model with its processor (`from_pretrained`, `pipeline`), `config.yaml`,
+    `metrics.json`, `curve.png`, `record.json`, and `checkpoints` to go on from. With LoRA, `adapter` holds the adapter
+    and the folder itself the merged model.
+
+    Returns:
+        The record.
+
+    Raises:
+        ValueError: for settings or data that do not fit.
+        FloatingPointError: if the loss is not finite.
+        OSError: if something cannot be written; what was saved before is still there.
+    """
+    if config.out.exists() and not config.out.is_dir():
+        raise ValueError(f"out {config.out} is a file: give the name of a folder.")
+    start = time.perf_counter()
+    accelerator = make_accelerator(config)
+    main = accelerator.is_main_process
+    torch.manual_seed(config.seed)
+    with accelerator.main_process_first():
+        data = load_image_dataset(
+            config.data,
+            validation=config.validation,
+            seed=config.seed,
+            streaming=config.streaming,
+            image_column=config.image_column,
+            label_column=config.label_column,
+        )
+    names = data["train"].features["label"].names
+    model, processor = load_start(
+        config.model,
+        names=names,
+        image_size=config.image_size,
+        trust_remote_code=config.trust_remote_code,
+    )
+    limit = int(config.memory_limit * 1e9)
+    if config.streaming:
+        trainset = IterableImages(data["train"], processor, seed=config.seed, on_bad_image=config.bad_images)
+    else:
+        trainset = prepare_images(data["train"], processor, memory_limit=limit, on_bad_image=config.bad_images)
+    held_out = {
+        split: prepare_images(data[split], processor, memory_limit=limit, on_bad_image=config.bad_images)
+        for split in ("validation", "test")
+        if split in data
+    }
+    normalize = Normalize.from_processor(processor)
+    if config.whiten:
+        whiten_stem(model, normalize, trainset)
+    if config.freeze != "none":
+        freeze(model, config.freeze)
+    if config.lora_rank is not None:
+        model = add_lora(model, config.lora_rank, dora=config.dora)
+    weights = None if config.balance == "none" else class_weights(trainset.labels, len(names))
+    compute_loss = ClassifierLoss(
+        config,
+        normalize,
+        len(names),
+        weights if config.balance == "weights" else None,
+        Distiller.from_config(config, model, names) if config.teacher else None,
+    )
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        logits, labels = predict_logits(net, held_out["validation"], normalize, accelerator=accelerator)
+        return {
+            "validation_loss": cross_entropy(logits, labels).item(),
+            "validation_accuracy": (logits.argmax(-1) == labels).double().mean().item(),
+        }
+
+    def keep(state: dict[str, Tensor], entry: dict[str, float]) -> None:
+        save_model(model, processor, config, state)
+
+    history = train(
+        keep_frozen_statistics(model),
+        trainset,
+        compute_loss,
+        config,
+        description=config.out.name,
+        accelerator=accelerator,
+        sample_weights=weights[trainset.labels] if config.balance == "sampling" else None,
+        evaluate=validate if "validation" in held_out else None,
+        on_best=keep,
+    )
+    record: dict[str, Any] = {"training": {"command": command(config), "config": as_plain(config)}}
+    record["training"] |= {
+        "data": {"source": config.data, "classes": names}
+        | ({} if config.streaming else {"fingerprint": data["train"]._fingerprint, "images": len(trainset)}),
+        "parameters": model.num_parameters() if isinstance(model, PreTrainedModel) else None,
+        "seconds": round(time.perf_counter() - start, 1),
+        "history": history,
+    }
+    for split, images in held_out.items():
+        record[split] = evaluate_classifier(model, images, processor, tta=config.tta, accelerator=accelerator)
+    if main:
+        save_model(model, processor, config)
+        write_outputs(config, record)
+    return record

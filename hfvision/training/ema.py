@@ -1,0 +1,58 @@
+"""Exponential moving average of a model's weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import load_model_state, model_state
+
+
+class EMA:
+    """The moving average of `model`'s weights and floating-point buffers, on its device and in its shards.
+
+    The decay of step t is min(`decay`, (1 + t) / (10 + t)), so that the random start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.model = model
+        self.decay = decay
+        self.average = [tensor.detach().clone() for tensor in self.tensors()]
+
+    def tensors(self) -> list[Tensor]:
+        everything = [*self.model.parameters(), *self.model.buffers()]
+        return [tensor for tensor in everything if tensor.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after the optimizer's step number `step`, from 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.average, self.tensors(), 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the model's weights and the average."""
+        for mine, theirs in zip(self.average, self.tensors(), strict=True):
+            kept = mine.clone()
+            mine.copy_(theirs)
+            theirs.copy_(kept)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model has the averaged weights inside."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+    def state(self) -> dict[str, Tensor]:
+        """All weights of the average by name, for a checkpoint."""
+        with self.in_place():
+            return model_state(self.model)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """The reverse of `state`."""
+        with self.in_place():
+            load_model_state(self.model, state)
