@@ -8,6 +8,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from hfvision.metrics.accuracy import accuracy
+from hfvision.metrics.calibration import expected_calibration_error, negative_log_likelihood
 from hfvision.metrics.psnr import psnr, rgb_to_y
 from hfvision.metrics.ssim import ssim
 
@@ -136,7 +137,9 @@ def test_accuracy_refuses_what_does_not_fit(predictions, labels, top_k, message)
 
 
 def test_functions_do_not_import_evaluate():
-    modules = ", ".join(f"hfvision.metrics.{name}" for name in ("accuracy", "psnr", "ssim"))
+    modules = ", ".join(
+        f"hfvision.metrics.{name}" for name in ("accuracy", "calibration", "confusion", "psnr", "ssim")
+    )
     code = f"import sys, {modules}; print('evaluate' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -144,9 +147,10 @@ def test_functions_do_not_import_evaluate():
 
 @pytest.fixture
 def metrics(tmp_path):
-    from hfvision.metrics.evaluate_metrics import PSNR, SSIM, Accuracy
+    from hfvision.metrics import evaluate_metrics
 
-    return {metric.__name__: metric(cache_dir=str(tmp_path)) for metric in (PSNR, SSIM, Accuracy)}
+    names = ("PSNR", "SSIM", "Accuracy", "CalibrationError", "NegativeLogLikelihood", "ConfusionMatrix")
+    return {name: getattr(evaluate_metrics, name)(cache_dir=str(tmp_path)) for name in names}
 
 
 def test_image_metrics_average_over_batches_and_sizes(metrics, pair):
@@ -165,3 +169,25 @@ def test_accuracy_metric_takes_logits_and_labels(metrics):
         "top5_accuracy": 0.75,
     }
     assert metrics["Accuracy"].compute(predictions=[1, 2], references=[1, 1]) == {"accuracy": 0.5}
+
+
+def test_calibration_metrics_take_logits_in_batches(metrics):
+    logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]]), torch.tensor([0, 0, 1])
+    for name, key, function in (
+        ("CalibrationError", "ece", expected_calibration_error),
+        ("NegativeLogLikelihood", "nll", negative_log_likelihood),
+    ):
+        metrics[name].add_batch(predictions=logits[:2], references=labels[:2])
+        metrics[name].add_batch(predictions=logits[2:], references=labels[2:])
+        assert metrics[name].compute() == {key: pytest.approx(function(logits, labels))}
+    expected = expected_calibration_error(logits, labels, bins=2)
+    assert metrics["CalibrationError"].compute(predictions=logits, references=labels, bins=2)["ece"] == expected
+
+
+def test_confusion_metric_takes_labels(metrics):
+    assert metrics["ConfusionMatrix"].compute(predictions=[0, 1, 1], references=[0, 1, 0], num_classes=2) == {
+        "confusion_matrix": [[1, 1], [0, 1]],
+        "precision": [1, 0.5],
+        "recall": [0.5, 1],
+        "f1": [pytest.approx(2 / 3)] * 2,
+    }

@@ -9,11 +9,14 @@ import torch
 from datasets import Features, List, Value
 
 from .accuracy import accuracy
+from .calibration import expected_calibration_error, negative_log_likelihood
+from .confusion import class_scores, confusion_matrix
 from .psnr import psnr
 from .ssim import ssim
 
 IMAGE = List(List(List(Value("float32"))))
 LABEL = Value("int64")
+LOGITS = List(Value("float32"))
 
 
 class PSNR(evaluate.Metric):
@@ -72,7 +75,7 @@ class Accuracy(evaluate.Metric):
             citation="",
             inputs_description="predictions: logits (N, C) or labels (N,); references: labels (N,)",
             features=[
-                Features(predictions=List(Value("float32")), references=LABEL),
+                Features(predictions=LOGITS, references=LABEL),
                 Features(predictions=LABEL, references=LABEL),
             ],
         )
@@ -83,3 +86,60 @@ class Accuracy(evaluate.Metric):
         if scores.ndim == 2 and scores.shape[1] > 5:
             result["top5_accuracy"] = accuracy(scores, labels, top_k=5)
         return result
+
+
+class CalibrationError(evaluate.Metric):
+    """[`calibration.expected_calibration_error`] from logits (N, C).
+
+    `CalibrationError().compute(predictions=…, references=…, bins=15)` returns `{"ece": float}`.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Mean difference between how sure a classifier is and how often it is right.",
+            citation="Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks. ICML 2017.",
+            inputs_description="predictions: logits (N, C); references: labels (N,)",
+            features=Features(predictions=LOGITS, references=LABEL),
+        )
+
+    def _compute(self, predictions: list, references: list, **options) -> dict[str, float]:
+        return {"ece": expected_calibration_error(torch.tensor(predictions), torch.tensor(references), **options)}
+
+
+class NegativeLogLikelihood(evaluate.Metric):
+    """[`calibration.negative_log_likelihood`] from logits (N, C).
+
+    `NegativeLogLikelihood().compute(predictions=…, references=…)` returns `{"nll": float}`.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Mean of minus the logarithm of the probability that a classifier gives to the label.",
+            citation="",
+            inputs_description="predictions: logits (N, C); references: labels (N,)",
+            features=Features(predictions=LOGITS, references=LABEL),
+        )
+
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+        return {"nll": negative_log_likelihood(torch.tensor(predictions), torch.tensor(references))}
+
+
+class ConfusionMatrix(evaluate.Metric):
+    """[`confusion.confusion_matrix`], and [`confusion.class_scores`] from it, of predicted labels (N,).
+
+    `ConfusionMatrix().compute(predictions=…, references=…, num_classes=C)` returns `{"confusion_matrix": C lists of C
+    numbers, "precision": C numbers, "recall": C numbers, "f1": C numbers}`.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Images by true class (row) and predicted one (column); precision, recall, F1 of each class.",
+            citation="",
+            inputs_description="predictions, references: labels (N,)",
+            features=Features(predictions=LABEL, references=LABEL),
+        )
+
+    def _compute(self, predictions: list, references: list, num_classes: int) -> dict[str, list]:
+        matrix = confusion_matrix(torch.tensor(predictions), torch.tensor(references), num_classes)
+        scores = class_scores(matrix)._asdict()
+        return {"confusion_matrix": matrix.tolist()} | {name: values.tolist() for name, values in scores.items()}
