@@ -47,6 +47,9 @@ class VisionTransformerConfig(PreTrainedConfig):
         image_size (`int`, defaults to 224): side in pixels that the position embeddings are stored for. Other sizes
             are taken too: the embeddings are interpolated.
         patch_size (`int`): side of a patch; image sides must be multiples of it.
+        stem_widths (`list[int]`, *optional*): output channels of 3x3 convolutions, each with batch normalisation and
+            ReLU, that take the place of cutting patches (Xiao et al. 2021, arXiv:2106.14881). The last
+            log2(`patch_size`) of them halve the image, those before keep its size. `None`: patches are cut.
         num_channels (`int`): channels of the input image.
         hidden_size (`int`): width of the residual stream.
         num_hidden_layers (`int`): number of layers.
@@ -55,8 +58,12 @@ class VisionTransformerConfig(PreTrainedConfig):
         intermediate_size (`int` or `list[int]`): MLP width of all layers, or of each.
         hidden_act (`str`): activation of the MLP by its transformers name.
         pooling (`str`): `cls` (a class token) or `mean` (of the patch tokens).
+        distillation_token (`bool`): one more token with a head of its own, which learns from a teacher (Touvron et
+            al. 2021, arXiv:2012.12877).
         qkv_bias (`bool`): biases in query, key and value projections.
         hidden_dropout_prob, attention_probs_dropout_prob (`float`): dropout rates.
+        drop_path_rate (`float`): stochastic depth (Huang et al. 2016, arXiv:1603.09382): how often training leaves out
+            a branch of the last layer; the rates of the layers before fall linearly towards 0.
         layer_norm_eps (`float`): of the layer normalisations.
         initializer_range (`float`): standard deviation of the random weights.
 
@@ -68,6 +75,7 @@ class VisionTransformerConfig(PreTrainedConfig):
 
     image_size: int = 224
     patch_size: int = 16
+    stem_widths: list[int] | None = None
     num_channels: int = 3
     hidden_size: int = 192
     num_hidden_layers: int = 12
@@ -76,9 +84,11 @@ class VisionTransformerConfig(PreTrainedConfig):
     intermediate_size: int | list[int] = 768
     hidden_act: str = "gelu"
     pooling: Literal["cls", "mean"] = "cls"
+    distillation_token: bool = False
     qkv_bias: bool = True
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
+    drop_path_rate: float | int = 0.0
     layer_norm_eps: float = 1e-6
     initializer_range: float = 0.02
 
@@ -115,6 +125,19 @@ class VisionTransformerConfig(PreTrainedConfig):
                     f"got {getattr(self, name)}."
                 )
 
+    def validate_stem(self):
+        """The stem's convolutions can shrink the image as patches would."""
+        if self.stem_widths is None:
+            return
+        halvings = self.patch_size.bit_length() - 1
+        if self.patch_size != 2**halvings:
+            raise ValueError(f"patch_size must be a power of 2 for a stem of convolutions, got {self.patch_size}.")
+        if len(self.stem_widths) < max(halvings, 1) or min(self.stem_widths) < 1:
+            raise ValueError(
+                f"stem_widths must hold at least {max(halvings, 1)} widths of at least 1 to shrink the image "
+                f"{self.patch_size} times, got {self.stem_widths}."
+            )
+
     def validate_sizes(self):
         """Sizes and rates are in their ranges."""
         for name in (
@@ -129,7 +152,7 @@ class VisionTransformerConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size={self.image_size} must be a multiple of patch_size={self.patch_size}.")
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
 

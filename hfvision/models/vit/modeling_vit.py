@@ -4,6 +4,7 @@ Query, key and value are separate projections, and heads and MLP widths are per 
 have something to hold. There is no head mask: a head is removed by `num_attention_heads` in the configuration.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
@@ -49,32 +50,70 @@ FEATURES_USAGE = """from transformers import {auto_class}
 model = {auto_class}.from_pretrained("{name}", trust_remote_code=True)"""
 
 
+@dataclass
+class DistilledImageClassifierOutput(ModelOutput):
+    """What a classifier with a distillation token returns; all logits are (N, num_labels).
+
+    `cls_logits` are those of the head that learns from labels, `distillation_logits` those of the head that learns
+    from a teacher, and `logits` is their mean. `loss` is the mean of the two heads' cross-entropies.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    cls_logits: torch.FloatTensor | None = None
+    distillation_logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+def convolutional_stem(config: VisionTransformerConfig) -> nn.Sequential:
+    stem, channels = nn.Sequential(), config.num_channels
+    halvings = config.patch_size.bit_length() - 1
+    for index, width in enumerate(config.stem_widths):
+        stride = 2 if index >= len(config.stem_widths) - halvings else 1
+        stem.append(nn.Conv2d(channels, width, kernel_size=3, stride=stride, padding=1, bias=False))
+        stem.append(nn.BatchNorm2d(width))
+        stem.append(nn.ReLU())
+        channels = width
+    return stem
+
+
 class VisionTransformerEmbeddings(nn.Module):
-    """Patches, class token and positions: (N, channels, H, W) to (N, tokens, hidden_size)."""
+    """Patches, tokens and positions: (N, channels, H, W) to (N, tokens, hidden_size).
+
+    The class token comes first where there is one, then the distillation token, then the patches.
+    """
 
     def __init__(self, config: VisionTransformerConfig):
         super().__init__()
         self.patch_size = config.patch_size
         self.num_channels = config.num_channels
         self.grid = config.image_size // config.patch_size
-        self.projection = nn.Conv2d(
-            config.num_channels, config.hidden_size, kernel_size=config.patch_size, stride=config.patch_size
+        if config.stem_widths is None:
+            self.stem = None
+            self.projection = nn.Conv2d(
+                config.num_channels, config.hidden_size, kernel_size=config.patch_size, stride=config.patch_size
+            )
+        else:
+            self.stem = convolutional_stem(config)
+            self.projection = nn.Conv2d(config.stem_widths[-1], config.hidden_size, kernel_size=1)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if config.pooling == "cls" else None
+        self.distillation_token = (
+            nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if config.distillation_token else None
         )
-        class_tokens = int(config.pooling == "cls")
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if class_tokens else None
-        self.position_embeddings = nn.Parameter(torch.zeros(1, class_tokens + self.grid**2, config.hidden_size))
+        self.prefix_tokens = int(config.pooling == "cls") + int(config.distillation_token)
+        self.position_embeddings = nn.Parameter(torch.zeros(1, self.prefix_tokens + self.grid**2, config.hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def positions(self, rows: int, columns: int) -> torch.Tensor:
         """Position embeddings for a grid of patches, bicubically interpolated unless it is the stored one."""
         if rows == self.grid and columns == self.grid:
             return self.position_embeddings
-        class_tokens = self.position_embeddings.shape[1] - self.grid**2
-        patches = self.position_embeddings[:, class_tokens:]
+        patches = self.position_embeddings[:, self.prefix_tokens :]
         patches = patches.reshape(1, self.grid, self.grid, -1).permute(0, 3, 1, 2)
         patches = nn.functional.interpolate(patches, size=(rows, columns), mode="bicubic", align_corners=False)
         patches = patches.permute(0, 2, 3, 1).reshape(1, rows * columns, -1)
-        return torch.cat([self.position_embeddings[:, :class_tokens], patches], dim=1)
+        return torch.cat([self.position_embeddings[:, : self.prefix_tokens], patches], dim=1)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         if pixel_values is None or pixel_values.ndim != 4 or pixel_values.shape[1] != self.num_channels:
@@ -88,11 +127,13 @@ class VisionTransformerEmbeddings(nn.Module):
                 f"pixel_values of {height}×{width} pixels cannot be cut into patches of {self.patch_size}: resize the "
                 "images with the image processor."
             )
-        patches = self.projection(pixel_values.to(self.projection.weight.dtype))
+        pixel_values = pixel_values.to(self.projection.weight.dtype)
+        patches = self.projection(pixel_values if self.stem is None else self.stem(pixel_values))
         rows, columns = patches.shape[-2:]
         tokens = patches.flatten(2).transpose(1, 2)
-        if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        for token in (self.distillation_token, self.cls_token):
+            if token is not None:
+                tokens = torch.cat([token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return self.dropout(tokens + self.positions(rows, columns))
 
 
@@ -158,21 +199,36 @@ class VisionTransformerMLP(nn.Module):
         return self.fc2(self.activation(self.fc1(hidden_states)))
 
 
+class VisionTransformerDropPath(nn.Module):
+    """In training, leaves the whole branch out for a part `rate` of the images and scales it up for the others."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        kept = branch.new_empty(branch.shape[0], 1, 1).bernoulli_(1 - self.rate)
+        return branch * kept / (1 - self.rate)
+
+
 class VisionTransformerLayer(GradientCheckpointingLayer):
     """Attention and MLP, each after a layer normalisation and around a residual connection."""
 
-    def __init__(self, config: VisionTransformerConfig, num_heads: int, intermediate_size: int):
+    def __init__(self, config: VisionTransformerConfig, num_heads: int, intermediate_size: int, drop_path_rate: float):
         super().__init__()
         self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.attention = VisionTransformerAttention(config, num_heads)
         self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = VisionTransformerMLP(config, intermediate_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.drop_path = VisionTransformerDropPath(drop_path_rate)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         attended, _ = self.attention(self.norm1(hidden_states), **kwargs)
-        hidden_states = hidden_states + self.dropout(attended)
-        return hidden_states + self.dropout(self.mlp(self.norm2(hidden_states)))
+        hidden_states = hidden_states + self.drop_path(self.dropout(attended))
+        return hidden_states + self.drop_path(self.dropout(self.mlp(self.norm2(hidden_states))))
 
 
 class VisionTransformerPreTrainedModel(PreTrainedModel):
@@ -194,17 +250,25 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         std = self.config.initializer_range
-        if isinstance(module, nn.Linear | nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and self.config.stem_widths:
+            initialization.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear | nn.Conv2d):
             initialization.trunc_normal_(module.weight, std=std)
             if module.bias is not None:
                 initialization.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             initialization.ones_(module.weight)
             initialization.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            initialization.ones_(module.weight)
+            initialization.zeros_(module.bias)
+            initialization.zeros_(module.running_mean)
+            initialization.ones_(module.running_var)
+            initialization.zeros_(module.num_batches_tracked)
         elif isinstance(module, VisionTransformerEmbeddings):
-            initialization.trunc_normal_(module.position_embeddings, std=std)
-            if module.cls_token is not None:
-                initialization.trunc_normal_(module.cls_token, std=std)
+            for parameter in (module.position_embeddings, module.cls_token, module.distillation_token):
+                if parameter is not None:
+                    initialization.trunc_normal_(parameter, std=std)
 
     def save_pretrained(self, save_directory, **kwargs):
         if self._auto_class is not None:
@@ -250,10 +314,14 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel):
     def __init__(self, config: VisionTransformerConfig):
         super().__init__(config)
         self.embeddings = VisionTransformerEmbeddings(config)
+        depth = config.num_hidden_layers
         self.layers = nn.ModuleList(
-            VisionTransformerLayer(config, heads, width)
-            for heads, width in zip(
-                config.per_layer("num_attention_heads"), config.per_layer("intermediate_size"), strict=True
+            VisionTransformerLayer(config, heads, width, config.drop_path_rate * number / depth)
+            for number, heads, width in zip(
+                range(1, depth + 1),
+                config.per_layer("num_attention_heads"),
+                config.per_layer("intermediate_size"),
+                strict=True,
             )
         )
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -269,18 +337,28 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel):
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
         hidden_states = self.norm(hidden_states)
-        pooled = hidden_states[:, 0] if self.config.pooling == "cls" else hidden_states.mean(dim=1)
+        patches = hidden_states[:, self.embeddings.prefix_tokens :]
+        pooled = hidden_states[:, 0] if self.config.pooling == "cls" else patches.mean(dim=1)
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
 class VisionTransformerForImageClassification(VisionTransformerPreTrainedModel):
-    """The transformer with a linear classification head on its pooled output."""
+    """The transformer with a linear classification head on its pooled output.
+
+    With `distillation_token` there is a second head, on that token, and the outputs are those of
+    [`DistilledImageClassifierOutput`]: the first head is for the labels, the second for a teacher's answers, and
+    predictions are the mean of both (Touvron et al. 2021, arXiv:2012.12877). `loss` has no teacher to ask and teaches
+    both heads the labels.
+    """
 
     def __init__(self, config: VisionTransformerConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.vit = VisionTransformerModel(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.distillation_classifier = (
+            nn.Linear(config.hidden_size, config.num_labels) if config.distillation_token else None
+        )
         self.post_init()
 
     @can_return_tuple
@@ -289,13 +367,21 @@ class VisionTransformerForImageClassification(VisionTransformerPreTrainedModel):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> ImageClassifierOutput:
+    ) -> ImageClassifierOutput | DistilledImageClassifierOutput:
         """`pixel_values`: float (N, channels, H, W); `labels`: int64 (N,), for the cross-entropy in `loss`."""
         outputs = self.vit(pixel_values, return_dict=True, **kwargs)
-        logits = self.classifier(outputs.pooler_output)
-        loss = self.loss_function(labels, logits, self.config) if labels is not None else None
-        return ImageClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        heads = [self.classifier(outputs.pooler_output)]
+        if self.distillation_classifier is not None:
+            token = outputs.last_hidden_state[:, self.vit.embeddings.prefix_tokens - 1]
+            heads.append(self.distillation_classifier(token))
+        loss = None
+        if labels is not None:
+            loss = sum(self.loss_function(labels, logits, self.config) for logits in heads) / len(heads)
+        found = {"loss": loss, "hidden_states": outputs.hidden_states, "attentions": outputs.attentions}
+        if self.distillation_classifier is None:
+            return ImageClassifierOutput(logits=heads[0], **found)
+        return DistilledImageClassifierOutput(
+            logits=(heads[0] + heads[1]) / 2, cls_logits=heads[0], distillation_logits=heads[1], **found
         )
 
 
@@ -305,6 +391,7 @@ AUTO_CLASSES = {
 }
 
 __all__ = [
+    "DistilledImageClassifierOutput",
     "VisionTransformerForImageClassification",
     "VisionTransformerModel",
     "VisionTransformerPreTrainedModel",
