@@ -254,18 +254,17 @@ def augment_pil(images: list[Image.Image], keys: Tensor, augmentation: Augmentat
     return pixels
 
 
-@dataclass
+@dataclass(frozen=True)
 class FreshAugmentation:
     """For `dataset.with_transform(FreshAugmentation(...))`: images are augmented anew at each reading.
 
-    Called with the columns of some rows, whose `column` holds PIL images, it gives the same columns with uint8
-    tensors (C, H, W) there. The keys come from torch's global generator, so `torch.manual_seed` repeats a run, and
-    each worker of a DataLoader has its own. (`map` would compute one variation and keep it in its cache.)
+    Called with the columns of some rows, PIL images in `image`, it gives the same columns with uint8 tensors
+    (C, H, W) there. The keys come from torch's global generator, so `torch.manual_seed` repeats a run, and each worker
+    of a DataLoader has its own. (`map` would compute one variation of each image and keep it in its cache.)
     """
 
     augmentation: Augmentation
-    column: str = "image"
 
     def __call__(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        images = rows[self.column]
-        return rows | {self.column: augment_pil(images, fresh_keys(len(images)), self.augmentation)}
+        images = rows["image"]
+        return rows | {"image": augment_pil(images, fresh_keys(len(images)), self.augmentation)}
