@@ -7,7 +7,7 @@ import torch
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from hfvision.metrics.accuracy import accuracy
+from hfvision.metrics.accuracy import accuracy, wilson_interval
 from hfvision.metrics.calibration import expected_calibration_error, negative_log_likelihood
 from hfvision.metrics.psnr import psnr, rgb_to_y
 from hfvision.metrics.ssim import ssim
@@ -134,6 +134,15 @@ def test_equal_logits_do_not_count_as_right():
 def test_accuracy_refuses_what_does_not_fit(predictions, labels, top_k, message):
     with pytest.raises(ValueError, match=message):
         accuracy(predictions, labels, top_k=top_k)
+
+
+def test_interval_of_wilson():
+    """Its ends are where |share - p| = z·sqrt(p(1 - p)/images)."""
+    for share, images in ((0.9, 1000), (0.0, 10), (1.0, 10), (0.3, 7)):
+        z = 1.959964
+        a, b, c = 1 + z**2 / images, -(2 * share + z**2 / images), share**2
+        roots = [(-b + sign * (b**2 - 4 * a * c) ** 0.5) / (2 * a) for sign in (-1, 1)]
+        assert wilson_interval(share, images) == pytest.approx(roots, abs=1e-6)
 
 
 def test_functions_do_not_import_evaluate():

@@ -1,5 +1,8 @@
 """Top-k accuracy."""
 
+from math import sqrt
+from statistics import NormalDist
+
 from torch import Tensor
 
 
@@ -50,3 +53,14 @@ def accuracy(predictions: Tensor, labels: Tensor, *, top_k: int = 1) -> float:
     check_logits(predictions, labels)
     best = predictions.argsort(dim=1, descending=True, stable=True)[:, :top_k]
     return (best == labels[:, None]).any(1).double().mean().item()
+
+
+def wilson_interval(share: float, images: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of an accuracy, 0 to 1, that was measured as `share` of `images` drawn at random.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
