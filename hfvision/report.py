@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
+BLUE, ORANGE = "#2f6db3", "#d9772b"
 LIBRARIES = ("hfvision", "torch", "torchvision", "transformers", "accelerate", "datasets", "timm")
 
 
@@ -28,6 +30,25 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` to write files to; they become files of `folder` when all went well.
+
+    Each file is replaced at once, the weights last; other files of the folder stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        for path in sorted(temporary.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name)):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -95,15 +116,139 @@ def prediction_grid(images: Sequence[Image.Image], captions: Sequence[str], corr
         figure.savefig(temporary, dpi=110)
 
 
+def image_grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], path: Path, cell: int = 128) -> None:
+    """Write a PNG with images in rows, each row under its caption; all are brought to cells of `cell` pixels."""
+    margin, caption = 6, 18
+    height = cell + caption + margin
+    canvas = Image.new("RGB", (max(map(len, rows)) * (cell + margin) + margin, len(rows) * height + margin), "white")
+    draw = ImageDraw.Draw(canvas)
+    for y, (row, text) in enumerate(zip(rows, captions, strict=True)):
+        draw.text((margin, y * height + margin), text, fill="black", font_size=12)
+        for x, image in enumerate(row):
+            kernel = Image.Resampling.LANCZOS if max(image.size) > cell else Image.Resampling.NEAREST
+            fitted = ImageOps.contain(image.convert("RGB"), (cell, cell), kernel)
+            canvas.paste(fitted, (margin + x * (cell + margin), y * height + margin + caption))
+    with written_whole(path) as temporary:
+        canvas.save(temporary, format="PNG")
+
+
 def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
-    """Write a PNG of the mean loss over the epochs."""
+    """Write a PNG of a training, epoch by epoch: losses, accuracies where there are any, and the learning rate.
+
+    Args:
+        history: one dict an epoch with `epoch`, `loss`, `learning_rate`, and, where measured, `accuracy`,
+            `validation_loss`, `validation_accuracy`.
+        path: of the picture.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    panels = [("loss", ("loss", "validation_loss")), ("accuracy", ("accuracy", "validation_accuracy"))]
+    panels = [(name, [key for key in keys if key in history[0]]) for name, keys in panels]
+    panels = [(name, keys) for name, keys in panels if keys]
+    figure = Figure(figsize=(5 * len(panels), 3.2), layout="constrained")
+    epochs = [entry["epoch"] for entry in history]
+    for axis, (name, keys) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+        for key in keys:
+            colour, label = (ORANGE, "validation") if key.startswith("validation") else (BLUE, "training")
+            values = [entry[key] for entry in history]
+            axis.plot(epochs, values, color=colour, label=label, marker="." if len(epochs) < 30 else None)
+        axis.set(xlabel="epoch", ylabel=name, xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        if name == "accuracy":
+            axis.yaxis.set_major_formatter(PercentFormatter(1))
+        else:
+            axis.set_ylim(0, 1.05 * max(entry[key] for entry in history for key in keys))
+            rate = axis.twinx()
+            rate.fill_between(epochs, [entry["learning_rate"] for entry in history], color="0.5", alpha=0.12, lw=0)
+            rate.set_ylim(bottom=0)
+            rate.set_ylabel("learning rate", color="0.5", fontsize=8)
+            rate.tick_params(colors="0.5", labelsize=8, length=0)
+            rate.yaxis.set_major_locator(MaxNLocator(4))
+            rate.spines[:].set_visible(False)
+        if len(keys) > 1:
+            axis.legend(frameon=False)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def confusion_picture(matrix: Sequence[Sequence[int]], names: Sequence[str], path: Path) -> None:
+    """Write a PNG of a confusion matrix, rows true classes: colours are shares of the row, numbers are images.
+
+    Args:
+        matrix: (C, C) counts, rows true and columns predicted classes.
+        names: of the C classes.
+        path: of the picture.
+    """
+    import numpy as np
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 3), layout="constrained")
+    counts = np.asarray(matrix)
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    classes = len(names)
+    side = 10 if classes > 60 else 2 + max(3.2, (0.62 if classes <= 12 else 0.3) * classes)
+    font = 9 if classes <= 12 else 7
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axis = figure.subplots()
-    axis.plot([entry["epoch"] for entry in history], [entry["loss"] for entry in history], marker="o")
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("mean training loss")
-    axis.grid(alpha=0.3)
+    # The square root lets the rare confusions be seen beside the diagonal.
+    image = axis.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    if classes <= 60:
+        for row, column in zip(*counts.nonzero(), strict=True):
+            colour = "white" if shares[row, column] > 0.35 else "black"
+            text = str(counts[row, column])
+            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=font - len(text) // 4)
+        short = [name if len(name) <= 40 else name[:39] + "…" for name in names]
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if classes <= 12 else {"rotation": 90}
+        axis.set_xticks(range(classes), short, fontsize=font + 1, **turned)
+        axis.set_yticks(range(classes), short, fontsize=font + 1)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set(xlabel="predicted", ylabel="true")
+    bar = figure.colorbar(image, ax=axis, shrink=0.6, aspect=30, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar.ax.set_yticklabels(["0", "1 %", "5 %", "20 %", "50 %", "100 %"])
+    bar.set_label("share of the true class")
+    bar.outline.set_visible(False)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110, bbox_inches="tight")
+
+
+def reliability_diagram(bins: dict[str, Sequence[float]], path: Path) -> None:
+    """Write a PNG of accuracy against confidence, which agree on the diagonal, and of how many images each bin has.
+
+    Args:
+        bins: `images`, `confidence` and `accuracy` of bins equally wide from 0 to 1, as in
+            [`metrics.calibration.Reliability`].
+        path: of the picture.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    images, confidence, accuracy = (np.asarray(bins[name]) for name in ("images", "confidence", "accuracy"))
+    width = 1 / len(images)
+    centres = (np.arange(len(images)) + 0.5) * width
+    there = images > 0
+    error = (np.abs(accuracy - confidence) * images).sum() / images.sum()
+    figure = Figure(figsize=(4.4, 5.4), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    top.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--", label="as sure as right")
+    top.bar(centres[there], accuracy[there], 0.92 * width, color=BLUE, alpha=0.85, label="accuracy")
+    sure = confidence[there]
+    top.scatter(sure, sure, color=ORANGE, marker="_", s=90, zorder=3, label="mean confidence")
+    top.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"expected calibration error {error:.2%}")
+    top.yaxis.set_major_formatter(PercentFormatter(1))
+    top.legend(loc="upper left", framealpha=0.9, edgecolor="none")
+    bottom.bar(centres, images / images.sum(), 0.92 * width, color="0.6")
+    bottom.set(xlabel="confidence", ylabel="images")
+    for axis in (bottom.xaxis, bottom.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for axis in (top, bottom):
+        axis.grid(alpha=0.25)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    top.title.set_fontsize(11)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110)
