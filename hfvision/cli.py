@@ -17,6 +17,16 @@ EXAMPLES = {
   hfvision info runs/quickstart/classifier
   hfvision info sr-tiny-x2 --graph graph.md
   hfvision info user/my-vit --size 384 --graph graph.svg --backward""",
+    "train": """example:
+  hfvision train classifier --data photos/ --model cnn:resnet18 --out runs/photos
+  hfvision train classifier --help""",
+    "evaluate_classifier": """examples:
+  hfvision evaluate classifier runs/photos --data photos/
+  hfvision evaluate classifier user/my-vit --data user/my-photos --split validation --tta flip --out runs/evaluation
+  accelerate launch -m hfvision evaluate classifier runs/photos --data photos/""",
+    "show_augment": """examples:
+  hfvision show-augment photos/ --augment strong
+  hfvision show-augment cat.jpg dog.jpg --augment classic --copies 4 --out augment.png""",
     "quickstart": """example:
   hfvision quickstart --out runs/quickstart""",
 }
@@ -106,6 +116,96 @@ def info(args: argparse.Namespace) -> None:
         print(f"Computational graph written to {args.graph}", file=sys.stderr)
 
 
+def train(args: argparse.Namespace) -> None:
+    from .training.classify import ClassifierTrainingConfig, train_classifier
+    from .training.options import parse_options
+
+    description = "Train an image classifier; the folder --out then loads with from_pretrained and pipeline."
+    config = parse_options(ClassifierTrainingConfig, args.options, f"hfvision train {args.task}", description)
+    train_classifier(config)
+
+
+def evaluate_classifier(args: argparse.Namespace) -> None:
+    from accelerate import Accelerator
+
+    from .data.load import load_image_dataset
+    from .data.prepare import prepare_images
+    from .loading import load_model
+    from .report import confusion_picture, format_evaluation, reliability_diagram, write_record
+    from .training.evaluate import evaluate_classifier
+
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out {args.out} is a file: give the name of a folder.")
+    if args.out is not None and (args.out / "evaluation.json").exists() and not args.force:
+        raise ValueError(f"{args.out / 'evaluation.json'} is there already: use --force to replace it.")
+    model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
+    accelerator = Accelerator()
+    with accelerator.main_process_first():
+        splits = load_image_dataset(
+            args.data,
+            validation=0 if args.split == "train" else 0.1,
+            image_column=args.image_column,
+            label_column=args.label_column,
+        )
+        if args.split not in splits:
+            raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
+        split = splits[args.split]
+        images = prepare_images(split, processor)
+    names = split.features["label"].names
+    options = {"batch_size": args.batch_size, "tta": args.tta, "accelerator": accelerator}
+    figures = evaluate_classifier(model.float(), images, processor, names=names, **options)
+    if not accelerator.is_main_process:
+        return
+    data = {"source": args.data, "split": args.split, "fingerprint": split._fingerprint}
+    record = {"model": args.model, "data": data, "batch_size": args.batch_size} | figures
+    print(json.dumps(record, indent=2) if args.json else format_evaluation(record))
+    if args.out is not None:
+        write_record(args.out / "evaluation.json", record)
+        confusion_picture(record["confusion_matrix"], names, args.out / "confusion.png")
+        reliability_diagram(record["reliability"], args.out / "reliability.png")
+        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+
+
+def show_augment(args: argparse.Namespace) -> None:
+    import torch
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    from .data.augment import PRESETS, augment_pil
+    from .data.keyed import image_keys
+    from .report import image_grid
+
+    if args.out.suffix.lower() != ".png":
+        raise ValueError(f"--out {args.out} must end in .png.")
+    if args.out.exists() and not args.force:
+        raise ValueError(f"{args.out} is there already: use --force to replace it.")
+    images, captions = some_images(args.source, args.images, args.seed)
+    rows = []
+    for number, image in enumerate(images):
+        image.thumbnail((256, 256))
+        keys = image_keys(args.seed, number, torch.arange(args.copies))
+        copies = augment_pil([image] * args.copies, keys, PRESETS[args.augment])
+        rows.append([image, *map(to_pil_image, copies)])
+    image_grid(rows, [f"{caption}, then {args.augment}" for caption in captions], args.out)
+    print(f"{len(rows)} images with {args.copies} copies each → {args.out}")
+
+
+def some_images(sources: list[str], count: int, seed: int) -> tuple[list, list[str]]:
+    """Images and their names: the first of the given image files, or random ones of a data set with their labels."""
+    import torch
+
+    from .data.images import IMAGE_SUFFIXES, read_image, to_rgb
+
+    paths = [Path(source) for source in sources]
+    if len(paths) > 1 or paths[0].suffix.lower() in IMAGE_SUFFIXES:
+        return [to_rgb(read_image(path)) for path in paths[:count]], [path.name for path in paths[:count]]
+    from .data.load import load_image_dataset
+
+    split = load_image_dataset(sources[0])["train"]
+    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+    names = split.features["label"].names
+    return [to_rgb(split[i]["image"]) for i in chosen], [names[split[i]["label"]] for i in chosen]
+
+
 def quickstart(args: argparse.Namespace) -> None:
     from .quickstart import run_quickstart
 
@@ -124,9 +224,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(function, description):
+    def add(function, description, commands=commands, name=None):
         command = commands.add_parser(
-            function.__name__,
+            name or function.__name__.replace("_", "-"),
             help=description,
             description=description,
             epilog=EXAMPLES[function.__name__],
@@ -161,6 +261,48 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--backward", action="store_true", help="add the autograd graph to it")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
+    command = add(train, "Train a model on your own data.")
+    command.add_argument("task", choices=["classifier"], help="what to train")
+    command.add_argument("options", nargs=argparse.REMAINDER, help="see: hfvision train classifier --help")
+
+    description = "Measure how good a model is."
+    tasks = commands.add_parser("evaluate", help=description, description=description)
+    tasks = tasks.add_subparsers(title="tasks", required=True, metavar="TASK")
+    description = "Measure a classifier on labelled images: accuracy, calibration, each class, speed."
+    command = add(evaluate_classifier, description, tasks, "classifier")
+    command.add_argument("model", metavar="MODEL", help=model_help)
+    command.add_argument("--data", required=True, help="labelled images: see hfvision train classifier --help")
+    command.add_argument(
+        "--split",
+        choices=["test", "validation", "train"],
+        default="test",
+        help="part of the data (default test); data of one split is train",
+    )
+    command.add_argument("--image-column", help="column of the images, where it is not found by itself")
+    command.add_argument("--label-column", help="column of the labels, where it is not found by itself")
+    command.add_argument("--batch-size", type=positive, default=256, help="images a step and process (default 256)")
+    command.add_argument(
+        "--tta",
+        choices=["none", "flip", "flip_shift"],
+        default="none",
+        help="test-time augmentation: mean over mirrored, and moved, images (default none)",
+    )
+    command.add_argument("--out", type=Path, help="folder for evaluation.json, confusion.png and reliability.png")
+    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    command = add(show_augment, "Draw what augmentation makes of images.")
+    command.add_argument("source", nargs="+", help="image files, or one data set as of `hfvision train classifier`")
+    command.add_argument(
+        "--augment", choices=["none", "classic", "strong"], default="strong", help="preset (default strong)"
+    )
+    command.add_argument("--out", type=Path, default=Path("augment.png"), help="picture (default augment.png)")
+    command.add_argument("--images", type=positive, default=6, help="rows (default 6)")
+    command.add_argument("--copies", type=positive, default=8, help="augmented copies of each image (default 8)")
+    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    command.add_argument("--force", action="store_true", help="replace a picture that is there already")
+
     command = add(quickstart, "Train, save, reload and upscale on the data in the package, in about two minutes.")
     command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for what it makes")
     command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
@@ -176,7 +318,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable_progress_bar()
     try:
         args.function(args)
-    except (ValueError, FileNotFoundError, PermissionError, ImportError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
