@@ -29,10 +29,15 @@ def textbook() -> CNNForImageClassification:
 
 
 def vit(attention: str = "eager", **overrides) -> VisionTransformerForImageClassification:
-    config = VisionTransformerConfig.from_preset("cifar", **{"hidden_size": 24, "intermediate_size": 48} | overrides)
+    sizes = {"stem_widths": None, "hidden_size": 24, "intermediate_size": 48}
+    config = VisionTransformerConfig.from_preset("cifar", **sizes | overrides)
     model = VisionTransformerForImageClassification(config)
     model.set_attn_implementation(attention)
     return model
+
+
+def distilled_vit() -> VisionTransformerForImageClassification:
+    return vit(stem_widths=[4, 8, 8], distillation_token=True, drop_path_rate=0.1)
 
 
 def residual(depth: int = 3) -> CNNForImageClassification:
@@ -102,7 +107,7 @@ def test_textbook_layers_by_hand():
     assert rows["6"].activations == 0  # a view
 
 
-@pytest.mark.parametrize("build", [textbook, vit, residual, upscaler], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("build", [textbook, vit, distilled_vit, residual, upscaler], ids=lambda f: f.__name__)
 def test_totals_are_the_sums_of_the_layers(build):
     model = build()
     summary = summarize(model, IMAGE)
@@ -275,6 +280,8 @@ def test_receptive_field_of_known_networks():
     assert rows["classifier"].receptive_field is None
     assert summarize(vit(), IMAGE).receptive_field is None
     assert "the whole image" in format_table(summarize(vit(), IMAGE))
+    rows = {layer.name: layer for layer in layer_table(vit(stem_widths=[4, 8, 8]), IMAGE)}
+    assert rows["vit.embeddings.projection"].receptive_field == 9
 
 
 # Computational graphs
@@ -392,7 +399,7 @@ def test_backward_graph_names_parameters_and_sums():
 
 # Drawings
 
-MODELS = {"textbook": textbook, "vit": vit, "residual": residual, "upscaler": upscaler}
+MODELS = {"textbook": textbook, "vit": vit, "distilled": distilled_vit, "residual": residual, "upscaler": upscaler}
 
 
 @pytest.mark.parametrize("backward", [False, True])

@@ -195,9 +195,11 @@ def test_presets_round_trip_to_the_bit(name, tmp_path):
     model = VisionTransformerForImageClassification(config).eval()
     model.save_pretrained(tmp_path)
     reloaded = AutoModelForImageClassification.from_pretrained(tmp_path)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, reloaded.state_dict()[name]), name
     pixel_values = torch.randn(1, 3, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(model(pixel_values).logits, reloaded(pixel_values).logits)
+    with torch.no_grad():  # where a weight lies in memory may change the last bit of a product
+        torch.testing.assert_close(model(pixel_values).logits, reloaded(pixel_values).logits, atol=1e-6, rtol=1e-5)
 
 
 @pytest.fixture

@@ -25,9 +25,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
     "small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536},
     "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+    # 64 tokens of an early convolutional network: for 32-pixel images and training from scratch.
     "cifar": {
         "image_size": 32,
         "patch_size": 4,
+        "stem_widths": [32, 64, 128],
         "hidden_size": 192,
         "num_hidden_layers": 6,
         "num_attention_heads": 3,
