@@ -18,7 +18,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..models.image_processing_classification import flatten_pil
 from .images import read_image
-from .load import digest
+from .labels import digest
 
 CHUNK = 8  # images decoded before they are resized: photographs are large
 WORKER_IMAGES = 2000  # fewer are read sooner than worker processes start
@@ -269,6 +269,7 @@ class IterableImages(IterableDataset):
         stream = split.cast_column("image", datasets.Image(decode=False)).shuffle(seed=seed, buffer_size=buffer_size)
         self.stream = split_dataset_by_node(stream, process_index, num_processes)
         self.name = str(split.split or "data")
+        self.classes = range(split.features["label"].num_classes)
         self.on_bad_image = on_bad_image
         self.reader = PixelReader(processor)
         self.epoch = 0
@@ -292,6 +293,10 @@ class IterableImages(IterableDataset):
                         raise BadImageError(bad_image(place, row["image"], error)) from None
                     continue
                 readable += 1
+                if row["label"] not in self.classes:
+                    raise ValueError(
+                        f"Labels must be 0 to {len(self.classes) - 1}, but the stream {self.name} has {row['label']}."
+                    )
                 yield {
                     "images": self.reader.pixels([image])[0],
                     "labels": torch.tensor(row["label"]),

@@ -1,0 +1,133 @@
+"""Labels as the same classes in all splits, and the choice of validation images."""
+
+import warnings
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+import datasets
+import numpy as np
+
+STREAM_VALIDATION = 10_000  # images at most that are taken out of a stream for validation
+
+
+def encode_labels(splits: datasets.DatasetDict, num_proc: int | None = None) -> datasets.DatasetDict:
+    """The splits with labels of one `ClassLabel`: text sorted, whole numbers as the classes "0", "1", ….
+
+    Raises:
+        ValueError: for labels that are missing, out of range or of another kind, classes that are not in `train`, or
+            differ between splits, and a single class.
+    """
+    feature = splits["train"].features["label"]
+    is_class = isinstance(feature, datasets.ClassLabel)
+    dtype = getattr(feature, "dtype", "")
+    if not is_class and dtype not in ("string", "large_string") and not dtype.startswith(("int", "uint")):
+        raise ValueError(f"Labels must be text or whole numbers, got {feature}: choose another --label-column.")
+    used = {}
+    for name, split in splits.items():
+        if split.features["label"] != feature:
+            raise ValueError(f"The splits train and {name} differ in the type, names or order of their classes.")
+        used[name] = used_labels(split, name)
+    classes = feature.names if is_class else sorted(used["train"])
+    if not dtype.endswith("string"):
+        count = len(classes) if is_class else max(used["train"]) + 1
+        check_range(used, count)
+        if not is_class:
+            if gaps := sorted(set(range(count)) - used["train"]):
+                raise ValueError(f"Labels must be 0, 1, … without gaps, but no training image has {gaps[0]}.")
+            classes = [str(number) for number in classes]
+    for name, labels in used.items():
+        if unknown := sorted(labels - used["train"]):
+            first = classes[unknown[0]] if is_class else unknown[0]
+            raise ValueError(f"The split {name} has the class {first!r}, of which train has no image.")
+    if len(used["train"]) == 1:
+        (only,) = used["train"]
+        name = classes[only] if is_class else only
+        raise ValueError(f"All training images are of one class, {name!r}: at least two are needed.")
+    if is_class:
+        return splits
+    if dtype == "large_string":
+        splits = splits.cast(features_with(datasets.Value("string")), num_proc=num_proc)
+    return splits.cast(features_with(datasets.ClassLabel(names=classes)), num_proc=num_proc)
+
+
+def features_with(label: Any) -> datasets.Features:
+    return datasets.Features(image=datasets.Image(), label=label)
+
+
+def used_labels(split: datasets.Dataset, name: str) -> set[Any]:
+    if len(split) == 0:
+        raise ValueError(f"The split {name} has no images.")
+    column = split.select_columns("label").with_format("arrow")[:]["label"]
+    if column.null_count:
+        first = np.flatnonzero(column.is_null().to_numpy())[0]
+        raise ValueError(f"{column.null_count} images of the split {name} have no label, the first in row {first}.")
+    return set(column.unique().to_pylist())
+
+
+def check_range(used: dict[str, set[int]], count: int) -> None:
+    for name, labels in used.items():
+        if wrong := sorted(label for label in labels if not 0 <= label < count):
+            hint = ": leave out images without a label" if wrong[0] < 0 else ""
+            raise ValueError(f"Labels must be 0 to {count - 1}, but the split {name} has {wrong[0]}{hint}.")
+
+
+def split_validation(splits: datasets.DatasetDict, part: float, seed: int) -> datasets.DatasetDict:
+    """`part` of each class in `train` as the split `validation`."""
+    train = splits["train"]
+    labels = train.select_columns("label").with_format("numpy")[:]["label"]
+    chosen = choose_validation(labels, part, seed)
+    if missing := [train.features["label"].names[label] for label in np.setdiff1d(labels, labels[chosen])]:
+        warnings.warn(
+            f"The validation split has no image of {', '.join(missing)}: there is only one to train on.", stacklevel=3
+        )
+    sides = {"train": train.select(np.flatnonzero(~chosen)), "validation": train.select(np.flatnonzero(chosen))}
+    return datasets.DatasetDict(splits | sides)
+
+
+def choose_validation(labels: np.ndarray, part: float, seed: int) -> np.ndarray:
+    """bool (N,): `part` of each class, rounded, yet at least one and not all; of a single image none."""
+    chosen = np.zeros(len(labels), dtype=bool)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        chosen[members[: min(max(1, round(part * len(members))), len(members) - 1)]] = True
+    return chosen
+
+
+def check_stream(splits: datasets.IterableDatasetDict) -> None:
+    feature = splits["train"].features["label"]
+    if not isinstance(feature, datasets.ClassLabel) or feature.num_classes < 2:
+        raise ValueError(
+            f"A stream needs a ClassLabel of two classes or more, got {feature}: read it without streaming."
+        )
+    for name, split in splits.items():
+        if split.features["label"] != feature:
+            raise ValueError(f"The splits train and {name} differ in the type, names or order of their classes.")
+
+
+def split_stream(splits: datasets.IterableDatasetDict, part: float, seed: int) -> datasets.IterableDatasetDict:
+    """About `part` of the stream `train` as the split `validation`, by the images' files alone.
+
+    Skipping the first images would skip others in each process and worker that reads a share of the stream.
+    """
+    train = splits["train"]
+    raw = train.cast_column("image", datasets.Image(decode=False))
+
+    def side(inside: bool) -> datasets.IterableDataset:
+        chosen = raw.filter(partial(in_part, part=part, seed=seed, inside=inside), input_columns="image")
+        return chosen.map(dict).cast(train.features)  # a filtered stream would not decode
+
+    sides = {"train": side(False), "validation": side(True).take(STREAM_VALIDATION)}
+    return datasets.IterableDatasetDict(splits | sides)
+
+
+def in_part(image: dict[str, Any], part: float, seed: int, inside: bool) -> bool:
+    content = image["bytes"] if image["bytes"] is not None else str(image["path"]).encode()
+    return (digest(content, seed) < part * 2**63) == inside
+
+
+def digest(data: bytes, seed: int = 0) -> int:
+    """63 bits that tell one file from another, different ones for each seed."""
+    salt = seed.to_bytes(16, "little", signed=True)
+    return int.from_bytes(blake2b(data, digest_size=8, salt=salt).digest(), "little") >> 1
