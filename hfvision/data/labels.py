@@ -46,18 +46,14 @@ def encode_labels(splits: datasets.DatasetDict, num_proc: int | None = None) -> 
         raise ValueError(f"All training images are of one class, {name!r}: at least two are needed.")
     if is_class:
         return splits
-    if dtype == "large_string":
-        splits = splits.cast(features_with(datasets.Value("string")), num_proc=num_proc)
-    return splits.cast(features_with(datasets.ClassLabel(names=classes)), num_proc=num_proc)
-
-
-def features_with(label: Any) -> datasets.Features:
-    return datasets.Features(image=datasets.Image(), label=label)
+    steps = [datasets.Value("string")] if dtype == "large_string" else []  # which ClassLabel does not take
+    for label in [*steps, datasets.ClassLabel(names=classes)]:
+        features = datasets.Features(image=datasets.Image(), label=label)
+        splits = datasets.DatasetDict({name: s.cast(features, num_proc=num_proc) for name, s in splits.items()})
+    return splits
 
 
 def used_labels(split: datasets.Dataset, name: str) -> set[Any]:
-    if len(split) == 0:
-        raise ValueError(f"The split {name} has no images.")
     column = split.select_columns("label").with_format("arrow")[:]["label"]
     if column.null_count:
         first = np.flatnonzero(column.is_null().to_numpy())[0]

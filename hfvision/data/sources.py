@@ -43,7 +43,10 @@ def open_source(source: str | Path, streaming: bool) -> Splits:
     elif (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         splits = open_saved(path, streaming)
     elif parquet := sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet")):
-        splits = open_files("parquet", group_parquet(parquet, path), streaming, path)
+        groups = group_parquet(parquet, path).items()
+        # one by one: read together, all would silently be given the class names of the first
+        parts = [open_files("parquet", {split: files}, streaming, path) for split, files in groups]
+        splits = type(parts[0])({split: part[split] for part in parts for split in part})
     else:
         splits = open_files("imagefolder", find_class_folders(path), streaming, path, drop_labels=False)
     return name_splits(splits, source)
