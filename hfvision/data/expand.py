@@ -1,13 +1,18 @@
 """Data sets made larger by augmented copies that are computed once and kept."""
 
+import io
 import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torchvision.io import encode_png
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
 
 from .augment import Augmentation, augment_pil
+from .images import read_image
 from .keyed import image_keys
+from .prepare import bad_image, encoded
 
 if TYPE_CHECKING:
     import datasets
@@ -39,7 +44,8 @@ def expand_dataset(
         A `datasets.Dataset` of the same columns. The images of the copies are grey where the originals are, else RGB.
 
     Raises:
-        ValueError: for a factor below 1, a data set without images, or a column `image` of another kind.
+        ValueError: for a factor below 1, a data set without images, a column `image` of another kind, or an image
+            that cannot be read.
     """
     import datasets
 
@@ -49,15 +55,12 @@ def expand_dataset(
     if not isinstance(feature, datasets.Image) or not len(dataset):
         raise ValueError(f"Expected rows with images in a column `image`, got {len(dataset)} rows of {feature}.")
     files = dataset.with_format(None).cast_column("image", datasets.Image(decode=False))
-    whole, rest = divmod(round(len(dataset) * factor), len(dataset))
-    parts = [files] * whole
-    if rest:
-        generator = torch.Generator().manual_seed(seed)
-        parts.append(files.select(torch.randperm(len(files), generator=generator)[:rest].tolist()))
-    settings = {"originals": len(dataset), "seed": seed, "augmentation": augmentation, "mode": feature.mode}
-    return datasets.concatenate_datasets(parts).map(
+    originals = torch.arange(len(files))
+    whole, rest = divmod(round(len(files) * factor), len(files))
+    chosen = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed))[:rest]
+    return files.select(torch.cat([originals.repeat(whole), chosen]).numpy()).map(
         vary,
-        fn_kwargs=settings,
+        fn_kwargs={"originals": len(files), "seed": seed, "augmentation": augmentation},
         with_indices=True,
         batched=True,
         batch_size=64,
@@ -68,25 +71,30 @@ def expand_dataset(
 
 
 def vary(
-    rows: dict[str, list[Any]],
-    places: list[int],
-    originals: int,
-    seed: int,
-    augmentation: Augmentation,
-    mode: str | None,
+    rows: dict[str, list[Any]], places: list[int], originals: int, seed: int, augmentation: Augmentation
 ) -> dict[str, list[Any]]:
     """Encoded images at `places` of the expanded set: the first `originals` as they are, the others varied."""
-    import datasets
-
     images = rows["image"]
     first = next((i for i, place in enumerate(places) if place >= originals), len(places))
-    decode = datasets.Image(mode=mode).decode_example
+    sources = [read(image) for image in images[first:]]
+    keys = image_keys(seed, 0, torch.tensor(places[first:], dtype=torch.long))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the processes share the cores already
     try:
-        keys = image_keys(seed, 0, torch.tensor(places[first:], dtype=torch.long))
-        varied = augment_pil([decode(image) for image in images[first:]], keys, augmentation)
+        varied = augment_pil(sources, keys, augmentation)
     finally:
         torch.set_num_threads(threads)
-    encoded = [{"bytes": encode_png(image, 1).numpy().tobytes(), "path": None} for image in varied]
-    return {"image": images[:first] + encoded}
+    return {"image": images[:first] + [{"bytes": encode_png(image), "path": None} for image in varied]}
+
+
+def encode_png(image: Tensor) -> bytes:
+    file = io.BytesIO()
+    to_pil_image(image).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def read(image: dict[str, Any] | None) -> Image.Image:
+    try:
+        return read_image(encoded(image))
+    except (ValueError, OSError) as error:
+        raise ValueError(bad_image("An image of the data set", image, error)) from None
