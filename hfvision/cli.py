@@ -185,7 +185,7 @@ def show_augment(args: argparse.Namespace) -> None:
         keys = image_keys(args.seed, number, torch.arange(args.copies))
         copies = augment_pil([image] * args.copies, keys, PRESETS[args.augment])
         rows.append([image, *map(to_pil_image, copies)])
-    image_grid(rows, [f"{caption}, then {args.augment}" for caption in captions], args.out)
+    image_grid(rows, [f"{caption}, augmented: {args.augment}" for caption in captions], args.out)
     print(f"{len(rows)} images with {args.copies} copies each → {args.out}")
 
 

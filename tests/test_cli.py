@@ -262,3 +262,28 @@ def test_python_dash_m():
     done = subprocess.run([sys.executable, "-m", "hfvision", "classify"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "usage: hfvision classify" in done.stderr
+
+
+@pytest.mark.parametrize("source", ["fashion_mnist", "photo.png"])
+def test_show_augment_draws_originals_and_copies(source, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save("photo.png")
+    command = ["show-augment", source, "--augment", "classic", "--images", "2", "--copies", "3"]
+    assert main([*command, "--out", "one.png"]) == 0
+    assert main([*command, "--out", "two.png"]) == 0
+    assert main([*command, "--out", "other.png", "--seed", "1"]) == 0
+    rows = 2 if source == "fashion_mnist" else 1
+    assert f"{rows} images" in capsys.readouterr().out
+    with Image.open("one.png") as picture:
+        cell = picture.width / 4
+        assert rows * cell < picture.height < (rows + 1) * cell
+    assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
+    assert Path("one.png").read_bytes() != Path("other.png").read_bytes()
+
+
+def test_show_augment_refuses_what_it_cannot_do(tmp_path, fails):
+    (tmp_path / "there.png").write_bytes(b"")
+    assert "use --force" in fails("show-augment", "fashion_mnist", "--out", tmp_path / "there.png")
+    assert "must end in .png" in fails("show-augment", "fashion_mnist", "--out", tmp_path / "picture.jpg")
+    assert "no file" in fails("show-augment", tmp_path / "none.jpg", "--out", tmp_path / "new.png")
+    assert not (tmp_path / "new.png").exists()
