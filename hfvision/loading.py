@@ -1,6 +1,7 @@
 """Loads a model with its image processor by a Hub id, a folder, or the name of a shipped checkpoint."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
@@ -74,20 +75,7 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
     """
     source = resolve_model(name)
     config = load_config(name, trust_remote_code=trust_remote_code)
-    auto = AUTO_MODELS[task]
-    remote = trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})
-    if type(config) not in auto._model_mapping and not remote:
-        raise ValueError(f"{name} is a model of type {config.model_type!r}, which does not do {task}.")
-    try:
-        model, report = auto.from_pretrained(
-            source,
-            config=config,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError) as error:
-        raise ValueError(f"The weights of {name} cannot be loaded: {one_line(error)}") from error
+    model, report = load_weights(name, task, config=config, trust_remote_code=trust_remote_code)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ValueError(
@@ -98,6 +86,30 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
     except (OSError, ValueError, KeyError, HfHubHTTPError) as error:
         raise ValueError(f"The image processor of {name} cannot be loaded: {one_line(error)}") from error
     return model.eval(), processor
+
+
+def load_weights(
+    name: str, task: str, *, config: PreTrainedConfig, trust_remote_code: bool = False, **options: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model called `name` built by `config`, and transformers' report of missing and mismatched weights.
+
+    `options` go to `from_pretrained`; other arguments and errors are as for [`load_model`].
+    """
+    auto = AUTO_MODELS[task]
+    remote = trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})
+    if type(config) not in auto._model_mapping and not remote:
+        raise ValueError(f"{name} is a model of type {config.model_type!r}, which does not do {task}.")
+    try:
+        return auto.from_pretrained(
+            resolve_model(name),
+            config=config,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError) as error:
+        raise ValueError(f"The weights of {name} cannot be loaded: {one_line(error)}") from error
 
 
 def one_line(error: Exception) -> str:
