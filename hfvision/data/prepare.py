@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Iterator
+from itertools import count
 from math import prod
 from typing import Any, Literal
 
@@ -183,10 +184,11 @@ def prepare_images(
     Its batches (`__getitems__`) are dicts of `images` uint8 (B, C, H, W), the very pixels that
     `processor(read_image(…))` rescales and normalises, `labels` int64 (B,), and `index` int64 (B,), the row in the
     split. A single item has no dimension B. Sets whose pixels fit into `memory_limit` are decoded once, here; others
-    whenever they are asked for, with equal results.
+    whenever they are asked for, with equal results. A stream is read to its end into memory; its `index` is as in
+    [`IterableImages`], which streams training images.
 
     Args:
-        split: with the columns `image` and `label`; see `load_image_dataset`. A stream is read to its end.
+        split: with the columns `image` and `label`; see `load_image_dataset`.
         processor: any image processor that brings all images to one size.
         memory_limit: in bytes, for N·C·H·W pixels.
         on_bad_image: what an image that cannot be read does. `stop` raises; `skip` leaves it out of a set in memory,
@@ -195,11 +197,11 @@ def prepare_images(
         num_proc: processes that decode (default: one a core, up to 8).
 
     Raises:
-        ValueError: if there are no images, a bad one (with split, row and reason), or they are not of one size.
+        ValueError: if there are no images, a bad one (with split, row and reason), they are not of one size, or a
+            stream does not fit into `memory_limit`.
     """
     if isinstance(split, datasets.IterableDataset):
-        raw = split.cast_column("image", datasets.Image(decode=False))
-        split = datasets.Dataset.from_generator(raw.__iter__, features=raw.features, split=split.split)
+        return read_stream(split, processor, memory_limit, on_bad_image)
     if len(split) == 0:
         raise ValueError(f"The split {split.split or 'data'} has no images.")
     lazy = LazyImages(split, processor, on_bad_image)
@@ -238,6 +240,57 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
+def read_stream(
+    stream: datasets.IterableDataset,
+    processor: BaseImageProcessor,
+    memory_limit: int,
+    on_bad_image: Literal["stop", "skip"],
+) -> MemoryImages:
+    name = str(stream.split or "data")
+    bad_images: list[str] = []
+    items: list[dict[str, Tensor]] = []
+    raw = stream.cast_column("image", datasets.Image(decode=False))
+    rows = stream_items(raw, PixelReader(processor), name, on_bad_image, bad_images)
+    for item in tqdm(rows, desc=f"reading {name}", unit="image", mininterval=0.5):
+        items.append(item)
+        if len(items) * item["images"].numel() > memory_limit:
+            raise ValueError(
+                f"The stream {name} does not fit into {memory_limit / 2**30:g} GiB after {len(items)} images: raise "
+                "memory_limit, or read it without streaming."
+            )
+    if not items:
+        raise ValueError(f"The stream {name} has no readable images.")
+    images, labels, index = (torch.stack([item[key] for item in items]) for key in ("images", "labels", "index"))
+    return MemoryImages(images, labels, index, bad_images)
+
+
+def stream_items(
+    stream: datasets.IterableDataset,
+    reader: PixelReader,
+    name: str,
+    on_bad_image: Literal["stop", "skip"],
+    bad_images: list[str],
+) -> Iterator[dict[str, Tensor]]:
+    """The prepared images of a stream; what could not be read is added to `bad_images`."""
+    classes = stream.features["label"].num_classes
+    for number, row in enumerate(stream):
+        try:
+            data = encoded(row["image"])
+            image = reader.decode(data)
+        except (ValueError, OSError) as error:
+            bad_images.append(bad_image(f"Image {number} of the stream {name}", row["image"], error))
+            if on_bad_image == "stop":
+                raise BadImageError(bad_images[-1]) from None
+            continue
+        if row["label"] not in range(classes):
+            raise ValueError(f"Labels must be 0 to {classes - 1}, but the stream {name} has {row['label']}.")
+        yield {
+            "images": reader.pixels([image])[0],
+            "labels": torch.tensor(row["label"]),
+            "index": torch.tensor(digest(data)),
+        }
+
+
 class IterableImages(IterableDataset):
     """An endless stream of prepared images for training: it begins again, in another order, when it ends.
 
@@ -269,7 +322,6 @@ class IterableImages(IterableDataset):
         stream = split.cast_column("image", datasets.Image(decode=False)).shuffle(seed=seed, buffer_size=buffer_size)
         self.stream = split_dataset_by_node(stream, process_index, num_processes)
         self.name = str(split.split or "data")
-        self.classes = range(split.features["label"].num_classes)
         self.on_bad_image = on_bad_image
         self.reader = PixelReader(processor)
         self.epoch = 0
@@ -278,32 +330,13 @@ class IterableImages(IterableDataset):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        turn = 0
-        while True:
+        for turn in count():
             self.stream.set_epoch(self.epoch + (turn << 20))
-            seen = readable = 0
-            for row in self.stream:
-                seen += 1
-                try:
-                    data = encoded(row["image"])
-                    image = self.reader.decode(data)
-                except (ValueError, OSError) as error:
-                    if self.on_bad_image == "stop":
-                        place = f"An image of the stream {self.name}"
-                        raise BadImageError(bad_image(place, row["image"], error)) from None
-                    continue
-                readable += 1
-                if row["label"] not in self.classes:
-                    raise ValueError(
-                        f"Labels must be 0 to {len(self.classes) - 1}, but the stream {self.name} has {row['label']}."
-                    )
-                yield {
-                    "images": self.reader.pixels([image])[0],
-                    "labels": torch.tensor(row["label"]),
-                    "index": torch.tensor(digest(data)),
-                }
-            if not seen:
+            bad_images: list[str] = []
+            item = None
+            for item in stream_items(self.stream, self.reader, self.name, self.on_bad_image, bad_images):
+                yield item
+            if item is None and bad_images:
+                raise ValueError(f"None of the {len(bad_images)} images of the stream {self.name} can be read.")
+            if item is None:  # a worker process for which there is no file
                 return
-            if not readable:
-                raise ValueError(f"None of the {seen} images of the stream {self.name} can be read.")
-            turn += 1
