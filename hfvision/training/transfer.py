@@ -40,8 +40,8 @@ def load_start(
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """A classifier to train for the classes `names`, and its image processor.
 
-    A trained model keeps its head if it has these classes in this order, or as many without names; otherwise it gets
-    a fresh one, with a warning that says so.
+    A trained model keeps its head if it has these classes in this order, or as many where one side has no names;
+    otherwise it gets a fresh one, with a warning that says so.
 
     Args:
         name: a preset with random weights (`cnn:cifar`, `vit:tiny`); a timm architecture as backbone, with random
@@ -71,7 +71,7 @@ def load_start(
         if name.startswith("timm/"):
             return timm_start(name, fields)
     except (StrictDataclassError, RuntimeError) as error:
-        raise ValueError(f"The model {name} cannot be made: {one_line(error)}") from error
+        raise ValueError(f"The model {name} cannot be made: {one_line(error.__cause__ or error)}") from error
     if num_channels is not None:
         have = getattr(load_config(name, trust_remote_code=trust_remote_code), "num_channels", num_channels)
         if have != num_channels:
@@ -82,17 +82,20 @@ def load_start(
 def timm_start(name: str, fields: dict[str, Any]) -> tuple[PreTrainedModel, BaseImageProcessor]:
     published = timm.get_pretrained_cfg(name.removeprefix("timm/"))
     if published is not None:
-        fields = {"image_size": published.input_size[-1]} | fields
+        side = published.input_size[-1]
+        fields = {"image_size": side} | fields
+        if published.fixed_input_size and fields["image_size"] != side:
+            raise ValueError(f"{name} takes images of {side} pixels alone, not {fields['image_size']}.")
     if "." not in name:
         model = CNNForImageClassification(CNNConfig(backbone=name, **fields))
         return model, default_processor(model.config)
     try:
         model = CNNForImageClassification.from_timm(name, **fields)
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, RuntimeError, HfHubHTTPError) as error:
         raise ValueError(f"The weights of {name} cannot be fetched: {one_line(error)}") from error
     processor = default_processor(model.config)
     if model.config.num_channels == len(published.mean):
-        processor.image_mean, processor.image_std = list(published.mean), list(published.std)
+        processor.image_mean, processor.image_std = published.mean, published.std
     return model, processor
 
 
@@ -150,10 +153,10 @@ def saved_processor(name: str, config: Any, image_size: int | None, trust_remote
     source = resolve_model(name)
     try:
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, HfHubHTTPError) as error:
+    except (OSError, ValueError, KeyError, HfHubHTTPError):
         warnings.warn(
-            f"{name} comes without an image processor that can be loaded ({one_line(error)}): images are resized to "
-            "its size and normalised by ImageNet's mean and deviation.",
+            f"{name} comes without an image processor that can be loaded: images are resized to its size and get "
+            "ImageNet's mean and deviation, or 0.5 where they are grey.",
             stacklevel=4,
         )
         processor = default_processor(config)
@@ -270,6 +273,9 @@ def number_layers(model: nn.Module) -> None:
 
     A layer is one of timm's groups in a timm backbone, else a block that transformers can checkpoint
     (`GradientCheckpointingLayer`); what comes before the blocks is layer 0 and what comes after them the last.
+
+    Raises:
+        ValueError: for a model that has neither.
     """
     numbers = layer_numbers(model)
     model.group_matcher = lambda coarse=False: numbers.__getitem__
@@ -287,6 +293,8 @@ def layer_numbers(model: nn.Module) -> dict[str, int]:
     for name, module in model.named_modules():
         if isinstance(module, GradientCheckpointingLayer) and not is_in(name, blocks):
             blocks.append(name)
+    if not blocks:
+        raise ValueError(f"layer_decay does not know the layers of a {type(model).__name__}: leave it out.")
     numbers, begun = {}, False
     for name in names:
         inside = next((number for number, block in enumerate(blocks, 1) if is_in(name, [block])), None)
