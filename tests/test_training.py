@@ -1,45 +1,41 @@
-"""The training loop: it learns, repeats itself from the seed, and stops before it spoils a model."""
+"""The training loop: it learns, repeats itself, goes on to the bit, and stops before it spoils a model."""
+
+import itertools
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from safetensors.torch import load_file
+from training_toy import BrightOrDark, fresh_model, run_toy
 
-from hfvision import CNNConfig, CNNForImageClassification
-from hfvision.training.loop import LoopConfig, train
+from hfvision.training.checkpoint import checkpoints
+from hfvision.training.loop import LoopConfig, learning_rate_factor
 
-
-class BrightOrDark(Dataset):
-    """Noise around one of two grey levels; the label says which."""
-
-    def __init__(self, bad_item: int | None = None):
-        noise = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-        self.labels = torch.arange(64) % 2
-        self.pixel_values = noise + self.labels.view(-1, 1, 1, 1) * 2 - 1
-        if bad_item is not None:
-            self.pixel_values[bad_item] = torch.nan
-
-    def __len__(self):
-        return 64
-
-    def __getitem__(self, index):
-        return {"pixel_values": self.pixel_values[index], "labels": self.labels[index]}
+TOY = Path(__file__).with_name("training_toy.py")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def fresh_model() -> CNNForImageClassification:
-    torch.manual_seed(0)
-    config = CNNConfig(stage_widths=[[[8]]], stage_strides=[2], downsample="pool_last", num_labels=2)
-    return CNNForImageClassification(config)
+def same_weights(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def compute_loss(model, batch):
-    return model(**batch).loss
+def losses(history: list[dict[str, float]]) -> list[float]:
+    return [entry["loss"] for entry in history]
 
 
 def test_it_learns_and_leaves_a_float32_model_in_evaluation_mode():
     model, data = fresh_model(), BrightOrDark()
-    history = train(model, data, compute_loss, LoopConfig(epochs=6, batch_size=16, learning_rate=0.02))
+    history = run_toy(model, LoopConfig(epochs=6, batch_size=16, learning_rate=0.02))
     assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6]
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert history[-1]["validation_accuracy"] > 0.95
     assert not model.training
     with torch.no_grad():
         logits = model(data.pixel_values).logits
@@ -51,26 +47,209 @@ def test_the_seed_decides_everything():
     weights = []
     for seed in (3, 3, 4):
         model = fresh_model()
-        train(model, BrightOrDark(), compute_loss, LoopConfig(epochs=2, batch_size=16, seed=seed))
+        run_toy(model, LoopConfig(epochs=2, batch_size=16, seed=seed))
         weights.append(model.classifier.weight.detach())
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_step():
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "nmuon"])
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "accumulate": 2, "max_grad_norm": 1.0}], ids=["plain", "all"])
+def test_resume_in_the_middle_of_an_epoch_is_exact_to_the_bit(tmp_path, optimizer, changes):
+    settings = {"epochs": 3, "batch_size": 8, "optimizer": optimizer, "checkpoint_minutes": 0, **changes}
+    uninterrupted = fresh_model(dropout=0.3)
+    history = run_toy(uninterrupted, LoopConfig(**settings))
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(fresh_model(dropout=0.3), LoopConfig(out=tmp_path, **settings), stop_at=13)
+    assert len(checkpoints(tmp_path / "checkpoints")) == 2, "older ones are removed"
+    state = json.loads((checkpoints(tmp_path / "checkpoints")[-1] / "state.json").read_text())
+    assert (state["epoch"], state["batch"]) == (1, 4 if changes else 5)
+    resumed = fresh_model(dropout=0.3)
+    torch.rand(7)
+    again = run_toy(resumed, LoopConfig(out=tmp_path, resume=True, **settings))
+    assert losses(again) == losses(history)
+    assert same_weights(uninterrupted.state_dict(), resumed.state_dict())
+
+
+def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path):
+    run_toy(fresh_model(), LoopConfig(epochs=1, batch_size=16, out=tmp_path, ema=0.9))
+    (folder,) = checkpoints(tmp_path / "checkpoints")
+    names = ["best", "ema", "model", "optimizer", "rng-0"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [f"{n}.safetensors" for n in names] + ["state.json"]
+    )
+    for name in names:
+        assert load_file(folder / f"{name}.safetensors")
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_weights(tmp_path):
+    expected = fresh_model(dropout=0.3)
+    run_toy(expected, LoopConfig(epochs=4, batch_size=4, ema=0.9))
+    command = [sys.executable, TOY, "--epochs", "4", "--batch_size", "4", "--ema", "0.9", "--checkpoint_minutes", "0"]
+    command += ["--out", tmp_path, "--resume", "--save", tmp_path / "final"]
+    for step in (10, 35):
+        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        wait_for_step(tmp_path, step, process)
+        time.sleep(step / 5000)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True)
+    assert same_weights(expected.state_dict(), load_file(tmp_path / "final"))
+    assert not list(tmp_path.glob("checkpoints/.partial*"))
+
+
+def wait_for_step(out: Path, step: int, process: subprocess.Popen) -> None:
+    end = time.monotonic() + 60
+    while not any(int(path.name.removeprefix("step-")) >= step for path in checkpoints(out / "checkpoints")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def on_two_processes(tmp_path_factory) -> Path:
+    """What `training_toy.py --two` leaves: one start of two processes for all the tests that need them."""
+    folder = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", TOY]
+    done = subprocess.run(
+        [*command, "--two", folder], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_two_processes_train_like_one_with_twice_the_batch(on_two_processes):
+    one, start = fresh_model(norm="none"), fresh_model(norm="none").state_dict()
+    settings = {"epochs": 2, "batch_size": 8, "mixed_precision": "no", "learning_rate": 0.02, "ema": 0.5}
+    run_toy(one, LoopConfig(**settings))
+    two = load_file(on_two_processes / "two.safetensors")
+    for name, weights in one.state_dict().items():
+        assert (two[name] - weights).abs().max() < 1e-5, name
+        assert (weights - start[name]).abs().max() > 1e-3, name
+
+
+@pytest.mark.parametrize("what", ["trained", "shards"])
+def test_two_processes_resume_to_the_bit_whole_or_in_shards(on_two_processes, what):
+    results = json.loads((on_two_processes / "results.json").read_text())[what]
+    assert results == dict.fromkeys(results, True)
+    assert len(results) >= 3
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
     model = fresh_model()
-    with pytest.raises(FloatingPointError, match="The loss is nan in epoch 1"):
-        train(model, BrightOrDark(bad_item=5), compute_loss, LoopConfig(epochs=1, batch_size=16))
+    with pytest.raises(FloatingPointError, match=r"The loss is nan and its gradient nan in epoch 1, batch \d"):
+        run_toy(model, LoopConfig(epochs=1, batch_size=16, out=tmp_path), data=BrightOrDark(bad_item=5))
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
+    settings = {"epochs": 1, "batch_size": 16, "out": tmp_path, "checkpoint_minutes": 0}
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(fresh_model(), LoopConfig(**settings), stop_at=1)
+    (good,) = checkpoints(tmp_path / "checkpoints")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=rf"could not be written .*the last one saved is {good}"):
+            run_toy(fresh_model(), LoopConfig(resume=True, **settings))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [good.name]
+    assert len(run_toy(fresh_model(), LoopConfig(resume=True, **settings))) == 1
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    settings = {"epochs": 1, "batch_size": 16, "out": tmp_path}
+    run_toy(fresh_model(), LoopConfig(**settings))
+    with pytest.raises(ValueError, match="holds a training already: go on with --resume"):
+        run_toy(fresh_model(), LoopConfig(**settings))
+    with pytest.raises(ValueError, match=r"learning_rate was 0\.002, now 0\.1"):
+        run_toy(fresh_model(), LoopConfig(resume=True, learning_rate=0.1, **settings))
+    finished = run_toy(fresh_model(), LoopConfig(resume=True, keep_checkpoints=1, **settings))
+    assert len(finished) == 1
+
+
+def test_the_best_weights_are_kept_and_patience_ends_the_training():
+    accuracies = iter([0.5, 0.9, 0.7, 0.8, 0.95])
+    kept = []
+    model = fresh_model()
+    history = run_toy(
+        model,
+        LoopConfig(epochs=5, batch_size=16, patience=2),
+        evaluate=lambda net: {"validation_accuracy": next(accuracies)},
+        on_best=lambda state, entry: kept.append((entry["epoch"], state)),
+    )
+    assert [entry["validation_accuracy"] for entry in history] == [0.5, 0.9, 0.7, 0.8]
+    assert [epoch for epoch, _ in kept] == [1, 2]
+    assert same_weights(kept[-1][1], model.state_dict())
+
+
+def test_averaged_weights_are_what_is_evaluated_and_kept():
+    plain, averaged = fresh_model(), fresh_model()
+    run_toy(plain, LoopConfig(epochs=1, batch_size=16))
+    seen = []
+    run_toy(
+        averaged,
+        LoopConfig(epochs=1, batch_size=16, ema=0.99),
+        evaluate=lambda net: seen.append(net.classifier.weight.clone()) or {"validation_accuracy": 1.0},
+    )
+    start, end = fresh_model().classifier.weight, plain.classifier.weight
+    assert torch.equal(seen[0], averaged.classifier.weight)
+    assert 0 < (averaged.classifier.weight - start).norm() < (end - start).norm()
+
+
+def test_rare_items_are_drawn_more_often_where_asked():
+    weights = torch.where(BrightOrDark().labels == 1, 9.0, 1.0)
+    history = run_toy(fresh_model(), LoopConfig(epochs=4, batch_size=64), sample_weights=weights)
+    assert 0.8 < sum(entry["bright"] for entry in history) / 4 < 0.98
+
+
+@pytest.mark.parametrize("changes", [{"compile": False, "gradient_checkpointing": True}, {"schedule": "triangular"}])
+def test_other_ways_to_train_learn_too(changes):
+    history = run_toy(fresh_model(), LoopConfig(epochs=6, batch_size=16, learning_rate=0.02, **changes))
+    assert history[-1]["validation_accuracy"] > 0.95
+
+
+def test_tensorboard_gets_the_figures_of_each_epoch(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = run_toy(fresh_model(), LoopConfig(epochs=2, batch_size=16, out=tmp_path, trackers=["tensorboard"]))
+    events = EventAccumulator(str(tmp_path / "hfvision")).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses(history))
+
+
+def test_a_tracker_that_is_not_installed_is_named():
+    with pytest.raises(ValueError, match="comet_ml is not installed: pip install comet_ml"):
+        run_toy(fresh_model(), LoopConfig(epochs=1, trackers=["comet_ml"]))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "triangular", "constant"])
+def test_schedules_rise_and_fall(schedule):
+    factors = [learning_rate_factor(step, 100, 0.2, schedule) for step in range(100)]
+    assert factors[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert all(a >= b for a, b in itertools.pairwise(factors[19:]))
+    assert factors[-1] == pytest.approx(1 if schedule == "constant" else 0)
+    middle = {"cosine": 0.5, "triangular": 0.5, "constant": 1}[schedule]
+    assert factors[59] == pytest.approx(middle)
 
 
 @pytest.mark.parametrize("batch_size", [16, 32, 64])
 def test_runs_of_a_few_steps(batch_size):
-    history = train(fresh_model(), BrightOrDark(), compute_loss, LoopConfig(epochs=1, batch_size=batch_size))
-    assert len(history) == 1
+    assert len(run_toy(fresh_model(), LoopConfig(epochs=1, batch_size=batch_size))) == 1
 
 
-@pytest.mark.parametrize("field", ["epochs", "batch_size", "learning_rate"])
-def test_settings_out_of_range_are_refused(field):
-    with pytest.raises(ValueError, match=f"{field} must be above 0, got 0"):
-        LoopConfig(**{field: 0})
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be above 0, got 0"),
+        ({"batch_size": -1}, "batch_size must be above 0"),
+        ({"warmup": 1.0}, "warmup must be at least 0 and below 1, got 1.0"),
+        ({"patience": 0}, "patience must be above 0 or not given"),
+        ({"optimizer": "adamm"}, "timm has no optimizer 'adamm'"),
+        ({"resume": True}, "resume needs out"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        LoopConfig(**settings)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shlex
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,14 @@ import torch
 import yaml
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.augment import PRESETS, Augmentation, augment, mix
 from ..data.keyed import image_keys
 from ..data.load import class_weights, load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import IterableImages, prepare_images
-from ..report import folder_written_whole, markdown_table, training_curve, write_record, write_text
+from ..report import confusion_picture, folder_written_whole, training_curve, write_record, write_text
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
 from .loop import LoopConfig, make_accelerator, train
@@ -54,6 +53,7 @@ class ClassifierTrainingConfig(LoopConfig):
     whiten: bool = option(False, "start a CNN's stem as the frozen whitening of the training images' patches")
     augment: Literal["none", "classic", "strong"] = option("strong", "preset of the augmentation")
     flip: bool | None = option(None, "mirror images (default: as the preset)")
+    erasing: float | None = option(None, "probability that a rectangle is erased (default: as the preset)")
     mixup: float | None = option(None, "alpha of mixup (default: as the preset)")
     cutmix: float | None = option(None, "alpha of cutmix (default: as the preset)")
     label_smoothing: float = option(0.1, "part of each label that goes to all classes alike")
@@ -79,8 +79,9 @@ class ClassifierTrainingConfig(LoopConfig):
 
     def augmentation(self) -> Augmentation:
         """The preset with the options that are given."""
-        given = {name: getattr(self, name) for name in ("flip", "mixup", "cutmix") if getattr(self, name) is not None}
-        return dataclasses.replace(PRESETS[self.augment], **given)
+        given = {name: getattr(self, name) for name in ("flip", "erasing", "mixup", "cutmix")}
+        changes = {name: value for name, value in given.items() if value is not None}
+        return dataclasses.replace(PRESETS[self.augment], **changes)
 
 
 @dataclass
@@ -132,7 +133,6 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         raise ValueError(f"out {config.out} is a file: give the name of a folder.")
     start = time.perf_counter()
     accelerator = make_accelerator(config)
-    main = accelerator.is_main_process
     torch.manual_seed(config.seed)
     with accelerator.main_process_first():
         data = load_image_dataset(
@@ -184,7 +184,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         }
 
     def keep(state: dict[str, Tensor], entry: dict[str, float]) -> None:
-        save_model(model, processor, config, state)
+        save_model(model, processor, config.out / "adapter" if config.lora_rank is not None else config.out, state)
 
     history = train(
         keep_frozen_statistics(model),
@@ -197,17 +197,61 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         evaluate=validate if "validation" in held_out else None,
         on_best=keep,
     )
-    record: dict[str, Any] = {"training": {"command": command(config), "config": as_plain(config)}}
-    record["training"] |= {
-        "data": {"source": config.data, "classes": names}
-        | ({} if config.streaming else {"fingerprint": data["train"]._fingerprint, "images": len(trainset)}),
-        "parameters": model.num_parameters() if isinstance(model, PreTrainedModel) else None,
-        "seconds": round(time.perf_counter() - start, 1),
-        "history": history,
+    merged = model.merge_and_unload() if config.lora_rank is not None else model
+    record: dict[str, Any] = {
+        "training": {
+            "command": training_command(config),
+            "config": as_plain(config),
+            "data": {"source": config.data, "classes": names}
+            | ({} if config.streaming else {"fingerprint": data["train"]._fingerprint, "images": len(trainset)}),
+            "parameters": merged.num_parameters(),
+            "seconds": round(time.perf_counter() - start, 1),
+            "cpu_seconds": round(time.process_time(), 1),
+            "history": history,
+        }
     }
     for split, images in held_out.items():
-        record[split] = evaluate_classifier(model, images, processor, tta=config.tta, accelerator=accelerator)
-    if main:
-        save_model(model, processor, config)
+        record[split] = evaluate_classifier(
+            merged, images, processor, names=names, tta=config.tta, accelerator=accelerator
+        )
+    if accelerator.is_main_process:
+        save_model(merged, processor, config.out)
         write_outputs(config, record)
+        for split in held_out:
+            print(f"{split}: {record[split]['top1']:.2%} of {record[split]['images']:,} images are right")
+        print(f"model, record and pictures: {config.out}")
     return record
+
+
+def save_model(
+    model: nn.Module, processor: BaseImageProcessor, folder: Path, state: dict[str, Tensor] | None = None
+) -> None:
+    """Write model and processor, the model with the weights of `state` where given; files are replaced whole."""
+    with folder_written_whole(folder) as temporary:
+        model.save_pretrained(temporary, state_dict=state)
+        processor.save_pretrained(temporary)
+
+
+def write_outputs(config: ClassifierTrainingConfig, record: dict[str, Any]) -> None:
+    history = record["training"]["history"]
+    write_text(config.out / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False))
+    write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
+    training_curve(history, config.out / "curve.png")
+    for split in ("validation", "test"):
+        if split in record:
+            matrix = torch.tensor(record[split]["confusion_matrix"])
+            confusion_picture(matrix, record["training"]["data"]["classes"], config.out / f"confusion_{split}.png")
+    write_record(config.out / "record.json", record)
+
+
+def training_command(config: ClassifierTrainingConfig) -> str:
+    """The command line that trains the same: every option that differs from its default."""
+    words = ["hfvision", "train", "classifier"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        default = field.default_factory() if field.default is dataclasses.MISSING else field.default
+        if value == default or field.name == "resume":
+            continue
+        words.append("--" + field.name.replace("_", "-"))
+        words += [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    return shlex.join(words)

@@ -21,14 +21,18 @@ class EMA:
         self.average = [tensor.detach().clone() for tensor in self.tensors()]
 
     def tensors(self) -> list[Tensor]:
-        everything = [*self.model.parameters(), *self.model.buffers()]
-        return [tensor for tensor in everything if tensor.is_floating_point()]
+        """The weights, then the buffers that are numbers of floating point."""
+        return [*self.model.parameters(), *(buffer for buffer in self.model.buffers() if buffer.is_floating_point())]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after the optimizer's step number `step`, from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.average, self.tensors(), 1 - decay)
+        tensors, weights = self.tensors(), len(list(self.model.parameters()))
+        # In two calls: of a model in shards, the weights are DTensors and the buffers are not.
+        for part in (slice(weights), slice(weights, None)):
+            if self.average[part]:
+                torch._foreach_lerp_(self.average[part], tensors[part], 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:

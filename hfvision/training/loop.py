@@ -384,6 +384,8 @@ def show(bar: tqdm, progress: dict[str, Any], epoch: int, epochs: int) -> None:
 
 def format_entry(entry: dict[str, float], epochs: int) -> str:
     numbers = {key: value for key, value in entry.items() if key not in ("epoch", "seconds", "learning_rate")}
-    parts = [f"{key.replace('_', ' ')} {value:.0f}" if value > 100 else f"{key.replace('_', ' ')} {value:.4f}"
-             for key, value in numbers.items()]
+    parts = [
+        f"{key.replace('_', ' ')} {value:.0f}" if value > 100 else f"{key.replace('_', ' ')} {value:.4f}"
+        for key, value in numbers.items()
+    ]
     return f"epoch {entry['epoch']}/{epochs}, " + ", ".join(parts)

@@ -8,44 +8,38 @@ import yaml
 from transformers import HfArgumentParser
 
 
-def option(default: Any, help: str, **more: Any) -> Any:  # noqa: A002
+def option(default: Any, help: str) -> Any:
     """A dataclass field with its help; a list as default is copied for each instance."""
     if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata={"help": help}, **more)
-    return dataclasses.field(default=default, metadata={"help": help}, **more)
+        return dataclasses.field(default_factory=lambda: list(default), metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help})
 
 
 def parse_options(config_class: type, arguments: list[str], prog: str, description: str) -> Any:
     """An instance of the dataclass `config_class` from command-line arguments.
 
-    `--config FILE` reads a YAML file first; what the command line gives goes before it.
+    `--config FILE` reads a YAML file of options first; what the command line gives goes before it.
 
     Raises:
-        ValueError: for a file that is no YAML mapping, or one with a key that is no option.
-        SystemExit: with code 2, after a message, for arguments that argparse refuses.
+        ValueError: for a file that is no YAML mapping, and for unknown options or values, there or in `arguments`.
+        SystemExit: after `--help`.
     """
-    parser = HfArgumentParser(config_class, prog=prog, description=description)
+
+    def refuse(message: str) -> None:
+        raise ValueError(f"{message} (see {prog} --help)")
+
+    parser = HfArgumentParser(config_class, prog=prog, description=description, allow_abbrev=False)
+    parser.error = refuse
     parser.add_argument("--config", type=Path, help="YAML file of options; those on the command line go before it")
-    known = {field.name for field in dataclasses.fields(config_class)}
-    file = next((after for word, after in pairs(arguments) if word == "--config"), None)
-    if file is not None:
-        values = read_yaml(Path(file))
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"{file} has unknown options: {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
-        parser.set_defaults(**values)
-        for action in parser._actions:
-            action.required = action.required and action.dest not in values
-    given = vars(parser.parse_args(arguments))
-    return config_class(**{name: value for name, value in given.items() if name in known})
+    file = parser.parse_known_args(arguments)[0].config
+    words = read_yaml(file, {field.name for field in dataclasses.fields(config_class)}) if file else []
+    values = vars(parser.parse_args([*words, *arguments]))
+    values.pop("config")
+    return config_class(**values)
 
 
-def pairs(arguments: list[str]) -> list[tuple[str, str | None]]:
-    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
-    return list(zip(words, [*words[1:], None], strict=True))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, known: set[str]) -> list[str]:
+    """The options in a YAML file as words of a command line."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file {path}.")
     try:
@@ -54,7 +48,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold options as `name: value`, a line each.")
-    return values
+    unknown = sorted(str(name) for name in set(values) - known)
+    if unknown:
+        raise ValueError(f"{path} has unknown options: {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+    words: list[str] = []
+    for name, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        if items and value is not None:
+            words += [f"--{name}", *map(str, items)]
+    return words
 
 
 def as_plain(config: Any) -> dict[str, Any]:

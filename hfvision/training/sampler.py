@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
+from ..data.keyed import image_keys, uniform
+
 
 class EpochSampler(Sampler[int]):
     """A permutation of `length` items for each epoch, or as many draws by `weights`, with replacement.
@@ -28,11 +30,10 @@ class EpochSampler(Sampler[int]):
         return self.length
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
+        keys = image_keys(self.seed, self.epoch, torch.arange(self.length))
         if self.weights is None:
-            order = torch.randperm(self.length, generator=generator)
+            order = keys.argsort()
         else:
-            cumulative = self.weights.double().cumsum(0)
-            draws = torch.rand(self.length, generator=generator, dtype=torch.float64) * cumulative[-1]
-            order = torch.searchsorted(cumulative, draws, right=True).clamp(max=self.length - 1)
+            share = self.weights.double().cumsum(0) / self.weights.double().sum()
+            order = torch.searchsorted(share, uniform(keys, 1)[:, 0].double(), right=True).clamp(max=self.length - 1)
         yield from order.tolist()

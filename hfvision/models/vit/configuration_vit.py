@@ -25,13 +25,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
     "small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536},
     "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
-    # 64 tokens of an early convolutional network: for 32-pixel images and training from scratch.
+    # 16 tokens of an early convolutional network: for 32-pixel images, training from scratch and small machines.
     "cifar": {
         "image_size": 32,
-        "patch_size": 4,
-        "stem_widths": [32, 64, 128],
+        "patch_size": 8,
+        "stem_widths": [32, 64, 128, 192],
         "hidden_size": 192,
-        "num_hidden_layers": 6,
+        "num_hidden_layers": 5,
         "num_attention_heads": 3,
         "intermediate_size": 384,
         "pooling": "mean",

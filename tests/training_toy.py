@@ -1,0 +1,144 @@
+"""A training of a second, for the tests: in this process, or as a program that they kill or start several times."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, PartialState
+from safetensors.torch import save_file
+from torch.distributed.fsdp import fully_shard
+from torch.utils.data import Dataset
+from transformers import HfArgumentParser
+
+from hfvision import CNNConfig, CNNForImageClassification
+from hfvision.training.checkpoint import checkpoints, load_checkpoint, model_state, save_checkpoint
+from hfvision.training.ema import EMA
+from hfvision.training.loop import LoopConfig, train
+
+
+class BrightOrDark(Dataset):
+    """Noise around one of two grey levels; the label says which."""
+
+    def __init__(self, bad_item: int | None = None):
+        noise = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.labels = torch.arange(64) % 2
+        self.pixel_values = noise + self.labels.view(-1, 1, 1, 1) * 2 - 1
+        if bad_item is not None:
+            self.pixel_values[bad_item] = torch.nan
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        return {"pixel_values": self.pixel_values[index], "labels": self.labels[index]}
+
+
+def fresh_model(dropout: float = 0.0, norm: str = "batch") -> CNNForImageClassification:
+    torch.manual_seed(0)
+    config = CNNConfig(
+        stage_widths=[[[8]]],
+        stage_strides=[2],
+        downsample="pool_last",
+        num_labels=2,
+        classifier_dropout=dropout,
+        norm=norm,
+    )
+    return CNNForImageClassification(config)
+
+
+def run_toy(model, config: LoopConfig, *, data=None, stop_at: int | None = None, **options):
+    """Train; `stop_at` raises KeyboardInterrupt before that batch."""
+    data = data or BrightOrDark()
+    done = 0
+
+    def compute_loss(net, batch, epoch):
+        nonlocal done
+        if done == stop_at:
+            raise KeyboardInterrupt
+        done += 1
+        return {"loss": net(**batch).loss, "bright": batch["labels"].float().mean()}
+
+    def evaluate(net):
+        clean = BrightOrDark()
+        with torch.no_grad():
+            right = net(pixel_values=clean.pixel_values).logits.argmax(-1) == clean.labels
+        return {"validation_accuracy": right.float().mean().item()}
+
+    return train(model, data, compute_loss, config, **{"evaluate": evaluate} | options)
+
+
+def train_on_two_processes(folder: Path) -> dict[str, bool]:
+    """Train with half the batch on each process, and once more stopped and resumed; write the weights of the first."""
+    settings = {"epochs": 2, "batch_size": 4, "mixed_precision": "no", "learning_rate": 0.02, "ema": 0.5}
+    model = fresh_model(norm="none")
+    history = run_toy(model, LoopConfig(**settings))
+    state = PartialState()
+    if state.is_main_process:
+        save_file(model.state_dict(), folder / "two.safetensors")
+    with contextlib.suppress(KeyboardInterrupt):
+        config = LoopConfig(out=folder / "run", checkpoint_minutes=0, **settings)
+        run_toy(fresh_model(norm="none"), config, stop_at=11)
+    state.wait_for_everyone()
+    resumed = fresh_model(norm="none")
+    config = LoopConfig(out=folder / "run", checkpoint_minutes=0, resume=True, **settings)
+    again = run_toy(resumed, config)
+    pairs = zip(model.state_dict().values(), resumed.state_dict().values(), strict=True)
+    return {
+        "two_processes": state.num_processes == 2,
+        "resumed_in_the_middle": len(checkpoints(folder / "run" / "checkpoints")) == 2,
+        "same_weights": all(torch.equal(a, b) for a, b in pairs),
+        "same_losses": [entry["loss"] for entry in history] == [entry["loss"] for entry in again],
+    }
+
+
+def checkpoint_shards(folder: Path) -> dict[str, bool]:
+    """Write a checkpoint of a model in shards, train on, load it again, train on again."""
+    accelerator = Accelerator()
+    model = fresh_model()
+    for stage in model.cnn.encoder.stages:
+        fully_shard(stage)
+    fully_shard(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    ema = EMA(model, 0.9)
+    batch = {"pixel_values": BrightOrDark().pixel_values, "labels": BrightOrDark().labels}
+
+    def step(number: int) -> None:
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update(number)
+
+    step(1)
+    save_checkpoint(folder, accelerator, model, optimizer, {"step": 1}, {"ema": ema.state()}, keep=1)
+    step(2)
+    expected, expected_ema = model_state(model), ema.state()
+    step(3)
+    _, weights, _ = load_checkpoint(checkpoints(folder)[-1], accelerator, model, optimizer)
+    ema.load(weights["ema"])
+    step(2)
+    return {
+        "in_shards": all(hasattr(parameter, "full_tensor") for parameter in model.parameters()),
+        "same_weights": all(torch.equal(expected[name], value) for name, value in model_state(model).items()),
+        "same_average": all(torch.equal(expected_ema[name], value) for name, value in ema.state().items()),
+    }
+
+
+def main() -> None:
+    parser = HfArgumentParser(LoopConfig)
+    parser.add_argument("--save", type=Path, help="one process: train and write the weights")
+    parser.add_argument("--two", type=Path, help="two processes: do everything, and write what came out")
+    config, rest = parser.parse_args_into_dataclasses()
+    if rest.two is not None:
+        results = {"trained": train_on_two_processes(rest.two), "shards": checkpoint_shards(rest.two / "shards")}
+        if PartialState().is_main_process:
+            (rest.two / "results.json").write_text(json.dumps(results))
+        PartialState().destroy_process_group()
+    else:
+        model = fresh_model(dropout=0.3)
+        run_toy(model, config)
+        save_file(model.state_dict(), rest.save)
+
+
+if __name__ == "__main__":
+    main()
