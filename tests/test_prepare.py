@@ -34,7 +34,7 @@ def every_kind() -> list[bytes]:
     turned = Image.Exif()
     turned[0x0112] = 6
     deep = Image.fromarray(np.random.default_rng(5).integers(0, 65536, (15, 21)).astype(np.uint16))
-    clear = photo(2).convert("P")
+    clear = photo(11).convert("P")
     return [
         file(photo(0)),
         file(photo(1), "JPEG", quality=80),

@@ -21,7 +21,7 @@ from ..models.image_processing_classification import flatten_pil
 from .images import read_image
 from .labels import digest
 
-CHUNK = 8  # images decoded before they are resized: photographs are large
+CHUNK_PIXELS = 2**22  # decoded before they are resized, at once: photographs are large
 WORKER_IMAGES = 2000  # fewer are read sooner than worker processes start
 
 
@@ -112,12 +112,15 @@ class LazyImages(Dataset):
         return {name: values[0] for name, values in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        rows = list(zip(indices, self.split[indices]["image"], strict=True))
-        found, parts = [], []
-        for start in range(0, len(rows), CHUNK):
-            readable, images = zip(*(self.picture(*row) for row in rows[start : start + CHUNK]), strict=True)
-            found.extend(readable)
-            parts.append(self.reader.pixels(list(images)))
+        found, images, parts, area = [], [], [], 0
+        for row in zip(indices, self.split[indices]["image"], strict=True):
+            index, image = self.picture(*row)
+            found.append(index)
+            images.append(image)
+            area += image.width * image.height
+            if area > CHUNK_PIXELS or len(found) == len(indices):
+                parts.append(self.reader.pixels(images))
+                images, area = [], 0
         index = torch.tensor(found)
         batch = {"images": torch.cat(parts), "labels": self.labels[index], "index": index}
         return batch | {"read": index == torch.tensor(indices)}
