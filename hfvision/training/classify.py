@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.augment import PRESETS, Augmentation, augment, mix
@@ -24,7 +27,7 @@ from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
 from .loop import LoopConfig, make_accelerator, train
 from .options import as_plain, option
-from .transfer import add_lora, freeze, keep_frozen_statistics, load_start
+from .transfer import add_lora, freeze, load_start, number_layers
 from .whitening import whiten_stem
 
 
@@ -46,6 +49,9 @@ class ClassifierTrainingConfig(LoopConfig):
     bad_images: Literal["stop", "skip"] = option("stop", "what to do about an image that cannot be read")
     model: str = option("cnn:cifar", "start: a preset (cnn:resnet18, vit:small), timm/NAME, Hub id or folder")
     image_size: int | None = option(None, "side in pixels that images are brought to (default: the model's)")
+    num_channels: int | None = option(
+        None, "1 for grey images, 3 for colours (default: the model's, or 3)"
+    )
     trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
     freeze: Literal["none", "backbone"] = option("none", "backbone: train the head alone")
     lora_rank: int | None = option(None, "train low-rank adapters of this rank in place of the weights")
@@ -111,7 +117,10 @@ class ClassifierLoss:
         else:
             logits = net(pixel_values=pixel_values).logits
             loss = classify(logits)
-        return {"loss": loss, "accuracy": (logits.detach().argmax(-1) == labels).float().mean()}
+        values = {"loss": loss, "accuracy": (logits.detach().argmax(-1) == labels).float().mean()}
+        if self.config.bad_images == "skip" and "read" in batch:
+            values["unreadable"] = (~batch["read"]).float().mean()
+        return values
 
 
 def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
@@ -147,33 +156,26 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
     model, processor = load_start(
         config.model,
         names=names,
+        num_channels=config.num_channels,
         image_size=config.image_size,
         trust_remote_code=config.trust_remote_code,
     )
-    limit = int(config.memory_limit * 1e9)
-    if config.streaming:
-        trainset = IterableImages(data["train"], processor, seed=config.seed, on_bad_image=config.bad_images)
-    else:
-        trainset = prepare_images(data["train"], processor, memory_limit=limit, on_bad_image=config.bad_images)
-    held_out = {
-        split: prepare_images(data[split], processor, memory_limit=limit, on_bad_image=config.bad_images)
-        for split in ("validation", "test")
-        if split in data
-    }
+    trainset, held_out = prepare_splits(data, processor, config, accelerator)
     normalize = Normalize.from_processor(processor)
+    if accelerator.device.type == "cpu" and model._supports_sdpa:
+        model.set_attn_implementation("eager")  # its backward pass takes less time than sdpa's there
     if config.whiten:
         whiten_stem(model, normalize, trainset)
     if config.freeze != "none":
         freeze(model, config.freeze)
     if config.lora_rank is not None:
         model = add_lora(model, config.lora_rank, dora=config.dora)
+    if config.layer_decay is not None:
+        number_layers(model)
+    distiller = Distiller.from_config(config, model, names) if config.teacher else None
     weights = None if config.balance == "none" else class_weights(trainset.labels, len(names))
     compute_loss = ClassifierLoss(
-        config,
-        normalize,
-        len(names),
-        weights if config.balance == "weights" else None,
-        Distiller.from_config(config, model, names) if config.teacher else None,
+        config, normalize, len(names), weights if config.balance == "weights" else None, distiller
     )
 
     def validate(net: nn.Module) -> dict[str, float]:
@@ -187,7 +189,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         save_model(model, processor, config.out / "adapter" if config.lora_rank is not None else config.out, state)
 
     history = train(
-        keep_frozen_statistics(model),
+        model,
         trainset,
         compute_loss,
         config,
@@ -197,13 +199,16 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         evaluate=validate if "validation" in held_out else None,
         on_best=keep,
     )
+    if distiller is not None:
+        distiller.release(model)
     merged = model.merge_and_unload() if config.lora_rank is not None else model
     record: dict[str, Any] = {
         "training": {
             "command": training_command(config),
             "config": as_plain(config),
             "data": {"source": config.data, "classes": names}
-            | ({} if config.streaming else {"fingerprint": data["train"]._fingerprint, "images": len(trainset)}),
+            | ({} if config.streaming else {"fingerprint": data["train"]._fingerprint, "images": len(trainset)})
+            | {"unreadable": sum(len(getattr(part, "bad_images", [])) for part in (trainset, *held_out.values()))},
             "parameters": merged.num_parameters(),
             "seconds": round(time.perf_counter() - start, 1),
             "cpu_seconds": round(time.process_time(), 1),
@@ -221,6 +226,30 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
             print(f"{split}: {record[split]['top1']:.2%} of {record[split]['images']:,} images are right")
         print(f"model, record and pictures: {config.out}")
     return record
+
+
+def prepare_splits(
+    data: dict[str, Any], processor: BaseImageProcessor, config: ClassifierTrainingConfig, accelerator: Accelerator
+) -> tuple[Dataset, dict[str, Dataset]]:
+    """The training images, and those of the other splits by name; what could not be read is said."""
+    limit = int(config.memory_limit * 1e9)
+    splits = {
+        name: IterableImages(
+            split,
+            processor,
+            seed=config.seed,
+            process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+            on_bad_image=config.bad_images,
+        )
+        if config.streaming and name == "train"
+        else prepare_images(split, processor, memory_limit=limit, on_bad_image=config.bad_images)
+        for name, split in data.items()
+    }
+    for images in splits.values():
+        for sentence in getattr(images, "bad_images", []):
+            accelerator.print(f"left out: {sentence}", file=sys.stderr)
+    return splits.pop("train"), splits
 
 
 def save_model(

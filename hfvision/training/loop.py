@@ -85,6 +85,10 @@ class LoopConfig:
         for name in ("weight_decay", "checkpoint_minutes", "workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.steps_per_epoch is not None and self.steps_per_epoch % self.accumulate:
+            raise ValueError(
+                f"steps_per_epoch must be a multiple of accumulate={self.accumulate}, got {self.steps_per_epoch}."
+            )
         if self.optimizer not in timm.optim.list_optimizers():
             known = ", ".join(timm.optim.list_optimizers())
             raise ValueError(f"timm has no optimizer {self.optimizer!r}; it has {known}.")
