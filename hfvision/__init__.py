@@ -11,10 +11,12 @@ from .models.register import register_families
 __version__ = "0.1.0"
 
 PUBLIC_NAMES = {
+    "Augmentation": "data.augment",
     "CNNBackbone": "models.cnn.modeling_cnn",
     "CNNConfig": "models.cnn.configuration_cnn",
     "CNNForImageClassification": "models.cnn.modeling_cnn",
     "CNNModel": "models.cnn.modeling_cnn",
+    "FreshAugmentation": "data.augment",
     "ImageClassificationProcessor": "models.image_processing_classification",
     "SRGANConfig": "models.srgan.configuration_srgan",
     "SRGANDiscriminator": "models.srgan.modeling_srgan",
@@ -27,6 +29,7 @@ PUBLIC_NAMES = {
     "VisionTransformerModel": "models.vit.modeling_vit",
     "checkpoint": "checkpoints",
     "convert_vit": "models.vit.convert",
+    "expand_dataset": "data.expand",
     "list_checkpoints": "checkpoints",
     "push_to_hub": "hub",
     "read_image": "data.images",

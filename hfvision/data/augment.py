@@ -96,7 +96,7 @@ def augment(images: Tensor, keys: Tensor, augmentation: Augmentation) -> Tensor:
         raise ValueError(f"Expected uint8 images (N, C, H, W), got {images.dtype} of shape {tuple(images.shape)}.")
     if keys.shape != images.shape[:1]:
         raise ValueError(f"Expected one key for each of {len(images)} images, got keys of shape {tuple(keys.shape)}.")
-    a, keys = augmentation, keys.to(images.device)
+    a, keys = augmentation, keys.cpu()  # what is drawn is so the same on every device
     if a.crop_padding or a.flip:
         down, right, mirror = uniform(keys, 3, CROP).T
         pads = [round(a.crop_padding * side) for side in images.shape[-2:]]
@@ -111,11 +111,11 @@ def augment(images: Tensor, keys: Tensor, augmentation: Augmentation) -> Tensor:
 
 
 def crop_and_flip(images: Tensor, down: Tensor, right: Tensor, mirror: Tensor) -> Tensor:
-    """Windows `down` and `right` pixels off (int64 (N,)) of images that go on mirrored, flipped where `mirror`."""
+    """Windows `down` and `right` pixels off (int64 (N,), CPU) of images that go on mirrored; flipped by `mirror`."""
     height, width = images.shape[-2:]
-    rows = reflect(torch.arange(height, device=images.device) + down[:, None], height)
-    columns = torch.arange(width, device=images.device) + right[:, None]
-    columns = reflect(torch.where(mirror[:, None], columns.flip(1), columns), width)
+    rows = reflect(torch.arange(height) + down[:, None], height).to(images.device)
+    columns = torch.arange(width) + right[:, None]
+    columns = reflect(torch.where(mirror[:, None], columns.flip(1), columns), width).to(images.device)
     places = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
     return images.flatten(2).gather(2, places[:, None].expand(-1, images.shape[1], -1)).view(images.shape)
 
@@ -154,7 +154,7 @@ def warp(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     y = torch.arange(height, device=images.device)[:, None] + (1 - height) / 2
     x = torch.arange(width, device=images.device) + (1 - width) / 2
-    m, t = matrix[:, :, :, None, None], offset[:, :, None, None]
+    m, t = (part[..., None, None].to(images.device) for part in (matrix, offset))
     grid = torch.stack(
         [(m[:, i, 0] * x + m[:, i, 1] * y + t[:, i]) * (2 / side) for i, side in enumerate((width, height))], -1
     )
@@ -181,13 +181,13 @@ def erase(images: Tensor, keys: Tensor, probability: float) -> Tensor:
     first = fits.int().argmax(1, keepdim=True)
     h, w = heights.gather(1, first)[:, 0], widths.gather(1, first)[:, 0]
     top, left = (top * (height - h + 1)).floor(), (left * (width - w + 1)).floor()
-    y, x = (torch.arange(side, device=images.device) for side in (height, width))
-    rows = (y >= top[:, None]) & (y < (top + h)[:, None])
-    columns = (x >= left[:, None]) & (x < (left + w)[:, None])
+    y, x = torch.arange(height), torch.arange(width)
     chosen = (chance < probability) & fits.any(1)
-    inside = rows[:, None, :, None] & columns[:, None, None, :] & chosen[:, None, None, None]
-    mean = images.double().mean((2, 3), keepdim=True).round().to(torch.uint8)
-    return torch.where(inside, mean, images)
+    rows = (y >= top[:, None]) & (y < (top + h)[:, None]) & chosen[:, None]
+    columns = (x >= left[:, None]) & (x < (left + w)[:, None])
+    inside = rows[:, None, :, None].to(images.device) & columns[:, None, None, :].to(images.device)
+    mean = images.sum((2, 3), keepdim=True) / (height * width)
+    return torch.where(inside, mean.round().to(torch.uint8), images)
 
 
 def mix(
@@ -235,7 +235,7 @@ def test_time_views(images: Tensor, tta: Literal["none", "flip", "flip_shift"]) 
     mirrors = (False,) if tta == "none" else (False, True)
 
     def view(shift: int, mirror: bool) -> Tensor:
-        moved = torch.full((len(images),), shift, device=images.device)
+        moved = torch.full((len(images),), shift)
         return crop_and_flip(images, moved, moved, torch.full_like(moved, mirror, dtype=torch.bool))
 
     return [(weights[s] / len(mirrors), view(s, mirror)) for s in shifts for mirror in mirrors]
