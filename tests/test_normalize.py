@@ -1,6 +1,5 @@
 import pytest
 import torch
-from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import EfficientNetImageProcessor, ViTImageProcessor
 
