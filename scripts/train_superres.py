@@ -39,7 +39,7 @@ def main() -> None:
     photos = [photo for path in tqdm(paths, desc="reading") if min((photo := to_rgb(read_image(path))).size) >= size]
     torch.manual_seed(args.seed)
     model = SRGANForImageSuperResolution(SRGANConfig.from_preset(args.preset, scale=args.scale))
-    crops = RandomCrops(photos, size=size, count=args.batch_size * args.steps)
+    crops = RandomCrops(photos, size=size, count=args.batch_size * args.steps, seed=args.seed)
     config = LoopConfig(
         epochs=1,
         batch_size=args.batch_size,
@@ -49,10 +49,10 @@ def main() -> None:
         seed=args.seed,
     )
 
-    def compute_loss(net, batch):
-        return net(downscale(batch["labels"], args.scale), labels=batch["labels"]).loss
+    def compute_loss(net, batch, epoch):
+        return {"loss": net(downscale(batch["labels"], args.scale), labels=batch["labels"]).loss}
 
-    history = train(model, crops, compute_loss, config, str(args.out))
+    history = train(model, crops, compute_loss, config, description=args.out.name)
     model.fuse().save_pretrained(args.out)
     SRGANImageProcessor().save_pretrained(args.out)
     arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}

@@ -37,7 +37,7 @@ def test_report_shows_the_recorded_figures_and_pictures_that_are_there(run):
     report = (out / "report.md").read_text()
     assert f"{record['classifier']['accuracy']:.1%}" in report
     assert f"{record['upscaler']['psnr_y']['bicubic']:.2f} dB" in report
-    for picture in ("predictions.png", "curve.png", "upscaler.png"):
+    for picture in ("predictions.png", "classifier/curve.png", "classifier/confusion_test.png", "upscaler.png"):
         assert f"({picture})" in report
         with Image.open(out / picture) as image:
             assert len(set(image.convert("L").get_flattened_data())) > 50, f"{picture} shows next to nothing"

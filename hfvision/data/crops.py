@@ -7,38 +7,48 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from .keyed import image_keys, uniform
+
 
 class RandomCrops(Dataset):
-    """Square crops at random places, flipped and turned at random: each item is new at each reading.
+    """Square crops at random places, flipped and turned at random, other ones in each epoch.
 
-    Items are `{"labels": float32 (3, size, size) in [0, 1]}`. Larger photographs are drawn more often.
+    Items are `{"labels": float32 (3, size, size) in [0, 1]}`, decided by seed, epoch and index. Larger photographs are
+    drawn more often.
 
     Args:
         photos: RGB images, kept decoded as uint8.
         size: side of a crop in pixels.
         count: items in one epoch.
+        seed: of places, flips and turns.
 
     Raises:
         ValueError: if a photograph is smaller than a crop.
     """
 
-    def __init__(self, photos: Sequence[Image.Image], size: int, count: int):
+    def __init__(self, photos: Sequence[Image.Image], size: int, count: int, seed: int = 0):
         small = next((photo.size for photo in photos if min(photo.size) < size), None)
         if not photos or small is not None:
             raise ValueError(f"Crops of {size}×{size} need photographs of at least that size, got {small or 'none'}.")
         self.photos = [pil_to_tensor(photo.convert("RGB")) for photo in photos]
-        self.weights = torch.tensor([float(photo[0].numel()) for photo in self.photos])
+        pixels = torch.tensor([float(photo[0].numel()) for photo in self.photos])
+        self.shares = pixels.cumsum(0) / pixels.sum()
         self.size = size
         self.count = count
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        photo = self.photos[int(torch.multinomial(self.weights, 1))]
-        top = int(torch.randint(photo.shape[1] - self.size + 1, ()))
-        left = int(torch.randint(photo.shape[2] - self.size + 1, ()))
+        which, y, x, flip, turns = uniform(image_keys(self.seed, self.epoch, torch.tensor([index])), 5)[0].tolist()
+        photo = self.photos[min(int(torch.searchsorted(self.shares, which, right=True)), len(self.photos) - 1)]
+        top = int(y * (photo.shape[1] - self.size + 1))
+        left = int(x * (photo.shape[2] - self.size + 1))
         crop = photo[:, top : top + self.size, left : left + self.size]
-        flip, turns = torch.randint(2, ()).item(), int(torch.randint(4, ()))
-        crop = torch.rot90(crop.flip(2) if flip else crop, turns, (1, 2))
+        crop = torch.rot90(crop.flip(2) if flip < 0.5 else crop, int(4 * turns), (1, 2))
         return {"labels": crop.float() / 255}

@@ -6,7 +6,7 @@ A checkpoint is a folder `step-00001234`:
     ema.safetensors        their moving average, where there is one
     best.safetensors       the best weights so far, where there is a validation
     optimizer.safetensors  the optimizer's tensors
-    rng-0.safetensors      the random states of process 0, and so on
+    process-0.safetensors  the random states and the sums of process 0, and so on
     state.json             everything else: epoch, batch, history, settings, the optimizer's numbers
 """
 
@@ -56,6 +56,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
     weights: dict[str, dict[str, Tensor]],
+    sums: dict[str, float],
     keep: int,
 ) -> Path:
     """Write `folder/step-…` and remove all but the newest `keep`; called on all processes.
@@ -64,6 +65,7 @@ def save_checkpoint(
         folder: made where missing.
         state: what JSON can hold; `state["step"]` names the checkpoint.
         weights: further files of weights by name, as `ema` and `best`.
+        sums: numbers of this process alone.
         keep: how many checkpoints to leave.
 
     Raises:
@@ -78,7 +80,8 @@ def save_checkpoint(
     tensors, numbers = optimizer_state(model, optimizer)
     files = {"model": model_state(model), "optimizer": tensors} | weights
     try:
-        save_file(random_states(), partial / f"rng-{accelerator.process_index}.safetensors")
+        mine = {f"sums/{name}": torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
+        save_file(random_states() | mine, partial / f"process-{accelerator.process_index}.safetensors")
         if accelerator.is_main_process:
             for name, tensors in files.items():
                 save_file({key: value.contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
@@ -105,15 +108,15 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: Path, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, float], dict[str, Tensor]]:
     """Put a checkpoint's weights and optimizer back; called on all processes.
 
     Returns:
-        What [`save_checkpoint`] got as `state` and as `weights`, and this process's random states for
+        What [`save_checkpoint`] got as `state`, `weights` and `sums`, and this process's random states for
         [`restore_random_states`].
     """
     state = json.loads((path / "state.json").read_text())
-    files = {file.stem: load_file(file) for file in path.glob("*.safetensors") if not file.stem.startswith("rng-")}
+    files = {file.stem: load_file(file) for file in path.glob("*.safetensors") if not file.stem.startswith("process-")}
     load_model_state(model, files.pop("model"))
     settings = get_optimizer_state_dict(model, optimizer, options=FULL)
     saved: dict[str, dict[str, Any]] = {}
@@ -123,7 +126,9 @@ def load_checkpoint(
     set_optimizer_state_dict(model, optimizer, settings | {"state": saved}, options=FULL)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
-    return state, files, load_file(path / f"rng-{accelerator.process_index}.safetensors")
+    mine = load_file(path / f"process-{accelerator.process_index}.safetensors")
+    sums = {name.removeprefix("sums/"): mine.pop(name).item() for name in list(mine) if name.startswith("sums/")}
+    return state, files, sums, mine
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -49,9 +49,7 @@ class ClassifierTrainingConfig(LoopConfig):
     bad_images: Literal["stop", "skip"] = option("stop", "what to do about an image that cannot be read")
     model: str = option("cnn:cifar", "start: a preset (cnn:resnet18, vit:small), timm/NAME, Hub id or folder")
     image_size: int | None = option(None, "side in pixels that images are brought to (default: the model's)")
-    num_channels: int | None = option(
-        None, "1 for grey images, 3 for colours (default: the model's, or 3)"
-    )
+    num_channels: int | None = option(None, "1 for grey images, 3 for colours (default: the model's, or 3)")
     trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
     freeze: Literal["none", "backbone"] = option("none", "backbone: train the head alone")
     lora_rank: int | None = option(None, "train low-rank adapters of this rank in place of the weights")
@@ -257,7 +255,7 @@ def save_model(
 ) -> None:
     """Write model and processor, the model with the weights of `state` where given; files are replaced whole."""
     with folder_written_whole(folder) as temporary:
-        model.save_pretrained(temporary, state_dict=state)
+        model.save_pretrained(temporary, state_dict=dict(state) if state else None)  # which empties it
         processor.save_pretrained(temporary)
 
 

@@ -199,11 +199,12 @@ def train(
     ema = EMA(net, config.ema) if config.ema else None
     batches = config.steps_per_epoch or len(loader)
     steps = config.epochs * math.ceil(batches / config.accumulate)
-    progress: dict[str, Any] = {"epoch": 0, "batch": 0, "step": 0, "history": [], "sums": {}, "seconds": 0.0}
+    progress: dict[str, Any] = {"epoch": 0, "batch": 0, "step": 0, "history": [], "seconds": 0.0}
+    sums: dict[str, float] = {}
     best: dict[str, Tensor] = {}
     random_states = None
     if start is not None:
-        saved, weights, random_states = load_checkpoint(start, accelerator, net, optimizer)
+        saved, weights, sums, random_states = load_checkpoint(start, accelerator, net, optimizer)
         progress = {key: saved[key] for key in progress}
         best = weights.get("best", {})
         if ema:
@@ -212,7 +213,7 @@ def train(
     def save() -> None:
         weights = ({"ema": ema.state()} if ema else {}) | ({"best": best} if best else {})
         state = progress | {"config": as_plain(config)}
-        save_checkpoint(folder, accelerator, net, optimizer, state, weights, config.keep_checkpoints)
+        save_checkpoint(folder, accelerator, net, optimizer, state, weights, sums, config.keep_checkpoints)
 
     history: list[dict[str, float]] = progress["history"]
     last_save = time.perf_counter()
@@ -252,21 +253,21 @@ def train(
                 optimizer.zero_grad()
             count = len(next(iter(batch.values())))
             for name, value in values.items():
-                progress["sums"][name] = progress["sums"].get(name, 0.0) + value.item() * count
-            progress["sums"]["images"] = progress["sums"].get("images", 0) + count
+                sums[name] = sums.get(name, 0.0) + value.item() * count
+            sums["images"] = sums.get("images", 0) + count
             progress["batch"] += 1
             if accelerator.sync_gradients:
                 progress["step"] += 1
                 if ema:
                     ema.update(progress["step"])
                 progress["seconds"] = before + time.perf_counter() - begin
-                show(bar, progress, epoch, config.epochs)
+                show(bar, sums, progress["seconds"], epoch, config.epochs)
                 if progress["batch"] < batches and folder and due(accelerator, last_save, config.checkpoint_minutes):
                     save()
                     last_save = time.perf_counter()
             if progress["batch"] == batches:
                 break
-        entry = {"epoch": epoch + 1} | mean_over_processes(accelerator, progress["sums"], progress["seconds"])
+        entry = {"epoch": epoch + 1} | mean_over_processes(accelerator, sums, progress["seconds"])
         entry["learning_rate"] = config.learning_rate * factor
         if evaluate is not None:
             net.eval()
@@ -279,7 +280,8 @@ def train(
         history.append(entry)
         accelerator.log({key: value for key, value in entry.items() if key != "epoch"}, step=epoch + 1)
         bar.write(f"{description}: " + format_entry(entry, config.epochs), file=sys.stderr)
-        progress |= {"epoch": epoch + 1, "batch": 0, "sums": {}, "seconds": 0.0}
+        progress |= {"epoch": epoch + 1, "batch": 0, "seconds": 0.0}
+        sums.clear()
         last = epoch + 1 == config.epochs or out_of_patience(history, score, config.patience)
         if folder and (last or due(accelerator, last_save, config.checkpoint_minutes)):
             save()
@@ -378,10 +380,9 @@ def mean_over_processes(accelerator: Accelerator, sums: dict[str, float], second
     return means | {"images_per_second": images / seconds, "seconds": seconds}
 
 
-def show(bar: tqdm, progress: dict[str, Any], epoch: int, epochs: int) -> None:
-    sums = progress["sums"]
+def show(bar: tqdm, sums: dict[str, float], seconds: float, epoch: int, epochs: int) -> None:
     means = {name: f"{value / sums['images']:.4f}" for name, value in sums.items() if name != "images"}
-    speed = f"{sums['images'] / progress['seconds']:.0f}"
+    speed = f"{sums['images'] / seconds:.0f}"
     bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}"} | means | {"images/s": speed}, refresh=False)
     bar.update()
 

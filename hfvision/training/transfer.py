@@ -8,6 +8,7 @@ from typing import Any, Literal
 import timm
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners import lora
 from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -265,7 +266,18 @@ def add_lora(model: PreTrainedModel, rank: int, *, alpha: float | None = None, d
         target_modules=targets,
         modules_to_save=head,
     )
-    return keep_frozen_statistics(get_peft_model(model, config))
+    adapted = get_peft_model(model, config)
+    if dora:
+        for module in adapted.modules():
+            if isinstance(module, lora.Conv2d):
+                module.register_forward_pre_hook(keep_contiguous)
+    return keep_frozen_statistics(adapted)
+
+
+def keep_contiguous(module: lora.Conv2d, inputs: Any) -> None:
+    """PEFT takes a view of this matrix for DoRA, which fails where the model was moved to channels_last."""
+    for matrix in module.lora_A.values():
+        matrix.weight.data = matrix.weight.data.contiguous()
 
 
 def number_layers(model: nn.Module) -> None:
