@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageOps
+from safetensors import SafetensorError
 
 BLUE, ORANGE = "#2f6db3", "#d9772b"
 LIBRARIES = ("hfvision", "torch", "torchvision", "transformers", "accelerate", "datasets", "timm")
@@ -37,6 +38,9 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` to write files to; they become files of `folder` when all went well.
 
     Each file is replaced at once, the weights last; other files of the folder stay.
+
+    Raises:
+        OSError: if something cannot be written, as on a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
@@ -47,6 +51,8 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(folder / path.name)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{folder} could not be written ({error}); what was there before still is.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -74,7 +74,7 @@ def test_resume_in_the_middle_of_an_epoch_is_exact_to_the_bit(tmp_path, optimize
 def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path):
     run_toy(fresh_model(), LoopConfig(epochs=1, batch_size=16, out=tmp_path, ema=0.9))
     (folder,) = checkpoints(tmp_path / "checkpoints")
-    names = ["best", "ema", "model", "optimizer", "rng-0"]
+    names = ["best", "ema", "model", "optimizer", "process-0"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [f"{n}.safetensors" for n in names] + ["state.json"]
     )

@@ -28,9 +28,12 @@ def parse_options(config_class: type, arguments: list[str], prog: str, descripti
     def refuse(message: str) -> None:
         raise ValueError(f"{message} (see {prog} --help)")
 
-    parser = HfArgumentParser(config_class, prog=prog, description=description, allow_abbrev=False)
+    usage = f"{prog} [--config FILE] [--option value …]"
+    parser = HfArgumentParser(config_class, prog=prog, usage=usage, description=description, allow_abbrev=False)
     parser.error = refuse
     parser.add_argument("--config", type=Path, help="YAML file of options; those on the command line go before it")
+    for action in parser._actions:  # of --batch_size and --batch-size, both taken, the help shows one
+        action.option_strings = [text for text in action.option_strings if "_" not in text]
     file = parser.parse_known_args(arguments)[0].config
     words = read_yaml(file, {field.name for field in dataclasses.fields(config_class)}) if file else []
     values = vars(parser.parse_args([*words, *arguments]))
