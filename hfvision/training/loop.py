@@ -217,7 +217,7 @@ def train(
 
     history: list[dict[str, float]] = progress["history"]
     last_save = time.perf_counter()
-    bar = tqdm(
+    with tqdm(
         total=steps,
         initial=progress["step"],
         desc=description,
@@ -225,69 +225,70 @@ def train(
         mininterval=0.5,
         file=sys.stderr,
         disable=not accelerator.is_local_main_process,
-    )
-    for epoch in range(progress["epoch"], config.epochs):
-        if out_of_patience(history, score, config.patience):
-            break
-        begin, before = time.perf_counter(), progress["seconds"]
-        for part in (sampler, dataset, loader):
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(epoch)
-        rest = accelerator.skip_first_batches(loader, progress["batch"]) if progress["batch"] else loader
-        if rest is not loader:
-            rest.set_epoch(epoch)
-        net.train()
-        for batch in rest:
-            if random_states is not None:
-                restore_random_states(random_states)
-                random_states = None
-            with accelerator.accumulate(net):
-                values = compute_loss(net, batch, epoch)
-                accelerator.backward(values["loss"])
-                if accelerator.sync_gradients:
-                    check_gradients(accelerator, net, config, values["loss"], epoch, progress["batch"])
-                    factor = learning_rate_factor(progress["step"], steps, config.warmup, config.schedule)
-                    for group in optimizer.param_groups:
-                        group["lr"] = config.learning_rate * factor * group.get("lr_scale", 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-            count = len(next(iter(batch.values())))
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value.item() * count
-            sums["images"] = sums.get("images", 0) + count
-            progress["batch"] += 1
-            if accelerator.sync_gradients:
-                progress["step"] += 1
-                if ema:
-                    ema.update(progress["step"])
-                progress["seconds"] = before + time.perf_counter() - begin
-                show(bar, sums, progress["seconds"], epoch, config.epochs)
-                if progress["batch"] < batches and folder and due(accelerator, last_save, config.checkpoint_minutes):
-                    save()
-                    last_save = time.perf_counter()
-            if progress["batch"] == batches:
+    ) as bar:
+        for epoch in range(progress["epoch"], config.epochs):
+            if out_of_patience(history, score, config.patience):
                 break
-        entry = {"epoch": epoch + 1} | mean_over_processes(accelerator, sums, progress["seconds"])
-        entry["learning_rate"] = config.learning_rate * factor
-        if evaluate is not None:
-            net.eval()
-            with ema.in_place() if ema else nullcontext():
-                entry |= evaluate(net)
-                if entry[score] > max((old[score] for old in history), default=-math.inf):
-                    best = model_state(net)
-                    if on_best and accelerator.is_main_process:
-                        on_best(best, entry)
-        history.append(entry)
-        accelerator.log({key: value for key, value in entry.items() if key != "epoch"}, step=epoch + 1)
-        bar.write(f"{description}: " + format_entry(entry, config.epochs), file=sys.stderr)
-        progress |= {"epoch": epoch + 1, "batch": 0, "seconds": 0.0}
-        sums.clear()
-        last = epoch + 1 == config.epochs or out_of_patience(history, score, config.patience)
-        if folder and (last or due(accelerator, last_save, config.checkpoint_minutes)):
-            save()
-            last_save = time.perf_counter()
-    bar.close()
-    if best or evaluate is not None:
+            begin, before = time.perf_counter(), progress["seconds"]
+            for part in (sampler, dataset, loader):
+                if hasattr(part, "set_epoch"):
+                    part.set_epoch(epoch)
+            rest = accelerator.skip_first_batches(loader, progress["batch"]) if progress["batch"] else loader
+            if rest is not loader:
+                rest.set_epoch(epoch)
+            net.train()
+            for batch in rest:
+                if random_states is not None:
+                    restore_random_states(random_states)
+                    random_states = None
+                with accelerator.accumulate(net):
+                    values = compute_loss(net, batch, epoch)
+                    accelerator.backward(values["loss"])
+                    if accelerator.sync_gradients:
+                        check_gradients(accelerator, net, config, values["loss"], epoch, progress["batch"])
+                        factor = learning_rate_factor(progress["step"], steps, config.warmup, config.schedule)
+                        for group in optimizer.param_groups:
+                            group["lr"] = config.learning_rate * factor * group.get("lr_scale", 1.0)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                count = len(next(iter(batch.values())))
+                for name, value in values.items():
+                    sums[name] = sums.get(name, 0.0) + value.item() * count
+                sums["images"] = sums.get("images", 0) + count
+                progress["batch"] += 1
+                if accelerator.sync_gradients:
+                    progress["step"] += 1
+                    if ema:
+                        ema.update(progress["step"])
+                    progress["seconds"] = before + time.perf_counter() - begin
+                    show(bar, sums, progress["seconds"], epoch, config.epochs)
+                    midway = progress["batch"] < batches
+                    if folder and midway and due(accelerator, last_save, config.checkpoint_minutes):
+                        save()
+                        last_save = time.perf_counter()
+                if progress["batch"] == batches:
+                    break
+            entry = {"epoch": epoch + 1} | mean_over_processes(accelerator, sums, progress["seconds"])
+            entry["learning_rate"] = config.learning_rate * factor
+            if evaluate is not None:
+                net.eval()
+                with ema.in_place() if ema else nullcontext():
+                    entry |= evaluate(net)
+                    if entry[score] > max((old[score] for old in history), default=-math.inf):
+                        best = model_state(net)
+                        if on_best and accelerator.is_main_process:
+                            on_best(best, entry)
+            history.append(entry)
+            accelerator.log({key: value for key, value in entry.items() if key != "epoch"}, step=epoch + 1)
+            if accelerator.is_local_main_process:
+                bar.write(f"{description}: {format_entry(entry, config.epochs)}", file=sys.stderr)
+            progress |= {"epoch": epoch + 1, "batch": 0, "seconds": 0.0}
+            sums.clear()
+            last = epoch + 1 == config.epochs or out_of_patience(history, score, config.patience)
+            if folder and (last or due(accelerator, last_save, config.checkpoint_minutes)):
+                save()
+                last_save = time.perf_counter()
+    if best:
         load_model_state(net, best)
     elif ema:
         ema.swap()
@@ -373,7 +374,7 @@ def out_of_patience(history: list[dict[str, float]], score: str, patience: int |
 
 def mean_over_processes(accelerator: Accelerator, sums: dict[str, float], seconds: float) -> dict[str, float]:
     names = sorted(sums)
-    totals = torch.tensor([sums[name] for name in names], dtype=torch.float64, device=accelerator.device)
+    totals = torch.tensor([sums[name] for name in names], device=accelerator.device)
     totals = dict(zip(names, accelerator.reduce(totals, "sum").tolist(), strict=True))
     images = totals.pop("images")
     means = {name: total / images for name, total in totals.items()}
