@@ -39,9 +39,9 @@ def cnn(names=NAMES, seed=0, **fields) -> CNNForImageClassification:
 
 def vit(**fields) -> VisionTransformerForImageClassification:
     torch.manual_seed(1)
-    sizes = {"image_size": 16, "stem_widths": None, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
+    sizes = {"image_size": 16, "patch_size": 4, "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2}
     return VisionTransformerForImageClassification(
-        VisionTransformerConfig.from_preset("cifar", **sizes | named(NAMES) | fields)
+        VisionTransformerConfig(**sizes | {"pooling": "mean"} | named(NAMES) | fields)
     )
 
 

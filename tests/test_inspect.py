@@ -29,7 +29,7 @@ def textbook() -> CNNForImageClassification:
 
 
 def vit(attention: str = "eager", **overrides) -> VisionTransformerForImageClassification:
-    sizes = {"stem_widths": None, "hidden_size": 24, "intermediate_size": 48}
+    sizes = {"patch_size": 4, "stem_widths": None, "hidden_size": 24, "num_hidden_layers": 6, "intermediate_size": 48}
     config = VisionTransformerConfig.from_preset("cifar", **sizes | overrides)
     model = VisionTransformerForImageClassification(config)
     model.set_attn_implementation(attention)

@@ -234,7 +234,7 @@ def test_converted_checkpoint_gives_equal_logits(transformers_vit, size):
 def test_image_sides_must_fit_the_patches():
     model = VisionTransformerForImageClassification(VisionTransformerConfig.from_preset("cifar"))
     assert model(torch.randn(1, 3, 40, 24)).logits.shape == (1, 2)
-    with pytest.raises(ValueError, match="cannot be cut into patches of 4"):
+    with pytest.raises(ValueError, match="cannot be cut into patches of 8"):
         model(torch.randn(1, 3, 30, 32))
 
 
