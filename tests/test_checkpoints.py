@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
+from transformers import pipeline
 
 import hfvision
 from hfvision.data.degrade import downscale, modcrop, resize_bicubic
 from hfvision.loading import load_model
 from hfvision.metrics.psnr import psnr
+
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 @pytest.mark.parametrize("name", hfvision.list_checkpoints())
@@ -24,10 +27,23 @@ def test_weights_are_small_and_the_folder_holds_no_code(name):
 def test_card_gives_the_recorded_figures(name):
     folder = Path(hfvision.checkpoint(name))
     card, record = (folder / "README.md").read_text(), json.loads((folder / "record.json").read_text())
-    for figures in record["evaluation"]["results"][name]["sets"].values():
-        assert f"{figures['psnr']:.2f} / {figures['ssim']:.4f}" in card
+    results = record["evaluation"]["results"]
+    if name.startswith("sr-"):
+        figures = [f"{f['psnr']:.2f} / {f['ssim']:.4f}" for f in results[name]["sets"].values()]
+    else:
+        figures = [f"{result['top1']:.2%}" for result in results.values()]
+    assert len(figures) >= 2
+    assert all(figure in card for figure in figures)
     assert record["training"]["command"] in card
     assert record["evaluation"]["command"] in card
+
+
+@pytest.mark.parametrize("name", [name for name in hfvision.list_checkpoints() if "cifar10" in name])
+def test_classifiers_load_as_float32_and_know_a_photographed_cat(name):
+    classify = pipeline("image-classification", model=hfvision.checkpoint(name))
+    assert classify.model.dtype == torch.float32
+    assert list(classify.model.config.id2label.values()) == CIFAR10
+    assert classify(str(hfvision.sample_photos()["cat"]))[0]["label"] == "cat"
 
 
 def test_upscaler_beats_bicubic_on_photographs_it_has_not_seen():

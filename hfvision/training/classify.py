@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shlex
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -138,7 +137,6 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
     """
     if config.out.exists() and not config.out.is_dir():
         raise ValueError(f"out {config.out} is a file: give the name of a folder.")
-    start = time.perf_counter()
     accelerator = make_accelerator(config)
     torch.manual_seed(config.seed)
     with accelerator.main_process_first():
@@ -208,8 +206,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
             | ({} if config.streaming else {"fingerprint": data["train"]._fingerprint, "images": len(trainset)})
             | {"unreadable": sum(len(getattr(part, "bad_images", [])) for part in (trainset, *held_out.values()))},
             "parameters": merged.num_parameters(),
-            "seconds": round(time.perf_counter() - start, 1),
-            "cpu_seconds": round(time.process_time(), 1),
+            "seconds": round(sum(entry["seconds"] for entry in history), 1),
             "history": history,
         }
     }
