@@ -152,17 +152,22 @@ def prediction_grid(images: Sequence[Image.Image], captions: Sequence[str], corr
 
 
 def image_grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], path: Path, cell: int = 128) -> None:
-    """Write a PNG with images in rows, each row under its caption; all are brought to cells of `cell` pixels."""
+    """Write a PNG with images in rows, each row under its caption; all are brought to at most `cell` pixels a side."""
+
+    def fitted(image: Image.Image) -> Image.Image:
+        kernel = Image.Resampling.LANCZOS if max(image.size) > cell else Image.Resampling.NEAREST
+        return ImageOps.contain(image.convert("RGB"), (cell, cell), kernel)
+
     margin, caption = 6, 18
-    height = cell + caption + margin
-    canvas = Image.new("RGB", (max(map(len, rows)) * (cell + margin) + margin, len(rows) * height + margin), "white")
-    draw = ImageDraw.Draw(canvas)
-    for y, (row, text) in enumerate(zip(rows, captions, strict=True)):
-        draw.text((margin, y * height + margin), text, fill="black", font_size=12)
+    rows = [[fitted(image) for image in row] for row in rows]
+    heights = [max(image.height for image in row) + caption + margin for row in rows]
+    canvas = Image.new("RGB", (max(map(len, rows)) * (cell + margin) + margin, sum(heights) + margin), "white")
+    draw, top = ImageDraw.Draw(canvas), margin
+    for row, text, height in zip(rows, captions, heights, strict=True):
+        draw.text((margin, top), text, fill="black", font_size=12)
         for x, image in enumerate(row):
-            kernel = Image.Resampling.LANCZOS if max(image.size) > cell else Image.Resampling.NEAREST
-            fitted = ImageOps.contain(image.convert("RGB"), (cell, cell), kernel)
-            canvas.paste(fitted, (margin + x * (cell + margin), y * height + margin + caption))
+            canvas.paste(image, (margin + x * (cell + margin), top + caption))
+        top += height
     with written_whole(path) as temporary:
         canvas.save(temporary, format="PNG")
 
