@@ -142,12 +142,15 @@ def test_a_linear_probe_leaves_the_backbone_as_it_was(trained, photos, tmp_path)
     assert changed == {"classifier.weight", "classifier.bias"}
 
 
-@pytest.mark.parametrize("kind", ["soft", "hard", "features"])
-def test_a_vit_learns_from_a_cnn(trained, photos, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "fields"), [("soft", "{distillation_token: true}"), ("hard", None), ("features", None)]
+)
+def test_a_vit_learns_from_a_cnn(trained, photos, tmp_path, kind, fields):
     config = ClassifierTrainingConfig(
         data=str(photos),
         out=tmp_path,
         model="vit:cifar",
+        model_fields=fields,
         teacher=str(trained),
         distillation=kind,
         distillation_weight=0.9,
@@ -158,7 +161,9 @@ def test_a_vit_learns_from_a_cnn(trained, photos, tmp_path, kind):
         optimizer="nmuon",
     )
     assert train_classifier(config)["validation"]["top1"] > 0.6
-    assert not any("projection" in name and "distill" in name for name in load_file(tmp_path / "model.safetensors"))
+    names = list(load_file(tmp_path / "model.safetensors"))
+    assert not any(name.startswith("distillation_projections") for name in names)
+    assert any(name.startswith("distillation_classifier") for name in names) == (fields is not None)
 
 
 def test_mixup_whitening_layer_decay_and_balance_go_together(photos, tmp_path):
@@ -226,6 +231,8 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_model(photos, trained, tmp_p
         (["--data", "fashion_mnist", "--augment", "wild"], "invalid choice: 'wild'"),
         (["--data", "fashion_mnist", "--model", "cnn:huge"], "No CNN preset is called 'huge'"),
         (["--data", "fashion_mnist", "--dora"], "dora needs lora_rank"),
+        (["--data", "fashion_mnist", "--model-fields", "wide"], "model_fields must be a mapping"),
+        (["--data", "fashion_mnist", "--model-fields", "{depth: 3}"], "has no field 'depth'"),
         (["--data", "fashion_mnist", "--teacher", "no/such-model"], "no/such-model"),
         (["--data", "fashion_mnist", "--model", "cnn:tiny", "--whiten"], "whiten needs a CNN whose stem"),
     ],

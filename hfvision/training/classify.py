@@ -47,6 +47,7 @@ class ClassifierTrainingConfig(LoopConfig):
     memory_limit: float = option(4.0, "GB; sets whose decoded images fit are held in memory")
     bad_images: Literal["stop", "skip"] = option("stop", "what to do about an image that cannot be read")
     model: str = option("cnn:cifar", "start: a preset (cnn:resnet18, vit:small), timm/NAME, Hub id or folder")
+    model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{distillation_token: true}'")
     image_size: int | None = option(None, "side in pixels that images are brought to (default: the model's)")
     num_channels: int | None = option(None, "1 for grey images, 3 for colours (default: the model's, or 3)")
     trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
@@ -77,8 +78,23 @@ class ClassifierTrainingConfig(LoopConfig):
             raise ValueError("balance needs all labels before the training, which streaming does not have.")
         if self.lora_rank is not None and self.freeze != "none":
             raise ValueError("lora_rank freezes the weights by itself: leave freeze out.")
+        self.overrides()
+        if self.lora_rank is not None and ":" in self.model:
+            raise ValueError(f"lora_rank adapts a trained model, and {self.model} starts with random weights.")
+        if self.whiten and self.streaming:
+            raise ValueError("whiten looks at images before the training, which streaming cannot.")
         if self.dora and self.lora_rank is None:
             raise ValueError("dora needs lora_rank.")
+
+    def overrides(self) -> dict[str, Any]:
+        """`model_fields` as a dict."""
+        try:
+            fields = yaml.safe_load(self.model_fields or "{}")
+        except yaml.YAMLError as error:
+            raise ValueError(f"model_fields is not YAML: {self.model_fields!r}") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"model_fields must be a mapping, as '{{distillation_token: true}}', got {fields!r}.")
+        return fields
 
     def augmentation(self) -> Augmentation:
         """The preset with the options that are given."""
@@ -154,6 +170,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         names=names,
         num_channels=config.num_channels,
         image_size=config.image_size,
+        overrides=config.overrides(),
         trust_remote_code=config.trust_remote_code,
     )
     trainset, held_out = prepare_splits(data, processor, config, accelerator)

@@ -37,6 +37,7 @@ def load_start(
     names: Sequence[str],
     num_channels: int | None = None,
     image_size: int | None = None,
+    overrides: dict[str, Any] | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """A classifier to train for the classes `names`, and its image processor.
@@ -51,6 +52,7 @@ def load_start(
         names: of the classes, in the order of the labels.
         num_channels: 3 or 1, for presets and timm architectures (default 3); trained models have theirs.
         image_size: side in pixels that the processor brings images to; the model's own where not given.
+        overrides: further fields of a preset's configuration.
         trust_remote_code: run the model code of a Hub repository whose family is not installed here.
 
     Raises:
@@ -62,12 +64,14 @@ def load_start(
     given = {"num_channels": num_channels, "image_size": image_size}
     fields = labels | {key: value for key, value in given.items() if value is not None}
     family, colon, preset = name.partition(":")
+    if overrides and not colon:
+        raise ValueError(f"Only the fields of a preset can be replaced ({', '.join(overrides)}), not those of {name}.")
     try:
         if colon:
             if family not in FAMILIES:
                 raise ValueError(f"There is no family {family!r}: give cnn:PRESET or vit:PRESET, got {name!r}.")
             config_class, model_class = FAMILIES[family]
-            model = model_class(config_class.from_preset(preset, **fields))
+            model = model_class(config_class.from_preset(preset, **(fields | (overrides or {}))))
             return model, default_processor(model.config)
         if name.startswith("timm/"):
             return timm_start(name, fields)
