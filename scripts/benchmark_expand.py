@@ -4,8 +4,8 @@
 
 The source is random crops of the sample photographs at half their size. Printed as JSON: seconds, CPU seconds, peak
 memory of all processes together, size on disk, and seconds of the second call, which finds the cache. The cache takes
-2.1 GB and is left for you to delete. Two CPU cores with nothing else to do take about four minutes. Runs on Linux,
-which it asks about memory.
+2.1 GB and is left for you to delete. It takes about six minutes of CPU time, which the processes share. Runs on
+Linux, which it asks about memory.
 """
 
 import argparse
