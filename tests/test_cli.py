@@ -267,7 +267,7 @@ def test_python_dash_m():
 @pytest.mark.parametrize("source", ["fashion_mnist", "photo.png"])
 def test_show_augment_draws_originals_and_copies(source, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save("photo.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)).save("photo.png")
     command = ["show-augment", source, "--augment", "classic", "--images", "2", "--copies", "3"]
     assert main([*command, "--out", "one.png"]) == 0
     assert main([*command, "--out", "two.png"]) == 0
