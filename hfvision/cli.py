@@ -295,7 +295,10 @@ def build_parser() -> argparse.ArgumentParser:
     command = add(show_augment, "Draw what augmentation makes of images.")
     command.add_argument("source", nargs="+", help="image files, or one data set as of `hfvision train classifier`")
     command.add_argument(
-        "--augment", choices=["none", "classic", "strong"], default="strong", help="preset (default strong)"
+        "--augment",
+        choices=["none", "classic", "strong", "imagenet"],
+        default="strong",
+        help="preset (default strong)",
     )
     command.add_argument("--out", type=Path, default=Path("augment.png"), help="picture (default augment.png)")
     command.add_argument("--images", type=positive, default=6, help="rows (default 6)")

@@ -75,6 +75,8 @@ PRESETS = {
     "none": Augmentation(),
     "classic": Augmentation(rotation=40, shift=0.2, shear=0.2, zoom=0.2, flip=True),
     "strong": Augmentation(crop_padding=1 / 8, flip=True, erasing=0.25),
+    # For photographs of a few hundred pixels; images come in the network's size already, so smaller parts would blur.
+    "imagenet": Augmentation(resized_crop=0.25, flip=True),
 }
 
 

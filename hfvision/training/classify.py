@@ -55,7 +55,7 @@ class ClassifierTrainingConfig(LoopConfig):
     lora_rank: int | None = option(None, "train low-rank adapters of this rank in place of the weights")
     dora: bool = option(False, "weight-decomposed adapters (DoRA)")
     whiten: bool = option(False, "start a CNN's stem as the frozen whitening of the training images' patches")
-    augment: Literal["none", "classic", "strong"] = option("strong", "preset of the augmentation")
+    augment: Literal["none", "classic", "strong", "imagenet"] = option("strong", "preset of the augmentation")
     flip: bool | None = option(None, "mirror images (default: as the preset)")
     erasing: float | None = option(None, "probability that a rectangle is erased (default: as the preset)")
     mixup: float | None = option(None, "alpha of mixup (default: as the preset)")
