@@ -1,13 +1,14 @@
 """Memory and time of the ImageNet recipes, computed: parameters, optimizer and activations are measured on this CPU.
 
-    python scripts/estimate_imagenet.py --tflops 989 --utilisation 0.3
+    python scripts/estimate_imagenet.py --tflops 989 --reading 150
 
 Takes a minute. Weights, gradients and the optimizer's state are float32, as under autocast; the activations that wait
 for the backward pass are what four images under bf16 autocast keep more than two, scaled to the batch; GPUs keep some
 operations of a ViT in float32 that a CPU does in bf16.
 Training takes three times the multiply-adds of a forward pass, two operations each. `--tflops` is the GPU's peak in
 bf16 from its data sheet (312: A100; 989: H100) and `--utilisation` what a training reaches of it, which is an
-assumption. The most memory in use is somewhat above what is printed: workspaces, communication, fragments.
+assumption; so is `--reading`, the JPEG files that one worker decodes and resizes a second, which is often what limits.
+The most memory in use is somewhat above what is printed: workspaces, communication, fragments.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def optimizer_bytes(model: nn.Module, config: ClassifierTrainingConfig) -> int:
     return sum(value.numel() * value.element_size() for value in states)
 
 
-def estimate(recipe: Path, tflops: float, utilisation: float) -> dict[str, str]:
+def estimate(recipe: Path, tflops: float, utilisation: float, reading: float) -> dict[str, str]:
     config = parse_options(ClassifierTrainingConfig, ["--config", str(recipe)], recipe.name, "")
     names = [str(number) for number in range(CLASSES)]
     model, _ = load_start(config.model, names=names, image_size=config.image_size, overrides=config.overrides())
@@ -71,6 +72,8 @@ def estimate(recipe: Path, tflops: float, utilisation: float) -> dict[str, str]:
     state = optimizer_bytes(model, config)
     fixed = parameters * 4 * (3 if config.ema else 2) + parameters * 2 + state
     rate = tflops * 1e12 * utilisation / (6 * multiply_adds)
+    read = min(rate, config.workers * reading)
+    seen = IMAGES * config.epochs / GPUS / 3600
     return {
         "parameters, millions": f"{parameters / 1e6:.1f}",
         "multiply-adds an image, billions": f"{multiply_adds / 1e9:.2f}",
@@ -81,18 +84,19 @@ def estimate(recipe: Path, tflops: float, utilisation: float) -> dict[str, str]:
         "together on each GPU, GB": f"{(fixed + activations) / 1e9:.1f}",
         "images a second and GPU": f"{rate:,.0f}",
         f"images a second to read for {GPUS} GPUs": f"{GPUS * rate:,.0f}",
-        f"images a second to read for each of {config.workers} workers a GPU": f"{rate / config.workers:,.0f}",
-        f"hours for {config.epochs} epochs": f"{IMAGES * config.epochs / (GPUS * rate) / 3600:.1f}",
+        f"hours for {config.epochs} epochs": f"{seen / rate:.1f}",
+        f"the same with {config.workers} workers a GPU that read {reading:g} images a second": f"{seen / read:.1f}",
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--tflops", type=float, default=312, help="peak of one GPU in bf16 (default 312)")
-    parser.add_argument("--utilisation", type=float, default=0.3, help="part of it that is reached (default 0.3)")
+    parser.add_argument("--utilisation", type=float, default=0.2, help="part of it that is reached (default 0.2)")
+    parser.add_argument("--reading", type=float, default=100, help="images a second and worker (default 100)")
     args = parser.parse_args()
     for recipe in sorted(RECIPES.glob("gpu8_imagenet_*.yaml")):
-        figures = estimate(recipe, args.tflops, args.utilisation)
+        figures = estimate(recipe, args.tflops, args.utilisation, args.reading)
         print(markdown_table([recipe.stem, "estimate"], list(figures.items())), end="\n\n")
 
 
