@@ -86,7 +86,8 @@ class ModelChecks:
         assert reloaded.dtype == dtype
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, reloaded.state_dict()[name]), name
-        assert torch.equal(self.output(model), self.output(reloaded))
+        # Where a weight lies in memory may change the last bit of a product.
+        torch.testing.assert_close(self.output(model), self.output(reloaded))
         assert not list(tmp_path.glob("*.bin"))
 
     def test_card_and_code_are_saved_too(self, tmp_path):
@@ -173,7 +174,7 @@ class ModelChecks:
         model = self.model()
         model.save_pretrained(tmp_path)
         mapped = self.model_class.from_pretrained(tmp_path, device_map={"": "cpu"})
-        assert torch.equal(self.output(mapped), self.output(model))
+        torch.testing.assert_close(self.output(mapped), self.output(model))
 
     def test_channels_last_and_bf16_agree_with_fp32(self):
         model, pixel_values = self.model(), self.inputs()["pixel_values"]

@@ -56,7 +56,7 @@ def test_presets_round_trip_and_fold(name, scale, tmp_path):
         expected = model(pixel_values).reconstruction
         model.save_pretrained(tmp_path)
         reloaded = AutoModelForImageToImage.from_pretrained(tmp_path)
-        assert torch.equal(reloaded(pixel_values).reconstruction, expected)
+        torch.testing.assert_close(reloaded(pixel_values).reconstruction, expected)
         parameters = reloaded.num_parameters()
         assert (reloaded.fuse()(pixel_values).reconstruction - expected).abs().max() <= 1e-5
         reloaded.save_pretrained(tmp_path)
@@ -109,13 +109,13 @@ def test_pair_saves_and_each_part_loads_from_it(kind, tmp_path):
         pair.save_pretrained(tmp_path)
         again = AutoModel.from_pretrained(tmp_path)(pixel_values, labels)
         for name in ("loss", "reconstruction", "fake_logits", "real_logits"):
-            assert torch.equal(outputs[name], again[name]), name
+            torch.testing.assert_close(outputs[name], again[name])
         generator, report = SRGANForImageSuperResolution.from_pretrained(tmp_path, output_loading_info=True)
         assert not report["missing_keys"]
-        assert torch.equal(generator(pixel_values).reconstruction, outputs.reconstruction)
+        torch.testing.assert_close(generator(pixel_values).reconstruction, outputs.reconstruction)
         discriminator, report = SRGANDiscriminator.from_pretrained(tmp_path, output_loading_info=True)
         assert not report["missing_keys"]
-        assert torch.equal(discriminator(labels).logits, outputs.real_logits)
+        torch.testing.assert_close(discriminator(labels).logits, outputs.real_logits)
     assert outputs.real_logits.shape == ((2, 1, 24, 24) if kind == "unet" else (2, 1))
 
 
