@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python scripts/benchmark_training.py --data path/to/cifar10 --json record.json
 
-One thread, CPU seconds of the process, contenders interleaved, medians over `--rounds`. `--only throughput checkpoint`
-needs no `--data`.
+One thread, CPU seconds of the process, medians over `--rounds`; contenders take turns, each round another one first.
+`--only throughput checkpoint` needs no `--data`.
 
 - throughput: images a CPU second of a CNN of three convolutions (64, 128 and 256 filters) on 6,000 images of 32×32
   from the carried sample, batches of 128, AdamW, random crop and flip. Contenders: the loop of this package as
@@ -13,8 +13,12 @@ needs no `--data`.
 - checkpoint: writing one of the preset `cifar` with its optimizer, moving average and best weights, flushed to the
   disk, as a share of the minute until the next.
 - augmentation: accuracy on all test images of CIFAR-10 after training a narrow form of the preset `cifar` on a tenth
-  of the training images for 30 epochs, with each preset, everything else equal. With all 50,000 images, or fewer
-  epochs, so small a network does not overfit and there is little for an augmentation to gain.
+  of the training images for 30 epochs, with each preset, everything else equal. A tenth, because augmentation is
+  against overfitting: without it, all these images are right in training after half the epochs.
+
+Expected on one core of a shared machine with bf16 in its vector unit: the loop of this package between 0.96 and 1.15
+times as fast as the one written by hand, 1.6 times as fast as Trainer in bf16; a checkpoint below 1% of a minute.
+Time: 20 minutes of CPU for five rounds of throughput, 10 for each seed of augmentation.
 """
 
 import argparse
@@ -196,8 +200,9 @@ def throughput(rounds: int, count: int) -> dict[str, Any]:
     seen = len(images) // BATCH * BATCH
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
-        for name, run in contenders.items():
-            rates[name].append(seen / run())
+        order = list(contenders)
+        for name in order[number % len(order) :] + order[: number % len(order)]:
+            rates[name].append(seen / contenders[name]())
             print(f"round {number + 1}/{rounds}: {name}: {rates[name][-1]:.0f} images per CPU second", flush=True)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     base = medians["hfvision, bf16"]
