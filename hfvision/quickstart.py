@@ -70,7 +70,8 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
         batch_size=64,
         learning_rate=2e-3,
         weight_decay=0.05,
-        augment="strong",
+        augment="none",
+        model_fields="{classifier_dropout: 0.3}",
         seed=seed,
         out=folder,
     )
