@@ -122,7 +122,8 @@ def load_checkpoint(
     saved: dict[str, dict[str, Any]] = {}
     for key, value in (state.pop("optimizer") | files.pop("optimizer")).items():
         parameter, name = key.rsplit("/", 1)
-        saved.setdefault(parameter, {})[name] = value
+        # A tensor in a file may lie at an odd address, where matrix products can differ in the last bit.
+        saved.setdefault(parameter, {})[name] = value.clone() if torch.is_tensor(value) else value
     set_optimizer_state_dict(model, optimizer, settings | {"state": saved}, options=FULL)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
