@@ -163,6 +163,16 @@ def random_points(images: Tensor, epsilon: float, norm: Norm, seed: int, restart
     return project(images + epsilon * offsets, images, epsilon, norm)
 
 
+def set_out(
+    model: nn.Module, images: Tensor, labels: Tensor, epsilon: str | float, norm: Norm, targets: Tensor | None
+) -> tuple[float, Goal]:
+    """The radius and the goal of an attack, after a check of what it was given."""
+    epsilon = parse_epsilon(epsilon)
+    check_epsilon(epsilon, norm)
+    check_batch(model, images, labels, targets)
+    return epsilon, Goal(labels, targets, targets is not None)
+
+
 def check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
@@ -213,16 +223,13 @@ def pgd(
         ValueError: for images outside [0, 1], labels or targets that are no classes of the model, a ball that cannot
             be meant, logits that are not finite or carry no gradient.
     """
-    epsilon = parse_epsilon(epsilon)
-    check_epsilon(epsilon, norm)
-    check_batch(model, images, labels, targets)
+    epsilon, everything = set_out(model, images, labels, epsilon, norm, targets)
     check_counts(steps=steps, restarts=restarts)
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}.")
     if restarts > 1 and not random_start:
         raise ValueError("More than one start needs random_start: without it all are the same.")
     step_size = 2.5 * epsilon / steps if step_size is None else step_size
-    everything = Goal(labels, targets, targets is not None)
     with attacking(model, seed):
         images = images.clone()
         best = Best(images)
@@ -258,13 +265,12 @@ def fgsm(
     *,
     norm: Norm = "linf",
     targets: Tensor | None = None,
+    seed: int = 0,
 ) -> Tensor:
     """The fast gradient sign method: [`pgd`] with one step of length epsilon from the image itself.
 
     Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples"; for L2 the step goes along the gradient.
-    Arguments, result and errors as for [`pgd`].
+    Arguments, result and errors as for [`pgd`]; `seed` matters only to a model that draws random numbers itself.
     """
-    step_size = parse_epsilon(epsilon)
-    return pgd(
-        model, images, labels, epsilon, norm=norm, steps=1, step_size=step_size, random_start=False, targets=targets
-    )
+    one_step = {"steps": 1, "step_size": parse_epsilon(epsilon), "random_start": False}
+    return pgd(model, images, labels, epsilon, norm=norm, targets=targets, seed=seed, **one_step)
