@@ -177,22 +177,30 @@ def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
 
     Args:
         history: one dict an epoch with `epoch`, `loss`, `learning_rate`, and, where measured, `accuracy`,
-            `validation_loss`, `validation_accuracy`.
+            `attacked_accuracy`, `validation_loss`, `validation_accuracy`, `validation_robust_accuracy`.
         path: of the picture.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    panels = [("loss", ("loss", "validation_loss")), ("accuracy", ("accuracy", "validation_accuracy"))]
-    panels = [(name, [key for key in keys if key in history[0]]) for name, keys in panels]
+    styles = {
+        "loss": (BLUE, "-", "training"),
+        "validation_loss": (ORANGE, "-", "validation"),
+        "accuracy": (BLUE, "-", "training"),
+        "attacked_accuracy": (BLUE, "--", "training, attacked"),
+        "validation_accuracy": (ORANGE, "-", "validation"),
+        "validation_robust_accuracy": (ORANGE, "--", "validation, attacked"),
+    }
+    drawn = [key for key in styles if key in history[0]]
+    panels = [(name, [key for key in drawn if key.endswith(name)]) for name in ("loss", "accuracy")]
     panels = [(name, keys) for name, keys in panels if keys]
     figure = Figure(figsize=(5 * len(panels), 3.2), layout="constrained")
     epochs = [entry["epoch"] for entry in history]
     for axis, (name, keys) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
         for key in keys:
-            colour, label = (ORANGE, "validation") if key.startswith("validation") else (BLUE, "training")
+            colour, line, label = styles[key]
             values = [entry[key] for entry in history]
-            axis.plot(epochs, values, color=colour, label=label, marker="." if len(epochs) < 30 else None)
+            axis.plot(epochs, values, line, color=colour, label=label, marker="." if len(epochs) < 30 else None)
         axis.set(xlabel="epoch", ylabel=name, xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.25)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_toy import BrightOrDark, fresh_model, run_toy
+from training_toy import ATTACKED, BrightOrDark, attack_toy, fresh_model, run_toy
 
 from hfvision.training.checkpoint import checkpoints
 from hfvision.training.loop import LoopConfig, learning_rate_factor
@@ -122,10 +122,12 @@ def test_two_processes_train_like_one_with_twice_the_batch(on_two_processes):
     one, start = fresh_model(norm="none"), fresh_model(norm="none").state_dict()
     settings = {"epochs": 2, "batch_size": 8, "mixed_precision": "no", "learning_rate": 0.02, "ema": 0.5}
     run_toy(one, LoopConfig(**settings))
-    two = load_file(on_two_processes / "two.safetensors")
-    for name, weights in one.state_dict().items():
-        assert (two[name] - weights).abs().max() < 1e-5, name
-        assert (weights - start[name]).abs().max() > 1e-3, name
+    attacked = attack_toy("trades", batch_size=8, **ATTACKED)
+    for file, expected in (("two", one.state_dict()), ("two_attacked", attacked)):
+        two = load_file(on_two_processes / f"{file}.safetensors")
+        for name, weights in expected.items():
+            assert (two[name] - weights).abs().max() < 1e-5, name
+            assert (weights - start[name]).abs().max() > 1e-3, name
 
 
 @pytest.mark.parametrize("what", ["trained", "shards"])
@@ -167,6 +169,28 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
         run_toy(fresh_model(), LoopConfig(resume=True, learning_rate=0.1, **settings))
     finished = run_toy(fresh_model(), LoopConfig(resume=True, keep_checkpoints=1, **settings))
     assert len(finished) == 1
+
+
+def test_an_epoch_can_start_from_the_best_weights_again(capfd):
+    """As after catastrophic overfitting."""
+    accuracies, kept, seen = iter([0.9, 0.2, 0.5]), [], []
+    model = fresh_model()
+
+    def evaluate(net):
+        seen.append({name: weights.clone() for name, weights in net.state_dict().items()})
+        return {"validation_accuracy": next(accuracies)}
+
+    run_toy(
+        model,
+        LoopConfig(epochs=3, batch_size=16, learning_rate=1e-9, weight_decay=0, momentum=0, optimizer="sgd"),
+        evaluate=evaluate,
+        on_best=lambda state, entry: kept.append(entry["epoch"]),
+        begin_epoch=lambda history: len(history) == 2,
+    )
+    assert kept == [1]
+    assert "validation accuracy fell to 0.2000: back to the best weights" in capfd.readouterr().err
+    count = "cnn.encoder.stages.0.blocks.0.layers.0.normalization.num_batches_tracked"
+    assert [int(weights[count]) for weights in seen] == [4, 8, 8], "the third epoch goes on from the first"
 
 
 def test_the_best_weights_are_kept_and_patience_ends_the_training():

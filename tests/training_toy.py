@@ -1,6 +1,7 @@
 """A training of a second, for the tests: in this process, or as a program that they kill or start several times."""
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from torch.utils.data import Dataset
 from transformers import HfArgumentParser
 
 from hfvision import CNNConfig, CNNForImageClassification
+from hfvision.data.normalize import Normalize
 from hfvision.training.checkpoint import checkpoints, load_checkpoint, model_state, save_checkpoint
+from hfvision.training.classify import ClassifierLoss, ClassifierTrainingConfig
 from hfvision.training.ema import EMA
 from hfvision.training.loop import LoopConfig, train
 
@@ -68,14 +71,39 @@ def run_toy(model, config: LoopConfig, *, data=None, stop_at: int | None = None,
     return train(model, data, compute_loss, config, **{"evaluate": evaluate} | options)
 
 
+# Of L2, since rounding may turn the sign of a small gradient, and with it a whole step of an attack for L∞.
+ATTACKED = {"norm": "l2", "epsilon": "1.0", "awp": 0.01, "optimizer": "sgd"}
+
+
+class BrightOrDarkImages(BrightOrDark):
+    """The same as 8-bit images, as trainings of classifiers read them."""
+
+    def __getitem__(self, index):
+        image = (self.pixel_values[index] * 30 + 128).clamp(0, 255).byte()
+        return {"images": image, "labels": self.labels[index], "index": torch.tensor(index)}
+
+
+def attack_toy(method: str, batch_size: int, normalization: str = "none", **settings) -> dict[str, torch.Tensor]:
+    """The weights after a training on attacked images."""
+    options = {"mixed_precision": "no", "augment": "none", "attack_steps": 3, "epochs": 2, "learning_rate": 0.02}
+    config = ClassifierTrainingConfig(data="toy", adversarial=method, batch_size=batch_size, **(options | settings))
+    normalize = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    compute_loss = ClassifierLoss(config, normalize, 2, adversary=config.adversary(normalize))
+    model = fresh_model(norm=normalization)
+    train(model, BrightOrDarkImages(), compute_loss, dataclasses.replace(config, out=settings.get("out")))
+    return model.state_dict()
+
+
 def train_on_two_processes(folder: Path) -> dict[str, bool]:
     """Train with half the batch on each process, and once more stopped and resumed; write the weights of the first."""
     settings = {"epochs": 2, "batch_size": 4, "mixed_precision": "no", "learning_rate": 0.02, "ema": 0.5}
     model = fresh_model(norm="none")
     history = run_toy(model, LoopConfig(**settings))
     state = PartialState()
+    attacked = attack_toy("trades", batch_size=4, **ATTACKED)
     if state.is_main_process:
         save_file(model.state_dict(), folder / "two.safetensors")
+        save_file(attacked, folder / "two_attacked.safetensors")
     with contextlib.suppress(KeyboardInterrupt):
         config = LoopConfig(out=folder / "run", checkpoint_minutes=0, **settings)
         run_toy(fresh_model(norm="none"), config, stop_at=11)

@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import yaml
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.augment import PRESETS, Augmentation, augment, mix
@@ -22,6 +23,10 @@ from ..data.load import class_weights, load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import IterableImages, prepare_images
 from ..report import confusion_picture, folder_written_whole, training_curve, write_record, write_text
+from ..robustness.adversarial import Adversary, Method, has_collapsed, mart_loss, trades_loss
+from ..robustness.attacks import pgd
+from ..robustness.awp import PerturbedWeights
+from ..robustness.threat import Norm
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
 from .loop import LoopConfig, make_accelerator, train
@@ -66,6 +71,14 @@ class ClassifierTrainingConfig(LoopConfig):
     distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
     distillation_weight: float = option(0.5, "part of the loss that the teacher decides")
     distillation_temperature: float = option(2.0, "softens the teacher's answers")
+    adversarial: Literal["none", Method] = option("none", "train on attacked images: fast is N-FGSM, pgd Madry's")
+    epsilon: str = option("8/255", "how far an attack may change a pixel in [0, 1]; for l2 the whole image")
+    norm: Norm = option("linf", "what epsilon measures")
+    attack_steps: int = option(10, "of pgd, trades and mart")
+    attack_step_size: float | None = option(None, "of pgd, trades and mart (default: 2.5 epsilon / steps)")
+    adversarial_weight: float | None = option(None, "of the divergence in trades (default 6) and mart (default 5)")
+    awp: float = option(0.0, "perturb weights too, by this part of their norm: adversarial weight perturbation")
+    robust_images: int = option(512, "validation images that each epoch's PGD attacks, to choose the best by")
     tta: Literal["none", "flip", "flip_shift"] = option("none", "test-time augmentation of the final evaluation")
 
     def __post_init__(self):
@@ -85,6 +98,19 @@ class ClassifierTrainingConfig(LoopConfig):
             raise ValueError("whiten looks at images before the training, which streaming cannot.")
         if self.dora and self.lora_rank is None:
             raise ValueError("dora needs lora_rank.")
+        if self.adversarial == "none" and (self.awp or self.adversarial_weight is not None):
+            raise ValueError("awp and adversarial_weight need adversarial, as --adversarial trades.")
+        if self.adversarial in ("trades", "mart") and self.teacher:
+            raise ValueError(
+                f"adversarial={self.adversarial} has a loss of its own: a teacher goes with pgd and fast."
+            )
+        if self.adversarial == "mart" and (self.augmentation().mixup or self.augmentation().cutmix):
+            raise ValueError("adversarial=mart needs images of one class each: leave mixup and cutmix out.")
+        if not 0 <= self.awp < 1:
+            raise ValueError(f"awp must be at least 0 and below 1, got {self.awp}.")
+        if self.robust_images < 1:
+            raise ValueError(f"robust_images must be at least 1, got {self.robust_images}.")
+        self.adversary(Normalize((0.0,), (1.0,)))
 
     def overrides(self) -> dict[str, Any]:
         """`model_fields` as a dict."""
@@ -96,6 +122,20 @@ class ClassifierTrainingConfig(LoopConfig):
             raise ValueError(f"model_fields must be a mapping, as '{{distillation_token: true}}', got {fields!r}.")
         return fields
 
+    def adversary(self, normalize: Normalize) -> Adversary | None:
+        """What attacks the training images, if anything does."""
+        if self.adversarial == "none":
+            return None
+        return Adversary(
+            self.adversarial,
+            normalize,
+            epsilon=self.epsilon,
+            norm=self.norm,
+            steps=self.attack_steps,
+            step_size=self.attack_step_size,
+            weight=self.adversarial_weight,
+        )
+
     def augmentation(self) -> Augmentation:
         """The preset with the options that are given."""
         given = {name: getattr(self, name) for name in ("flip", "erasing", "mixup", "cutmix")}
@@ -105,13 +145,14 @@ class ClassifierTrainingConfig(LoopConfig):
 
 @dataclass
 class ClassifierLoss:
-    """From a batch of uint8 images to the loss: augmentation, normalisation, the network, cross-entropy, teacher."""
+    """From a batch of uint8 images to the loss: augmentation, attack, normalisation, network, labels or teacher."""
 
     config: ClassifierTrainingConfig
     normalize: Normalize
     num_classes: int
     weights: Tensor | None = None
     distiller: Distiller | None = None
+    adversary: Adversary | None = None
 
     def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         augmentation = self.config.augmentation()
@@ -119,21 +160,43 @@ class ClassifierLoss:
         images = augment(batch["images"], keys, augmentation).float() / 255
         labels = batch["labels"]
         images, targets = mix(images, labels, keys, augmentation, self.num_classes)
-        pixel_values = self.normalize(images).contiguous(memory_format=torch.channels_last)
         weight = None if self.weights is None else self.weights.to(images.device)
+        attacked = images if self.adversary is None else self.adversary.attack(net, images, targets, keys)
 
         def classify(logits: Tensor) -> Tensor:
             return cross_entropy(logits, targets, weight=weight, label_smoothing=self.config.label_smoothing)
 
-        if self.distiller is not None:
-            loss, logits = self.distiller(net, pixel_values, images, classify)
-        else:
-            logits = net(pixel_values=pixel_values).logits
-            loss = classify(logits)
-        values = {"loss": loss, "accuracy": (logits.detach().argmax(-1) == labels).float().mean()}
+        def loss_and_logits(net: nn.Module) -> tuple[Tensor, Tensor]:
+            if self.adversary is not None and self.adversary.sees_clean:
+                # One pass of both, as DDP allows one; batch normalisation sees them mixed.
+                clean, logits = net(pixel_values=self.pixel_values(torch.cat([images, attacked]))).logits.chunk(2)
+                if self.adversary.method == "mart":
+                    return mart_loss(clean, logits, labels, self.adversary.weight), logits
+                return trades_loss(clean, logits, classify, self.adversary.weight), logits
+            if self.distiller is not None:
+                return self.distiller(net, self.pixel_values(attacked), images, classify)
+            logits = net(pixel_values=self.pixel_values(attacked)).logits
+            return classify(logits), logits
+
+        if self.config.awp:
+            net = PerturbedWeights(net, lambda net: loss_and_logits(net)[0], self.config.awp)
+        loss, logits = loss_and_logits(net)
+        name = "accuracy" if self.adversary is None else "attacked_accuracy"
+        values = {"loss": loss, name: (logits.detach().argmax(-1) == labels).float().mean()}
         if self.config.bad_images == "skip" and "read" in batch:
             values["unreadable"] = (~batch["read"]).float().mean()
         return values
+
+    def pixel_values(self, images: Tensor) -> Tensor:
+        return self.normalize(images).contiguous(memory_format=torch.channels_last)
+
+    def begin_epoch(self, history: list[dict[str, float]]) -> bool:
+        """After a collapse: two steps of attack from then on, and back to the best weights where it is new."""
+        if self.adversary is None or not self.adversary.one_step:
+            return False
+        collapses = [end for end in range(1, len(history) + 1) if has_collapsed(history[:end])]
+        self.adversary.multi_step = bool(collapses)
+        return bool(collapses) and collapses[-1] == len(history)
 
 
 def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
@@ -187,16 +250,28 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         number_layers(model)
     distiller = Distiller.from_config(config, model, names) if config.teacher else None
     weights = None if config.balance == "none" else class_weights(trainset.labels, len(names))
+    adversary = config.adversary(normalize)
     compute_loss = ClassifierLoss(
-        config, normalize, len(names), weights if config.balance == "weights" else None, distiller
+        config, normalize, len(names), weights if config.balance == "weights" else None, distiller, adversary
     )
 
     def validate(net: nn.Module) -> dict[str, float]:
         logits, labels = predict_logits(net, held_out["validation"], normalize, accelerator=accelerator)
-        return {
+        values = {
             "validation_loss": cross_entropy(logits, labels).item(),
             "validation_accuracy": (logits.argmax(-1) == labels).double().mean().item(),
         }
+        if adversary is not None:
+            some = Subset(held_out["validation"], range(min(config.robust_images, len(held_out["validation"]))))
+            logits, labels = predict_logits(
+                net,
+                some,
+                normalize,
+                accelerator=accelerator,
+                attack=partial(pgd, epsilon=config.epsilon, norm=config.norm),
+            )
+            values["validation_robust_accuracy"] = (logits.argmax(-1) == labels).double().mean().item()
+        return values
 
     def keep(state: dict[str, Tensor], entry: dict[str, float]) -> None:
         save_model(model, processor, config.out / "adapter" if config.lora_rank is not None else config.out, state)
@@ -210,7 +285,9 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         accelerator=accelerator,
         sample_weights=weights[trainset.labels] if config.balance == "sampling" else None,
         evaluate=validate if "validation" in held_out else None,
+        score="validation_accuracy" if adversary is None else "validation_robust_accuracy",
         on_best=keep,
+        begin_epoch=compute_loss.begin_epoch,
     )
     if distiller is not None:
         distiller.release(model)

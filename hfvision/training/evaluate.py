@@ -1,7 +1,7 @@
 """How good a classifier is on a labelled split: accuracy, calibration, each class, speed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,6 +18,7 @@ from ..data.normalize import Normalize
 from ..metrics.accuracy import accuracy, wilson_interval
 from ..metrics.calibration import expected_calibration_error, negative_log_likelihood, reliability
 from ..metrics.confusion import class_scores, confusion_matrix
+from ..robustness.threat import PixelClassifier
 from .loop import collate
 
 TestTimeAugmentation = Literal["none", "flip", "flip_shift"]
@@ -32,6 +33,7 @@ def predict_logits(
     batch_size: int = 256,
     tta: TestTimeAugmentation = "none",
     accelerator: Accelerator | None = None,
+    attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The logits and labels of all images, the same on every process; the model is left in evaluation mode.
 
@@ -42,6 +44,7 @@ def predict_logits(
         batch_size: images a step and process.
         tta: whose [`data.augment.test_time_views`] the logits are averaged over.
         accelerator: made where not given.
+        attack: what changes the images before, one of [`robustness.attacks`] with its settings.
 
     Returns:
         Float32 (N, C) and int64 (N,), on the CPU, in the order of `dataset`.
@@ -55,13 +58,18 @@ def predict_logits(
     loader = prepare_data_loader(loader, accelerator.device, put_on_device=True)
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     model.eval()
+    target = PixelClassifier(accelerator.unwrap_model(model, keep_fp32_wrapper=True), normalize)
     parts = []
     for batch in tqdm(
         loader, desc="evaluating", mininterval=0.5, leave=False, disable=not accelerator.is_main_process
     ):
+        images = batch["images"]
+        if attack is not None:
+            with torch.inference_mode(False), torch.enable_grad():
+                images = attack(target, images.float() / 255, batch["labels"].clone())
         logits = sum(
             weight * model(pixel_values=normalize(view).to(dtype)).logits.float()
-            for weight, view in test_time_views(batch["images"], tta)
+            for weight, view in test_time_views(images, tta)
         )
         read = batch.get("read", torch.ones_like(batch["labels"], dtype=torch.bool))
         # The last batches are filled up with the first images to be equally many on all processes.

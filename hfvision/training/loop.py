@@ -147,6 +147,7 @@ def train(
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     score: str = "validation_accuracy",
     on_best: Callable[[dict[str, Tensor], dict[str, float]], None] | None = None,
+    begin_epoch: Callable[[list[dict[str, float]]], bool] | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place.
 
@@ -168,6 +169,8 @@ def train(
         evaluate: called after each epoch, in evaluation mode; on all processes.
         score: which of its results is better the higher it is.
         on_best: called on the main process with the weights whenever `score` is better than before.
+        begin_epoch: called with the history before each epoch, and before one that is gone on with; whether the epoch
+            is to start from the best weights instead of the last ones.
 
     Returns:
         One dict an epoch: `epoch`, the means of what `compute_loss` gives, `learning_rate`, `images_per_second`,
@@ -229,6 +232,14 @@ def train(
         for epoch in range(progress["epoch"], config.epochs):
             if out_of_patience(history, score, config.patience):
                 break
+            go_back = begin_epoch is not None and begin_epoch(history)
+            if go_back and best and progress["batch"] == 0:
+                load_model_state(net, best)
+                if ema:
+                    ema.load(best)
+                if accelerator.is_local_main_process:
+                    text = f"{score.replace('_', ' ')} fell to {history[-1][score]:.4f}: back to the best weights"
+                    bar.write(f"{description}: {text}", file=sys.stderr)
             begin, before = time.perf_counter(), progress["seconds"]
             for part in (sampler, dataset, loader):
                 if hasattr(part, "set_epoch"):
