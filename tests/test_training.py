@@ -122,7 +122,7 @@ def test_two_processes_train_like_one_with_twice_the_batch(on_two_processes):
     one, start = fresh_model(norm="none"), fresh_model(norm="none").state_dict()
     settings = {"epochs": 2, "batch_size": 8, "mixed_precision": "no", "learning_rate": 0.02, "ema": 0.5}
     run_toy(one, LoopConfig(**settings))
-    attacked = attack_toy("trades", batch_size=8, **ATTACKED)
+    attacked = attack_toy("mart", batch_size=8, **ATTACKED)
     for file, expected in (("two", one.state_dict()), ("two_attacked", attacked)):
         two = load_file(on_two_processes / f"{file}.safetensors")
         for name, weights in expected.items():
@@ -182,7 +182,7 @@ def test_an_epoch_can_start_from_the_best_weights_again(capfd):
 
     run_toy(
         model,
-        LoopConfig(epochs=3, batch_size=16, learning_rate=1e-9, weight_decay=0, momentum=0, optimizer="sgd"),
+        LoopConfig(epochs=3, batch_size=16, learning_rate=1e-9, weight_decay=0, optimizer="sgd"),
         evaluate=evaluate,
         on_best=lambda state, entry: kept.append(entry["epoch"]),
         begin_epoch=lambda history: len(history) == 2,

@@ -100,7 +100,7 @@ def train_on_two_processes(folder: Path) -> dict[str, bool]:
     model = fresh_model(norm="none")
     history = run_toy(model, LoopConfig(**settings))
     state = PartialState()
-    attacked = attack_toy("trades", batch_size=4, **ATTACKED)
+    attacked = attack_toy("mart", batch_size=4, **ATTACKED)
     if state.is_main_process:
         save_file(model.state_dict(), folder / "two.safetensors")
         save_file(attacked, folder / "two_attacked.safetensors")
