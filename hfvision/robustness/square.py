@@ -61,7 +61,7 @@ def square(
             if query == 0:
                 candidates = start(origins, keys, epsilon)
             else:
-                side = side_of(query / queries, *images.shape[-2:])
+                side = side_of((query - 1) / queries, *images.shape[-2:])
                 candidates = propose(points, origins, keys, epsilon, side, query)
             found, fooled = look(model, candidates, goal, loss)
             best.see(rows, candidates, found, fooled)
