@@ -24,6 +24,10 @@ EXAMPLES = {
   hfvision evaluate classifier runs/photos --data photos/
   hfvision evaluate classifier user/my-vit --data user/my-photos --split validation --tta flip --out runs/evaluation
   accelerate launch -m hfvision evaluate classifier runs/photos --data photos/""",
+    "evaluate_robustness": """examples:
+  hfvision evaluate robustness runs/photos --data photos/ -n 200 --attack pgd
+  hfvision evaluate robustness user/hardened --data user/photos --compare user/standard --out runs/robustness
+  hfvision evaluate robustness runs/photos --data photos/ --norm l2 --epsilon 0.5 --out runs/robustness --resume""",
     "show_augment": """examples:
   hfvision show-augment photos/ --augment strong
   hfvision show-augment cat.jpg dog.jpg --augment classic --copies 4 --out augment.png""",
@@ -166,6 +170,88 @@ def evaluate_classifier(args: argparse.Namespace) -> None:
         print(f"Figures and pictures written to {args.out}", file=sys.stderr)
 
 
+def evaluate_robustness(args: argparse.Namespace) -> int:
+    import torch
+    from accelerate import PartialState
+
+    from .data.load import load_image_dataset
+    from .data.prepare import prepare_images
+    from .loading import load_model
+    from .report import write_record
+    from .robustness.evaluate import choose, evaluate_robustness
+    from .robustness.pictures import draw_all
+    from .robustness.summary import compare, format_comparison, format_robustness
+
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out {args.out} is a file: give the name of a folder.")
+    if args.resume and args.out is None:
+        raise ValueError("--resume needs --out, the folder of the evaluation to go on with.")
+    if args.compare == args.model:
+        raise ValueError(f"--compare {args.compare} is the model itself.")
+    splits = load_image_dataset(
+        args.data,
+        validation=0 if args.split == "train" else 0.1,
+        image_column=args.image_column,
+        label_column=args.label_column,
+    )
+    if args.split not in splits:
+        raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
+    split = splits[args.split]
+    split = split.select(choose(torch.tensor(split["label"][:]), args.n))
+    names = split.features["label"].names
+    files = {args.model: "robustness.json"} | ({args.compare: "compared.json"} if args.compare else {})
+    models, images, records = {}, {}, {}
+    for name in files:
+        model, processor = load_model(name, "image-classification", trust_remote_code=args.trust_remote_code)
+        models[name] = model.float().to(PartialState().device), processor
+        images[name] = prepare_images(split, processor)
+        if images[name].shape != images[args.model].shape:
+            sizes = " and ".join("×".join(map(str, each.shape[1:])) for each in images.values())
+            raise ValueError(f"The models take images of {sizes} pixels: they cannot be compared.")
+    paths = {name: args.out / file if args.out else None for name, file in files.items()}
+    for path in filter(None, paths.values()):
+        if path.exists() and not (args.resume or args.force):
+            raise ValueError(f"{path} is there already: use --resume to go on with it, or --force to replace it.")
+        if not args.resume:
+            path.unlink(missing_ok=True)
+    for name, path in paths.items():
+        try:
+            records[name] = evaluate_robustness(
+                models[name][0],
+                images[name],
+                models[name][1],
+                epsilon=args.epsilon or ("8/255" if args.norm == "linf" else 0.5),
+                norm=args.norm,
+                attack=args.attack,
+                count=args.n,
+                batch_size=args.batch_size,
+                names=names,
+                dtype=torch.bfloat16 if args.dtype == "bf16" else None,
+                seed=args.seed,
+                path=path,
+                resume=args.resume,
+                about={"model": name, "data": {"source": args.data, "split": args.split}},
+            )
+        except KeyboardInterrupt:
+            if path:
+                print(f"hfvision: the figures so far are in {path}; --resume goes on with them", file=sys.stderr)
+            raise
+    record = records[args.model]
+    if args.compare:
+        record |= {"compared": {"other": args.compare} | compare(record, records[args.compare])}
+    if args.json:
+        print(json.dumps(record, indent=2))
+    else:
+        print(format_robustness(record))
+        if args.compare:
+            print(format_comparison(record["compared"]))
+    if args.out is not None:
+        write_record(args.out / "robustness.json", record)
+        draw_all(models, records, images[args.model], names, args.out)
+        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+    return int(args.strict and bool(record["masked"]))
+
+
 def show_augment(args: argparse.Namespace) -> None:
     import torch
     from torchvision.transforms.v2.functional import to_pil_image
@@ -292,6 +378,40 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
+    description = "Measure what attacks and noise leave of a classifier's accuracy, and whether to believe it."
+    command = add(evaluate_robustness, description, tasks, "robustness")
+    command.add_argument("model", metavar="MODEL", help=model_help)
+    command.add_argument("--data", required=True, help="labelled images: see hfvision train classifier --help")
+    command.add_argument(
+        "--split",
+        choices=["test", "validation", "train"],
+        default="test",
+        help="part of the data (default test); data of one split is train",
+    )
+    command.add_argument("--image-column", help="column of the images, where it is not found by itself")
+    command.add_argument("--label-column", help="column of the labels, where it is not found by itself")
+    command.add_argument("--norm", choices=["linf", "l2"], default="linf", help="of the change (default linf)")
+    command.add_argument(
+        "--epsilon", help="most change, for pixels in [0, 1], as 8/255 or 0.03 (default 8/255, and 0.5 for l2)"
+    )
+    command.add_argument(
+        "--attack",
+        choices=["worst_case", "apgd", "pgd", "fgsm", "square"],
+        default="worst_case",
+        help="the ensemble of the strongest, or one attack (default worst_case)",
+    )
+    command.add_argument("-n", type=positive, default=1000, help="how many images (default 1000)")
+    command.add_argument("--compare", metavar="MODEL", help="evaluate this one too, and draw both")
+    command.add_argument("--batch-size", type=positive, default=200, help="images a step (default 200)")
+    command.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="of forward passes (default fp32)")
+    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    command.add_argument("--out", type=Path, help="folder for robustness.json and pictures")
+    command.add_argument("--resume", action="store_true", help="go on with what was interrupted in --out")
+    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
+    command.add_argument("--strict", action="store_true", help="exit code 1 if the model masks its gradients")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
     command = add(show_augment, "Draw what augmentation makes of images.")
     command.add_argument("source", nargs="+", help="image files, or one data set as of `hfvision train classifier`")
     command.add_argument(
@@ -313,18 +433,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 when it went well, 2 for a mistake in the input, which is said in one line."""
+    """Run the command line; 0 when it went well, 1 where `--strict` says so, 2 for a mistake in the input, which is
+    said in one line."""
     args = build_parser().parse_args(argv)
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        args.function(args)
+        return args.function(args) or 0
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("hfvision: interrupted", file=sys.stderr)
         return 130
-    return 0

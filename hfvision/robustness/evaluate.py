@@ -140,8 +140,9 @@ def evaluate_robustness(
         "seed": seed,
         "batch_size": batch_size,
         "precision": name_of(computed) if computed else "the model's own",
+        "gradients": gradients,
         "notes": notes(processor, example, len(rows), count, gradients, parent),
-        "fingerprint": fingerprint(model, rows, example),
+        "fingerprint": fingerprint(model, dataset.labels, rows, example),
     }
     record = take_up(path, resume, settings)
     if record["complete"]:
@@ -316,11 +317,11 @@ def take_up(path: Path | None, resume: bool, settings: Mapping[str, Any]) -> dic
     if path is None or not path.exists():
         return {"complete": False, "seconds": 0.0}
     if not resume:
-        raise ValueError(f"{path} is there already: use --resume to go on with it, or --force to replace it.")
+        raise ValueError(f"{path} is there already: resume goes on with it.")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no record of an evaluation ({error}): use --force to replace it.") from error
+        raise ValueError(f"{path} is no record of an evaluation ({error}): remove it.") from error
     wanted = json.loads(json.dumps(settings))
     for name, value in wanted.items():
         if record.get(name) != value:
@@ -356,10 +357,10 @@ def notes(
     return found
 
 
-def fingerprint(model: nn.Module, rows: Tensor, example: Tensor) -> str:
-    """Of the weights and of which images are evaluated."""
+def fingerprint(model: nn.Module, *tensors: Tensor) -> str:
+    """Of the weights and of what says which images are evaluated."""
     digest = hashlib.sha256()
-    for tensor in (*model.state_dict().values(), rows, example):
+    for tensor in (*model.state_dict().values(), *tensors):
         if isinstance(tensor, Tensor) and tensor.numel():
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -126,3 +126,12 @@ def format_robustness(record: Mapping[str, Any]) -> str:
     minutes, seconds = divmod(round(record["seconds"]), 60)
     lines += [f"{minutes} min {seconds} s on {record['device']}, {record['threads']} threads"]
     return "\n".join(lines)
+
+
+def format_comparison(compared: Mapping[str, Any]) -> str:
+    """What [`compare`] found, with the other model's name as `other`, for the terminal."""
+    lines = [f"compared with {compared['other']}"]
+    for name in ("clean", "robust", "corruptions"):
+        row = compared[name]
+        lines.append(f"  {name:24}{row['model']:>9.2%} to {row['other']:.2%}, {100 * row['difference']:+.2f} points")
+    return "\n".join(lines)
