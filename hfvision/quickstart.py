@@ -1,7 +1,8 @@
-"""`hfvision quickstart`: a classifier and an upscaler from training to use, on the data that the package carries."""
+"""`hfvision quickstart`: a classifier, hardened, and an upscaler from training to use, on the data that ships."""
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +14,41 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Au
 from .data.crops import RandomCrops
 from .data.degrade import downscale, modcrop, resize_bicubic
 from .data.images import read_image
-from .data.load import sample_dataset, sample_photos
+from .data.load import load_image_dataset, sample_dataset, sample_photos
+from .data.normalize import Normalize
+from .data.prepare import prepare_images
+from .loading import load_model
 from .metrics.accuracy import accuracy
 from .metrics.psnr import psnr
 from .models.srgan.configuration_srgan import SRGANConfig
 from .models.srgan.image_processing_srgan import SRGANImageProcessor
 from .models.srgan.modeling_srgan import SRGANForImageSuperResolution
 from .report import markdown_table, prediction_grid, side_by_side, write_record, write_text
+from .robustness.attacks import pgd
+from .robustness.pictures import attack_grid
+from .robustness.threat import PixelClassifier
 from .training.classify import ClassifierTrainingConfig, train_classifier
+from .training.evaluate import predict_logits
 from .training.loop import LoopConfig, train
 from .upscale import load_upscaler, save_image, upscale
 
 SCALE = 2
 HELD_OUT_PHOTO = "cat"
+EPSILON = "0.1"
+ATTACKED = 500  # test images that are attacked
 CROP = (120, 60, 280, 180)  # left, top, right, bottom of the compared detail: the cat's eyes
 
 
-def run_quickstart(out: Path, seed: int = 0, epochs: int = 10, steps: int = 1200) -> dict[str, Any]:
-    """Train, evaluate, save, reload and use both models; write them with a record, a report and pictures.
+def run_quickstart(
+    out: Path, seed: int = 0, epochs: int = 10, hardening_epochs: int = 3, steps: int = 1200
+) -> dict[str, Any]:
+    """Train, evaluate, save, reload and use the models; write them with a record, a report and pictures.
 
     Args:
         out: folder that is made, or whose files of the same names are replaced.
         seed: of everything random.
         epochs: of the classifier's training.
+        hardening_epochs: of its training on attacked images.
         steps: of the upscaler's training.
 
     Returns:
@@ -47,6 +60,7 @@ def run_quickstart(out: Path, seed: int = 0, epochs: int = 10, steps: int = 1200
     start = time.perf_counter()
     record: dict[str, Any] = {"command": f"hfvision quickstart --seed {seed}", "seed": seed}
     record["classifier"] = run_classifier(out, seed, epochs)
+    record["hardening"] = run_hardening(out, seed, hardening_epochs)
     record["upscaler"] = run_upscaler(out, seed, steps)
     record["seconds"] = round(time.perf_counter() - start, 1)
     write_record(out / "record.json", record)
@@ -59,7 +73,7 @@ def run_quickstart(out: Path, seed: int = 0, epochs: int = 10, steps: int = 1200
 
 
 def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
-    print("1/4  Train a CNN on 6,000 images of clothes (Fashion-MNIST)")
+    print("1/5  Train a CNN on 6,000 images of clothes (Fashion-MNIST)")
     folder = out / "classifier"
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     config = ClassifierTrainingConfig(
@@ -79,7 +93,7 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     share, parameters = trained["test"]["top1"], trained["training"]["parameters"]
     print(f"     {share:.1%} of 1,000 test images are right; {parameters:,} parameters")
 
-    print("2/4  Load it with AutoModelForImageClassification, classify the test images again")
+    print("2/5  Load it with AutoModelForImageClassification, classify the test images again")
     data = sample_dataset("fashion_mnist")["test"]
     labels = torch.tensor(data["label"][:])
     model = AutoModelForImageClassification.from_pretrained(folder)
@@ -110,9 +124,51 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     }
 
 
+def run_hardening(out: Path, seed: int, epochs: int) -> dict[str, Any]:
+    print(f"3/5  Harden it: {epochs} more epochs, on attacked images (pixels changed by up to {EPSILON})")
+    folders = {"standard": out / "classifier", "hardened": out / "hardened"}
+    shutil.rmtree(folders["hardened"] / "checkpoints", ignore_errors=True)
+    config = ClassifierTrainingConfig(
+        data="fashion_mnist",
+        model=str(folders["standard"]),
+        adversarial="fast",
+        epsilon=EPSILON,
+        robust_images=200,
+        epochs=epochs,
+        batch_size=64,
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        augment="none",
+        seed=seed,
+        out=folders["hardened"],
+    )
+    trained = train_classifier(config)
+    attack = partial(pgd, epsilon=EPSILON, steps=20, seed=seed)
+    victims, figures = {}, {}
+    for name, folder in folders.items():
+        model, processor = load_model(str(folder), "image-classification")
+        images = prepare_images(load_image_dataset("fashion_mnist")["test"].select(range(ATTACKED)), processor)
+        normalize = Normalize.from_processor(processor)
+        clean, attacked = (predict_logits(model, images, normalize, attack=each) for each in (None, attack))
+        figures[name] = {"clean": accuracy(*clean), "attacked": accuracy(*attacked)}
+        victims[name] = PixelClassifier(model, normalize)
+        print(f"     {name}: {figures[name]['clean']:.1%} right, {figures[name]['attacked']:.1%} under attack")
+    some = images.__getitems__(list(range(5)))
+    pixels, labels, names = some["images"].float() / 255, some["labels"], trained["training"]["data"]["classes"]
+    attack_grid(
+        pixels,
+        [names[label] for label in labels],
+        {name: attack(victim, pixels, labels) for name, victim in victims.items()},
+        victims,
+        dict.fromkeys(victims, names),
+        out / "attack.png",
+    )
+    return {"epsilon": EPSILON, "attack": "PGD of 20 steps", "test_images": ATTACKED, "accuracy": figures}
+
+
 def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
     photos = {name: read_image(path) for name, path in sample_photos().items()}
-    print(f"3/4  Train a ×{SCALE} upscaler on crops of {len(photos) - 1} photographs")
+    print(f"4/5  Train a ×{SCALE} upscaler on crops of {len(photos) - 1} photographs")
     torch.manual_seed(seed)
     model = SRGANForImageSuperResolution(SRGANConfig.from_preset("fast-tiny", scale=SCALE))
     seen = [photo for name, photo in photos.items() if name != HELD_OUT_PHOTO]
@@ -148,7 +204,7 @@ def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
     }
     side_by_side(details, out / "upscaler.png")
 
-    print(f"4/4  Upscale the photograph itself {SCALE} times")
+    print(f"5/5  Upscale the photograph itself {SCALE} times")
     upscaled = upscale(photos[HELD_OUT_PHOTO], load_upscaler(str(folder)))
     target = out / f"{HELD_OUT_PHOTO}_x{SCALE}.png"
     save_image(upscaled, target)
@@ -166,12 +222,18 @@ def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
 
 
 def format_report(record: dict[str, Any]) -> str:
-    classifier, upscaler = record["classifier"], record["upscaler"]
+    classifier, hardening, upscaler = record["classifier"], record["hardening"], record["upscaler"]
+    attacked = [
+        [f"{name} classifier, {kind}", f"{share:.1%}"]
+        for name, shares in hardening["accuracy"].items()
+        for kind, share in shares.items()
+    ]
     figures = markdown_table(
         ["figure", "value"],
         [
             ["test accuracy of the classifier", f"{classifier['accuracy']:.1%}"],
             ["its parameters", f"{classifier['parameters']:,}"],
+            *attacked,
             ["PSNR-Y of the upscaler on an unseen photograph", f"{upscaler['psnr_y']['upscaler']:.2f} dB"],
             ["PSNR-Y of bicubic on it", f"{upscaler['psnr_y']['bicubic']:.2f} dB"],
             ["the upscaler's parameters", f"{upscaler['parameters']:,}"],
@@ -193,6 +255,14 @@ A convolutional network trained on {classifier["train_images"]:,} images of Fash
 ![predictions](predictions.png)
 ![training curve](classifier/curve.png)
 ![confusion matrix](classifier/confusion_test.png)
+
+## Hardened classifier
+
+The classifier trained further on attacked images. Both are attacked here with {hardening["attack"]} that may change
+each pixel by {hardening["epsilon"]} (black is 0, white 1), on {hardening["test_images"]} test images.
+`hfvision evaluate robustness` attacks harder.
+
+![attacks on both](attack.png)
 
 ## Upscaler
 

@@ -10,13 +10,16 @@ from hfvision.quickstart import run_quickstart
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "quickstart"
-    return out, run_quickstart(out, seed=1, epochs=2, steps=150)
+    return out, run_quickstart(out, seed=1, epochs=2, hardening_epochs=1, steps=150)
 
 
 def test_both_models_learn(run):
     _, record = run
     assert record["classifier"]["accuracy"] > 0.7
     assert record["upscaler"]["gain_db"] > 0.2
+    before, after = record["hardening"]["accuracy"].values()
+    assert after["attacked"] > before["attacked"] + 0.3
+    assert after["clean"] > 0.6
     assert record["classifier"]["history"][-1]["loss"] < record["classifier"]["history"][0]["loss"]
 
 
@@ -37,7 +40,13 @@ def test_report_shows_the_recorded_figures_and_pictures_that_are_there(run):
     report = (out / "report.md").read_text()
     assert f"{record['classifier']['accuracy']:.1%}" in report
     assert f"{record['upscaler']['psnr_y']['bicubic']:.2f} dB" in report
-    for picture in ("predictions.png", "classifier/curve.png", "classifier/confusion_test.png", "upscaler.png"):
+    for picture in (
+        "predictions.png",
+        "classifier/curve.png",
+        "classifier/confusion_test.png",
+        "attack.png",
+        "upscaler.png",
+    ):
         assert f"({picture})" in report
         with Image.open(out / picture) as image:
             assert len(set(image.convert("L").get_flattened_data())) > 50, f"{picture} shows next to nothing"
