@@ -299,7 +299,7 @@ def measure(
                     continue
                 if not batch:
                     batch = load(start, min(start + batch_size, count))
-                bar.set_postfix_str(f"{column.name}, images {start + 1} to {stop}")
+                bar.set_postfix_str(f"{column.name}, images {start + 1} to {stop}", refresh=False)
                 part = {key: tensor[: stop - start] for key, tensor in batch.items()}
                 earlier = {name: torch.tensor(past[start:stop], dtype=torch.bool) for name, past in answers.items()}
                 earlier = {name: past.to(part["labels"].device) for name, past in earlier.items()}

@@ -37,6 +37,10 @@ def draw_all(
         names: of the data's classes.
         folder: for the pictures.
     """
+    short = {name: Path(name).name for name in models}
+    if len(set(short.values())) == len(short):
+        models = {short[name]: model for name, model in models.items()}
+        records = {short[name]: record for name, record in records.items()}
     if all("curve" in record for record in records.values()):
         epsilon_curves(records, folder / "epsilon.png")
     if not all(record["gradients"] for record in records.values()):
@@ -95,7 +99,7 @@ def attack_grid(
     told = {name: answers(models, points) for name, points in {"": images, **attacked}.items()}
 
     def show(axis: Any, pixels: Tensor, lines: Sequence[tuple[str, str]]) -> None:
-        axis.imshow(pixels.cpu().permute(1, 2, 0).expand(-1, -1, 3), interpolation="nearest")
+        axis.imshow(pixels.cpu().permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
         style = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "top"}
