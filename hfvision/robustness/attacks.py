@@ -157,7 +157,7 @@ def random_points(images: Tensor, epsilon: float, norm: Norm, seed: int, restart
     if norm == "linf":
         offsets = 2 * numbers - 1
     else:
-        directions = torch.special.ndtri(numbers + 2**-25)
+        directions = torch.special.ndtri(numbers.clamp_min(2**-25))
         radii = uniform(keys, 1, stream=1).view(-1, 1, 1, 1) ** (1 / size)
         offsets = directions / norms(directions, norm) * radii
     return project(images + epsilon * offsets, images, epsilon, norm)

@@ -60,6 +60,11 @@ def check_batch(model: nn.Module, images: Tensor, labels: Tensor, targets: Tenso
     Raises:
         ValueError: for other shapes, dtypes, values or devices.
     """
+    devices = {images.device, labels.device, *(parameter.device for parameter in model.parameters())}
+    if len(devices) > 1:
+        raise ValueError(
+            f"Model, images and labels must be on one device, got {', '.join(sorted(map(str, devices)))}."
+        )
     if images.ndim != 4 or images.dtype != torch.float32:
         raise ValueError(
             f"Expected images float32 (N, C, H, W) in [0, 1], got {name_of(images.dtype)} {tuple(images.shape)}"
@@ -84,11 +89,6 @@ def check_batch(model: nn.Module, images: Tensor, labels: Tensor, targets: Tenso
             raise ValueError(f"The {name} must be classes from 0 on, got {classes.min()}.")
     if targets is not None and (targets == labels).any():
         raise ValueError(f"The target of image {(targets == labels).nonzero()[0].item()} is its own label.")
-    devices = {images.device, labels.device, *(parameter.device for parameter in model.parameters())}
-    if len(devices) > 1:
-        raise ValueError(
-            f"Model, images and labels must be on one device, got {', '.join(sorted(map(str, devices)))}."
-        )
 
 
 def name_of(dtype: torch.dtype) -> str:
