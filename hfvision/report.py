@@ -28,9 +28,19 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        flush_to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when a file, or a folder's list of files, would survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -48,8 +58,7 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for path in sorted(temporary.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name)):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            flush_to_disk(path)
             path.replace(folder / path.name)
     except (OSError, SafetensorError) as error:
         raise OSError(f"{folder} could not be written ({error}); what was there before still is.") from error
@@ -59,10 +68,8 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

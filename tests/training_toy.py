@@ -100,6 +100,7 @@ def train_on_two_processes(folder: Path) -> dict[str, bool]:
     model = fresh_model(norm="none")
     history = run_toy(model, LoopConfig(**settings))
     state = PartialState()
+    back = run_toy(fresh_model(norm="none"), LoopConfig(**settings), begin_epoch=lambda history: len(history) == 1)
     attacked = attack_toy("mart", batch_size=4, **ATTACKED)
     if state.is_main_process:
         save_file(model.state_dict(), folder / "two.safetensors")
@@ -114,6 +115,7 @@ def train_on_two_processes(folder: Path) -> dict[str, bool]:
     pairs = zip(model.state_dict().values(), resumed.state_dict().values(), strict=True)
     return {
         "two_processes": state.num_processes == 2,
+        "went_on_from_the_best": len(back) == 2,
         "resumed_in_the_middle": len(checkpoints(folder / "run" / "checkpoints")) == 2,
         "same_weights": all(torch.equal(a, b) for a, b in pairs),
         "same_losses": [entry["loss"] for entry in history] == [entry["loss"] for entry in again],

@@ -11,7 +11,6 @@ A checkpoint is a folder `step-00001234`:
 """
 
 import json
-import os
 import random
 import shutil
 from pathlib import Path
@@ -30,6 +29,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from ..report import flush_to_disk
+
 FULL = StateDictOptions(full_state_dict=True)
 
 
@@ -41,7 +42,7 @@ def model_state(model: nn.Module) -> dict[str, Tensor]:
 
 def load_model_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     """The reverse of [`model_state`], on all processes."""
-    set_model_state_dict(model, state, options=FULL)
+    set_model_state_dict(model, dict(state), options=FULL)  # which renames the keys of what it is given, under DDP
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -161,11 +162,3 @@ def restore_random_states(states: dict[str, Tensor]) -> None:
     keys = states["numpy_keys"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", keys, int(position), int(has_gauss), gauss))
     random.setstate((3, tuple(states["python"].tolist()), None))
-
-
-def flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

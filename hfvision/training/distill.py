@@ -16,7 +16,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..data.normalize import Normalize
 from ..loading import load_model
 from .evaluate import match_classes
-from .loop import best_precision
+from .loop import choose_precision
 
 PROJECTIONS = "distillation_projections"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -147,7 +147,7 @@ class Distiller:
             distillation=config.distillation,
             weight=config.distillation_weight,
             temperature=config.distillation_temperature,
-            precision=best_precision() if config.mixed_precision == "auto" else config.mixed_precision,
+            precision=choose_precision(config.mixed_precision),
         )
         if config.distillation == "features":
             distiller.attach(model)

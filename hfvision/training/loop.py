@@ -96,8 +96,10 @@ class LoopConfig:
             raise ValueError("resume needs out, the folder of the training that is to go on.")
 
 
-def best_precision() -> Literal["no", "bf16"]:
-    """`bf16` where the hardware multiplies in it: GPUs that support it, CPUs with AVX512-BF16 or AMX; else `no`."""
+def choose_precision(wanted: Literal["auto", "no", "bf16", "fp16"]) -> Literal["no", "bf16", "fp16"]:
+    """For `auto`, `bf16` where the hardware multiplies in it: GPUs that support it, CPUs with AVX512-BF16 or AMX."""
+    if wanted != "auto":
+        return wanted
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
     capabilities = torch.cpu.get_capabilities()
@@ -107,7 +109,7 @@ def best_precision() -> Literal["no", "bf16"]:
 def make_accelerator(config: LoopConfig) -> Accelerator:
     """The Accelerator of a training. Missing trackers raise ValueError with the line that installs them."""
     AcceleratorState._reset_state()  # another training of this process may have had another precision
-    precision = best_precision() if config.mixed_precision == "auto" else config.mixed_precision
+    precision = choose_precision(config.mixed_precision)
     try:
         accelerator = Accelerator(
             mixed_precision=precision,
