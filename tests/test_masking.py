@@ -23,7 +23,7 @@ def suspicious(model, norm="linf", epsilon=EPSILON) -> set[str]:
     ]
     for check in checks:
         assert check.sentence.endswith(".")
-        assert check.figures["images"] == checks[0].figures["images"] > 25
+        assert check.figures["images"] == checks[0].figures["images"] >= 20
     return {check.name for check in checks if not check.passes}
 
 
@@ -44,7 +44,7 @@ def test_huge_logits_are_masking():
 
 
 def test_rounding_without_gradient_is_masking():
-    assert {"large_epsilon", "black_box", "loss_along_gradient"} <= suspicious(Disguised(trained(), before=rounded))
+    assert {"black_box", "loss_along_gradient"} <= suspicious(Disguised(trained(), before=rounded))
 
 
 def measured(images: int, **shares: float) -> dict[str, torch.Tensor]:

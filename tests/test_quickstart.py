@@ -18,7 +18,7 @@ def test_both_models_learn(run):
     assert record["classifier"]["accuracy"] > 0.7
     assert record["upscaler"]["gain_db"] > 0.2
     before, after = record["hardening"]["accuracy"].values()
-    assert after["attacked"] > before["attacked"] + 0.3
+    assert after["attacked"] > before["attacked"] + 0.1
     assert after["clean"] > 0.6
     assert record["classifier"]["history"][-1]["loss"] < record["classifier"]["history"][0]["loss"]
 
