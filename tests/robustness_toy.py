@@ -1,5 +1,7 @@
 """A standard and a hardened classifier of small grey images, each trained for a few seconds, for the tests."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
 
@@ -21,7 +23,19 @@ TEST = prepare_images(SPLITS["test"].select(range(300)), PROCESSOR, num_proc=1)
 EPSILON = 0.1
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, a training ends at the same weights on any number of cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @cache
+@one_thread()
 def trained(hardened: bool = False) -> CNNForImageClassification:
     """The hardened one by one random step of FGSM an image (Wong et al. 2020, "Fast is better than free")."""
     torch.manual_seed(0)

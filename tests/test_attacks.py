@@ -7,6 +7,7 @@ from functools import partial
 import foolbox
 import pytest
 import torch
+from robustness_toy import one_thread
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import ViTConfig, ViTForImageClassification
@@ -48,6 +49,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
+@one_thread()
 def model() -> PixelClassifier:
     """Trained for a moment, so that most images are right."""
     torch.manual_seed(0)
@@ -211,34 +213,34 @@ def test_more_work_finds_more(model, data, norm, epsilon):
     assert left["targeted"] <= left["apgd"] <= left["pgd"] <= left["fgsm"] < left["nothing"]
 
 
-@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 16 / 255), ("l2", 1.5)])
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 24 / 255), ("l2", 2.0)])
 def test_square_needs_only_scores(model, data, norm, epsilon):
     images, labels = data[0][:100], data[1][:100]
     detached = Altered(model, torch.Tensor.detach)
     clean = accuracy(model, images, labels)
     few_queries, more_queries = (
         accuracy(model, square(detached, images, labels, epsilon, norm=norm, queries=queries), labels)
-        for queries in (20, 200)
+        for queries in (20, 500)
     )
     assert more_queries < few_queries < clean
-    assert more_queries < 0.8 * clean
+    assert more_queries < 0.5 * clean
 
 
 @pytest.mark.parametrize(
     ("attack", "share"),
     [
-        (pgd, 0.8),
-        (partial(pgd, loss="margin"), 0.8),
-        (partial(apgd, steps=20), 0.8),
-        (partial(apgd, steps=20, loss="dlr"), 0.8),
-        (partial(apgd, steps=20, loss="targeted_dlr"), 0.8),
-        (partial(square, queries=150), 0.2),
+        (pgd, 0.9),
+        (partial(pgd, loss="margin"), 0.9),
+        (partial(apgd, steps=20), 0.9),
+        (partial(apgd, steps=20, loss="dlr"), 0.9),
+        (partial(apgd, steps=20, loss="targeted_dlr"), 0.9),
+        (partial(square, queries=500), 0.5),
     ],
 )
 def test_targets_are_reached(model, few, attack, share):
     images, labels = few
     targets = (labels + 3) % 10
-    points = attack(model, images, labels, 40 / 255, targets=targets)
+    points = attack(model, images, labels, 72 / 255, targets=targets)
     assert accuracy(model, images, targets) < 0.2
     assert accuracy(model, points, targets) >= share
 
@@ -432,14 +434,15 @@ def test_a_sample_does_not_depend_on_its_batch(name, norm, epsilon):
 def test_the_worst_case_is_no_better_than_any_attack(model, data):
     images, labels = data
     calls = []
-    worst = worst_case(model, images, labels, 4 / 255, attacks=SMALL, progress=lambda *call: calls.append(call))
-    assert list(worst.by_attack) == list(SMALL)
+    attacks = SMALL | {"apgd_ce": partial(apgd, steps=2)}  # which leaves something to those after it
+    worst = worst_case(model, images, labels, 4 / 255, attacks=attacks, progress=lambda *call: calls.append(call))
+    assert list(worst.by_attack) == list(attacks)
     assert torch.equal(worst.clean, right(model, images, labels))
     assert torch.equal(worst.robust, right(model, worst.images, labels))
     assert torch.equal(worst.robust, worst.by_attack["square"])
     assert distances(worst.images, images, "linf").max() <= 4 / 255 + 1e-7
     before = worst.clean
-    for name, attack in SMALL.items():
+    for name, attack in attacks.items():
         assert (worst.by_attack[name] <= before).all()
         before = worst.by_attack[name]
         assert worst.robust.sum() <= right(model, attack(model, images, labels, 4 / 255), labels).sum()

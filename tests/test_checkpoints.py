@@ -38,12 +38,13 @@ def test_card_gives_the_recorded_figures(name):
     assert record["evaluation"]["command"] in card
 
 
-@pytest.mark.parametrize("name", [name for name in hfvision.list_checkpoints() if "cifar10" in name])
-def test_classifiers_load_as_float32_and_have_a_photographed_cat_among_their_first_two(name):
+@pytest.mark.parametrize(("name", "answers"), [("cnn-cifar10", 1), ("vit-cifar10", 2)])
+def test_classifiers_load_as_float32_and_know_a_photographed_cat(name, answers):
+    """The ViT takes it for a dog first."""
     classify = pipeline("image-classification", model=hfvision.checkpoint(name))
     assert classify.model.dtype == torch.float32
     assert list(classify.model.config.id2label.values()) == CIFAR10
-    assert "cat" in [answer["label"] for answer in classify(str(hfvision.sample_photos()["cat"]))[:2]]
+    assert "cat" in [answer["label"] for answer in classify(str(hfvision.sample_photos()["cat"]))[:answers]]
 
 
 def test_upscaler_beats_bicubic_on_photographs_it_has_not_seen():

@@ -7,7 +7,7 @@ from robustness_toy import EPSILON, PROCESSOR, TEST, Disguised, rounded, rounded
 from hfvision.robustness.masking import MEASURES, beats, check_masking, judge_masking
 from hfvision.robustness.threat import PixelClassifier
 
-IMAGES, LABELS = TEST.images[:50] / 255, TEST.labels[:50]
+IMAGES, LABELS = TEST.images[:100] / 255, TEST.labels[:100]
 
 
 def suspicious(model, norm="linf", epsilon=EPSILON) -> set[str]:
@@ -23,7 +23,7 @@ def suspicious(model, norm="linf", epsilon=EPSILON) -> set[str]:
     ]
     for check in checks:
         assert check.sentence.endswith(".")
-        assert check.figures["images"] == checks[0].figures["images"] >= 20
+        assert check.figures["images"] == checks[0].figures["images"] > 25
     return {check.name for check in checks if not check.passes}
 
 
@@ -44,7 +44,7 @@ def test_huge_logits_are_masking():
 
 
 def test_rounding_without_gradient_is_masking():
-    assert {"black_box", "loss_along_gradient"} <= suspicious(Disguised(trained(), before=rounded))
+    assert {"large_epsilon", "black_box", "loss_along_gradient"} <= suspicious(Disguised(trained(), before=rounded))
 
 
 def measured(images: int, **shares: float) -> dict[str, torch.Tensor]:

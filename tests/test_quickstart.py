@@ -10,7 +10,7 @@ from hfvision.quickstart import run_quickstart
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "quickstart"
-    return out, run_quickstart(out, seed=1, epochs=2, hardening_epochs=1, steps=150)
+    return out, run_quickstart(out, seed=1, epochs=2, hardening_epochs=2, steps=150)
 
 
 def test_both_models_learn(run):
@@ -18,7 +18,7 @@ def test_both_models_learn(run):
     assert record["classifier"]["accuracy"] > 0.7
     assert record["upscaler"]["gain_db"] > 0.2
     before, after = record["hardening"]["accuracy"].values()
-    assert after["attacked"] > before["attacked"] + 0.1
+    assert after["attacked"] > before["attacked"] + 0.15
     assert after["clean"] > 0.6
     assert record["classifier"]["history"][-1]["loss"] < record["classifier"]["history"][0]["loss"]
 
