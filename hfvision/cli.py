@@ -4,6 +4,10 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 EXAMPLES = {
     "classify": """examples:
@@ -21,13 +25,13 @@ EXAMPLES = {
   hfvision train classifier --data photos/ --model cnn:resnet18 --out runs/photos
   hfvision train classifier --help""",
     "evaluate_classifier": """examples:
-  hfvision evaluate classifier runs/photos --data photos/
+  hfvision evaluate classifier runs/photos --data photos/ --split validation
   hfvision evaluate classifier user/my-vit --data user/my-photos --split validation --tta flip --out runs/evaluation
-  accelerate launch -m hfvision evaluate classifier runs/photos --data photos/""",
+  accelerate launch -m hfvision evaluate classifier runs/photos --data photos/ --split validation""",
     "evaluate_robustness": """examples:
-  hfvision evaluate robustness runs/photos --data photos/ -n 200 --attack pgd
+  hfvision evaluate robustness runs/photos --data photos/ --split validation -n 200 --attack pgd
   hfvision evaluate robustness user/hardened --data user/photos --compare user/standard --out runs/robustness
-  hfvision evaluate robustness runs/photos --data photos/ --norm l2 --epsilon 0.5 --out runs/robustness --resume""",
+  hfvision evaluate robustness runs/photos --data photos/ --split validation --norm l2 --out runs/l2 --resume""",
     "show_augment": """examples:
   hfvision show-augment photos/ --augment strong
   hfvision show-augment cat.jpg dog.jpg --augment classic --copies 4 --out augment.png""",
@@ -129,31 +133,42 @@ def train(args: argparse.Namespace) -> None:
     train_classifier(config)
 
 
+def refuse_file(out: Path | None) -> None:
+    """Refuse an `--out` that is to be a folder and is a file."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give the name of a folder.")
+
+
+def labelled_split(args: argparse.Namespace) -> "Dataset":
+    """The part of the data that the options of [`add_data_options`] name, with columns `image` and `label`."""
+    from .data.load import load_image_dataset
+
+    splits = load_image_dataset(
+        args.data,
+        validation=0 if args.split == "train" else 0.1,
+        image_column=args.image_column,
+        label_column=args.label_column,
+    )
+    if args.split not in splits:
+        raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
+    return splits[args.split]
+
+
 def evaluate_classifier(args: argparse.Namespace) -> None:
     from accelerate import Accelerator
 
-    from .data.load import load_image_dataset
     from .data.prepare import prepare_images
     from .loading import load_model
     from .report import confusion_picture, format_evaluation, reliability_diagram, write_record
     from .training.evaluate import evaluate_classifier
 
-    if args.out is not None and args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"--out {args.out} is a file: give the name of a folder.")
+    refuse_file(args.out)
     if args.out is not None and (args.out / "evaluation.json").exists() and not args.force:
         raise ValueError(f"{args.out / 'evaluation.json'} is there already: use --force to replace it.")
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
     accelerator = Accelerator()
     with accelerator.main_process_first():
-        splits = load_image_dataset(
-            args.data,
-            validation=0 if args.split == "train" else 0.1,
-            image_column=args.image_column,
-            label_column=args.label_column,
-        )
-        if args.split not in splits:
-            raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
-        split = splits[args.split]
+        split = labelled_split(args)
         images = prepare_images(split, processor)
     names = split.features["label"].names
     options = {"batch_size": args.batch_size, "tta": args.tta, "accelerator": accelerator}
@@ -174,7 +189,6 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
     import torch
     from accelerate import PartialState
 
-    from .data.load import load_image_dataset
     from .data.prepare import prepare_images
     from .loading import load_model
     from .report import write_record
@@ -182,21 +196,12 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
     from .robustness.pictures import draw_all
     from .robustness.summary import compare, format_comparison, format_robustness
 
-    if args.out is not None and args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"--out {args.out} is a file: give the name of a folder.")
+    refuse_file(args.out)
     if args.resume and args.out is None:
         raise ValueError("--resume needs --out, the folder of the evaluation to go on with.")
     if args.compare == args.model:
         raise ValueError(f"--compare {args.compare} is the model itself.")
-    splits = load_image_dataset(
-        args.data,
-        validation=0 if args.split == "train" else 0.1,
-        image_column=args.image_column,
-        label_column=args.label_column,
-    )
-    if args.split not in splits:
-        raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
-    split = splits[args.split]
+    split = labelled_split(args)
     split = split.select(choose(torch.tensor(split["label"][:]), args.n))
     names = split.features["label"].names
     files = {args.model: "robustness.json"} | ({args.compare: "compared.json"} if args.compare else {})
@@ -304,6 +309,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def add_data_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", required=True, help="labelled images: see hfvision train classifier --help")
+    command.add_argument(
+        "--split",
+        choices=["test", "validation", "train"],
+        default="test",
+        help="part of the data (default test); data of one split is train",
+    )
+    command.add_argument("--image-column", help="column of the images, where it is not found by itself")
+    command.add_argument("--label-column", help="column of the labels, where it is not found by itself")
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hfvision", description="Image models the Hugging Face way: train, use and look inside them."
@@ -357,15 +374,7 @@ def build_parser() -> argparse.ArgumentParser:
     description = "Measure a classifier on labelled images: accuracy, calibration, each class, speed."
     command = add(evaluate_classifier, description, tasks, "classifier")
     command.add_argument("model", metavar="MODEL", help=model_help)
-    command.add_argument("--data", required=True, help="labelled images: see hfvision train classifier --help")
-    command.add_argument(
-        "--split",
-        choices=["test", "validation", "train"],
-        default="test",
-        help="part of the data (default test); data of one split is train",
-    )
-    command.add_argument("--image-column", help="column of the images, where it is not found by itself")
-    command.add_argument("--label-column", help="column of the labels, where it is not found by itself")
+    add_data_options(command)
     command.add_argument("--batch-size", type=positive, default=256, help="images a step and process (default 256)")
     command.add_argument(
         "--tta",
@@ -381,15 +390,7 @@ def build_parser() -> argparse.ArgumentParser:
     description = "Measure what attacks and noise leave of a classifier's accuracy, and whether to believe it."
     command = add(evaluate_robustness, description, tasks, "robustness")
     command.add_argument("model", metavar="MODEL", help=model_help)
-    command.add_argument("--data", required=True, help="labelled images: see hfvision train classifier --help")
-    command.add_argument(
-        "--split",
-        choices=["test", "validation", "train"],
-        default="test",
-        help="part of the data (default test); data of one split is train",
-    )
-    command.add_argument("--image-column", help="column of the images, where it is not found by itself")
-    command.add_argument("--label-column", help="column of the labels, where it is not found by itself")
+    add_data_options(command)
     command.add_argument("--norm", choices=["linf", "l2"], default="linf", help="of the change (default linf)")
     command.add_argument(
         "--epsilon", help="most change, for pixels in [0, 1], as 8/255 or 0.03 (default 8/255, and 0.5 for l2)"

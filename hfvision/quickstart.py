@@ -14,10 +14,9 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Au
 from .data.crops import RandomCrops
 from .data.degrade import downscale, modcrop, resize_bicubic
 from .data.images import read_image
-from .data.load import load_image_dataset, sample_dataset, sample_photos
+from .data.load import sample_dataset, sample_photos
 from .data.normalize import Normalize
 from .data.prepare import prepare_images
-from .loading import load_model
 from .metrics.accuracy import accuracy
 from .metrics.psnr import psnr
 from .models.srgan.configuration_srgan import SRGANConfig
@@ -144,11 +143,12 @@ def run_hardening(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     )
     trained = train_classifier(config)
     attack = partial(pgd, epsilon=EPSILON, steps=20, seed=seed)
+    processor = AutoImageProcessor.from_pretrained(folders["hardened"])
+    images = prepare_images(sample_dataset("fashion_mnist")["test"].select(range(ATTACKED)), processor)
+    normalize = Normalize.from_processor(processor)
     victims, figures = {}, {}
     for name, folder in folders.items():
-        model, processor = load_model(str(folder), "image-classification")
-        images = prepare_images(load_image_dataset("fashion_mnist")["test"].select(range(ATTACKED)), processor)
-        normalize = Normalize.from_processor(processor)
+        model = AutoModelForImageClassification.from_pretrained(folder)
         clean, attacked = (predict_logits(model, images, normalize, attack=each) for each in (None, attack))
         figures[name] = {"clean": accuracy(*clean), "attacked": accuracy(*attacked)}
         victims[name] = PixelClassifier(model, normalize)

@@ -56,3 +56,8 @@ def uniform(keys: Tensor, count: int, stream: int = 0) -> Tensor:
     """
     counters = torch.arange(1, count + 1, device=keys.device) + (stream << 32)
     return shift_right(scramble(keys[:, None] + counters * GOLDEN), 40).float() / 2**24
+
+
+def normal(keys: Tensor, count: int, stream: int = 0) -> Tensor:
+    """Standard normal random numbers of each key, float32 (N, count), finite; arguments as for [`uniform`]."""
+    return torch.special.ndtri(uniform(keys, count, stream).clamp_min(2.0**-25))

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, one_hot
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
 
-from ..data.keyed import uniform
+from ..data.keyed import normal, uniform
 from ..data.normalize import Normalize
-from .threat import Norm, PixelClassifier, check_epsilon, parse_epsilon, project, steepest, under_attack
+from .threat import Norm, PixelClassifier, parse_epsilon, project, steepest, under_attack
 
 Method = Literal["pgd", "trades", "mart", "fast", "rs_fgsm"]
 NOISE_STREAM = 101  # of the keyed random numbers; augmentation uses lower ones
@@ -147,8 +147,7 @@ class Adversary:
     multi_step: bool = False
 
     def __post_init__(self):
-        self.epsilon = parse_epsilon(self.epsilon)
-        check_epsilon(self.epsilon, self.norm)
+        self.epsilon = parse_epsilon(self.epsilon, self.norm)
         if self.epsilon == 0:
             raise ValueError("epsilon 0 leaves nothing to train against: leave adversarial out.")
         if self.one_step and self.norm != "linf":
@@ -188,7 +187,7 @@ class Adversary:
             Float (N, C, H, W) in [0, 1].
         """
         # DDP counts forward passes by backward passes, and an attack has none for the weights.
-        bare = net.module if isinstance(net, DistributedDataParallel) else net
+        bare = extract_model_from_parallel(net)
         learning = [module for module in bare.modules() if isinstance(module, _BatchNorm) and module.training]
         with under_attack(bare), own_statistics(learning):
             classifier = PixelClassifier(bare, self.normalize)
@@ -207,15 +206,15 @@ class Adversary:
 
     def start(self, images: Tensor, keys: Tensor) -> Tensor:
         """Where attacks on the images begin: float (N, C, H, W) in [0, 1]."""
-        drawn = uniform(keys, images[0].numel(), NOISE_STREAM).view_as(images)
+        size = images[0].numel()
         if self.method == "trades":
-            noise = 1e-3 * torch.special.ndtri(drawn.clamp_min(2.0**-25))
+            noise = 1e-3 * normal(keys, size, NOISE_STREAM).view_as(images)
         elif self.norm == "l2":
-            direction = steepest(torch.special.ndtri(drawn.clamp_min(2.0**-25)), "l2")
+            direction = steepest(normal(keys, size, NOISE_STREAM).view_as(images), "l2")
             noise = self.epsilon * uniform(keys, 1, NOISE_STREAM + 1).view(-1, 1, 1, 1) * direction
         else:
             width = 2 if self.method == "fast" and not self.multi_step else 1
-            noise = width * self.epsilon * (2 * drawn - 1)
+            noise = width * self.epsilon * (2 * uniform(keys, size, NOISE_STREAM).view_as(images) - 1)
         return (images + noise).clamp(0, 1)
 
     def schedule(self) -> dict[str, Any]:

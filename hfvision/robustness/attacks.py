@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..data.keyed import image_keys, scramble, uniform
-from .threat import Norm, check_batch, check_epsilon, norms, parse_epsilon, project, steepest, under_attack
+from ..data.keyed import image_keys, normal, scramble, uniform
+from .threat import Norm, check_batch, norms, parse_epsilon, project, steepest, under_attack
 
 
 @dataclass
@@ -153,11 +153,10 @@ def pixel_keys(images: Tensor, seed: int, restart: int = 0) -> Tensor:
 def random_points(images: Tensor, epsilon: float, norm: Norm, seed: int, restart: int = 0) -> Tensor:
     """Points drawn uniformly from the ball around each image, then clipped to [0, 1]; (N, C, H, W) to the same."""
     keys, size = pixel_keys(images, seed, restart), images[0].numel()
-    numbers = uniform(keys, size).view_as(images)
     if norm == "linf":
-        offsets = 2 * numbers - 1
+        offsets = 2 * uniform(keys, size).view_as(images) - 1
     else:
-        directions = torch.special.ndtri(numbers.clamp_min(2**-25))
+        directions = normal(keys, size).view_as(images)
         radii = uniform(keys, 1, stream=1).view(-1, 1, 1, 1) ** (1 / size)
         offsets = directions / norms(directions, norm) * radii
     return project(images + epsilon * offsets, images, epsilon, norm)
@@ -167,8 +166,7 @@ def set_out(
     model: nn.Module, images: Tensor, labels: Tensor, epsilon: str | float, norm: Norm, targets: Tensor | None
 ) -> tuple[float, Goal]:
     """The radius and the goal of an attack, after a check of what it was given."""
-    epsilon = parse_epsilon(epsilon)
-    check_epsilon(epsilon, norm)
+    epsilon = parse_epsilon(epsilon, norm)
     check_batch(model, images, labels, targets)
     return epsilon, Goal(labels, targets, targets is not None)
 
@@ -272,5 +270,5 @@ def fgsm(
     Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples"; for L2 the step goes along the gradient.
     Arguments, result and errors as for [`pgd`]; `seed` matters only to a model that draws random numbers itself.
     """
-    one_step = {"steps": 1, "step_size": parse_epsilon(epsilon), "random_start": False}
+    one_step = {"steps": 1, "step_size": parse_epsilon(epsilon, norm), "random_start": False}
     return pgd(model, images, labels, epsilon, norm=norm, targets=targets, seed=seed, **one_step)

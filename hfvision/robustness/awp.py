@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import reduce
+from accelerate.utils import extract_model_from_parallel, reduce
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.func import functional_call
-from torch.nn.parallel import DistributedDataParallel
 
 
 class PerturbedWeights:
@@ -30,7 +29,7 @@ class PerturbedWeights:
 
     def __init__(self, net: nn.Module, loss: Callable[[nn.Module], Tensor], gamma: float):
         self.net = net
-        bare = net.module if isinstance(net, DistributedDataParallel) else net
+        bare = extract_model_from_parallel(net)
         names = [name for name, weight in bare.named_parameters() if weight.requires_grad and weight.ndim > 1]
         weights = [bare.get_parameter(name) for name in names]
         if any(isinstance(weight, DTensor) for weight in weights):

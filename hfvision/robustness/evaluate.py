@@ -21,12 +21,12 @@ from ..data.keyed import image_keys
 from ..data.normalize import Normalize
 from ..report import write_record
 from ..training.evaluate import match_classes
-from .attacks import attacking, pgd
+from .attacks import attacking, fgsm, pgd
 from .corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from .masking import MEASURES, one_step, right
+from .masking import MEASURES, right
 from .square import square
 from .summary import ATTACK, CORRUPTION, CURVE, MASKING, summarize
-from .threat import Norm, PixelClassifier, check_epsilon, name_of, parse_epsilon
+from .threat import Norm, PixelClassifier, name_of, parse_epsilon
 from .worst_case import ENSEMBLE, Attack, worst_case
 
 AttackName = Literal["worst_case", "apgd", "pgd", "fgsm", "square"]
@@ -34,7 +34,7 @@ ATTACKS: dict[str, dict[str, Attack]] = {
     "worst_case": ENSEMBLE,
     "apgd": {"apgd_ce": ENSEMBLE["apgd_ce"]},
     "pgd": {"pgd": partial(pgd, steps=20)},
-    "fgsm": {"fgsm": one_step},
+    "fgsm": {"fgsm": fgsm},
     "square": {"square": square},
 }
 TIMES_EPSILON = (0.125, 0.25, 0.5, 1, 1.5, 2, 4)
@@ -110,8 +110,7 @@ def evaluate_robustness(
         ValueError: for a ball that cannot be meant, an unknown attack, classes that are not the model's, logits that
             are not finite, or a record in `path` that is of another evaluation, or there without `resume`.
     """
-    radius = parse_epsilon(epsilon)
-    check_epsilon(radius, norm)
+    radius = parse_epsilon(epsilon, norm)
     if radius == 0:
         raise ValueError("epsilon is 0: there is nothing to attack with.")
     if attack not in ATTACKS:

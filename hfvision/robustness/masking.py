@@ -46,13 +46,6 @@ def right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return ~look(model, images, Goal(labels), ce)[1]
 
 
-def one_step(
-    model: nn.Module, images: Tensor, labels: Tensor, epsilon: str | float, *, norm: Norm, seed: int
-) -> Tensor:
-    """[`fgsm`], which has no use for a seed, as an [`worst_case.Attack`]."""
-    return fgsm(model, images, labels, epsilon, norm=norm)
-
-
 def after(attack: Attack) -> Measure:
     """Whether the model is still right after an attack."""
 
@@ -84,7 +77,7 @@ def loss_rises(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float,
 
 MEASURES: dict[str, Measure] = {
     "clean": lambda model, images, labels, epsilon, norm, seed: right(model, images, labels),
-    "one_step": after(one_step),
+    "one_step": after(fgsm),
     "few_steps": after(partial(pgd, steps=10)),
     "many_steps": after(partial(pgd, steps=40, restarts=2)),
     "black_box": after(partial(square, queries=500)),

@@ -1,7 +1,7 @@
 """What an attacker may do: change pixels within a ball of radius epsilon, and ask a model about pixels in [0, 1]."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Literal
@@ -14,39 +14,27 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..data.normalize import Normalize
 
 Norm = Literal["linf", "l2"]
-# From images, float32 (N, C, H, W) in [0, 1], to logits, float32 (N, classes).
-Classifier = Callable[[Tensor], Tensor]
 
 
-def parse_epsilon(value: str | float) -> float:
+def parse_epsilon(value: str | float, norm: Norm) -> float:
     """The radius of a ball in units of pixels in [0, 1]: `"8/255"`, `"0.03"` or a number.
 
     Raises:
-        ValueError: if it is no number, not finite, or negative.
+        ValueError: for an unknown norm, and if it is no number, not finite, negative, or above 1 with L∞.
     """
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"norm must be linf or l2, got {norm!r}.")
     try:
         epsilon = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"epsilon must be a number or a fraction as 8/255, got {value!r}.") from error
     if not math.isfinite(epsilon) or epsilon < 0:
         raise ValueError(f"epsilon must be finite and not negative, got {value!r}.")
-    return epsilon
-
-
-def check_epsilon(epsilon: float, norm: Norm) -> None:
-    """Refuse what cannot be meant for pixels in [0, 1].
-
-    Raises:
-        ValueError: for an unknown norm, a negative epsilon, or one above 1 with L∞.
-    """
-    if norm not in ("linf", "l2"):
-        raise ValueError(f"norm must be linf or l2, got {norm!r}.")
-    if not math.isfinite(epsilon) or epsilon < 0:
-        raise ValueError(f"epsilon must be finite and not negative, got {epsilon}.")
     if norm == "linf" and epsilon > 1:
         raise ValueError(
             f"epsilon {epsilon:g} is above 1, and pixels are in [0, 1]: 8 of 255 grey levels are 8/255, not 8."
         )
+    return epsilon
 
 
 def check_batch(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> None:

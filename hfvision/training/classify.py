@@ -22,6 +22,7 @@ from ..data.keyed import image_keys
 from ..data.load import class_weights, load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import IterableImages, prepare_images
+from ..metrics.accuracy import accuracy
 from ..report import confusion_picture, folder_written_whole, training_curve, write_record, write_text
 from ..robustness.adversarial import Adversary, Method, has_collapsed, mart_loss, trades_loss
 from ..robustness.attacks import pgd
@@ -259,18 +260,13 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         logits, labels = predict_logits(net, held_out["validation"], normalize, accelerator=accelerator)
         values = {
             "validation_loss": cross_entropy(logits, labels).item(),
-            "validation_accuracy": (logits.argmax(-1) == labels).double().mean().item(),
+            "validation_accuracy": accuracy(logits.argmax(-1), labels),
         }
         if adversary is not None:
             some = Subset(held_out["validation"], range(min(config.robust_images, len(held_out["validation"]))))
-            logits, labels = predict_logits(
-                net,
-                some,
-                normalize,
-                accelerator=accelerator,
-                attack=partial(pgd, epsilon=config.epsilon, norm=config.norm),
-            )
-            values["validation_robust_accuracy"] = (logits.argmax(-1) == labels).double().mean().item()
+            attack = partial(pgd, epsilon=config.epsilon, norm=config.norm)
+            logits, labels = predict_logits(net, some, normalize, accelerator=accelerator, attack=attack)
+            values["validation_robust_accuracy"] = accuracy(logits.argmax(-1), labels)
         return values
 
     def keep(state: dict[str, Tensor], entry: dict[str, float]) -> None:

@@ -58,15 +58,15 @@ def predict_logits(
     loader = prepare_data_loader(loader, accelerator.device, put_on_device=True)
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     model.eval()
-    target = PixelClassifier(accelerator.unwrap_model(model, keep_fp32_wrapper=True), normalize)
     parts = []
     for batch in tqdm(
         loader, desc="evaluating", mininterval=0.5, leave=False, disable=not accelerator.is_main_process
     ):
         images = batch["images"]
         if attack is not None:
-            with torch.inference_mode(False), torch.enable_grad():
-                images = attack(target, images.float() / 255, batch["labels"].clone())
+            victim = PixelClassifier(accelerator.unwrap_model(model, keep_fp32_wrapper=True), normalize)
+            with torch.inference_mode(False):  # what is made inside can be differentiated
+                images = attack(victim, images.float() / 255, batch["labels"].clone())
         logits = sum(
             weight * model(pixel_values=normalize(view).to(dtype)).logits.float()
             for weight, view in test_time_views(images, tta)
