@@ -27,6 +27,7 @@ PUBLIC_NAMES = {
     "SRGANImageProcessor": "models.srgan.image_processing_srgan",
     "SRGANModel": "models.srgan.modeling_srgan",
     "SuperResolutionPipeline": "models.srgan.pipeline_srgan",
+    "SuperResTrainingConfig": "training.superres",
     "VisionTransformerConfig": "models.vit.configuration_vit",
     "VisionTransformerForImageClassification": "models.vit.modeling_vit",
     "VisionTransformerModel": "models.vit.modeling_vit",
@@ -50,6 +51,7 @@ PUBLIC_NAMES = {
     "sample_photos": "data.load",
     "square": "robustness.square",
     "train_classifier": "training.classify",
+    "train_superres": "training.superres",
     "worst_case": "robustness.worst_case",
 }
 

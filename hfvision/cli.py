@@ -23,7 +23,8 @@ EXAMPLES = {
   hfvision info user/my-vit --size 384 --graph graph.svg --backward""",
     "train": """example:
   hfvision train classifier --data photos/ --model cnn:resnet18 --out runs/photos
-  hfvision train classifier --help""",
+  hfvision train superres --data photos/ --model fast-light --scale 4 --out runs/upscaler
+  hfvision train superres --help""",
     "evaluate_classifier": """examples:
   hfvision evaluate classifier runs/photos --data photos/ --split validation
   hfvision evaluate classifier user/my-vit --data user/my-photos --split validation --tta flip --out runs/evaluation
@@ -125,12 +126,20 @@ def info(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    from .training.classify import ClassifierTrainingConfig, train_classifier
     from .training.options import parse_options
 
-    description = "Train an image classifier; the folder --out then loads with from_pretrained and pipeline."
-    config = parse_options(ClassifierTrainingConfig, args.options, f"hfvision train {args.task}", description)
-    train_classifier(config)
+    if args.task == "classifier":
+        from .training.classify import ClassifierTrainingConfig as Config
+        from .training.classify import train_classifier as run
+
+        what = "an image classifier"
+    else:
+        from .training.superres import SuperResTrainingConfig as Config
+        from .training.superres import train_superres as run
+
+        what = "a super-resolution network"
+    description = f"Train {what}; the folder --out then loads with from_pretrained and pipeline."
+    run(parse_options(Config, args.options, f"hfvision train {args.task}", description))
 
 
 def refuse_file(out: Path | None) -> None:
@@ -365,7 +374,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
     command = add(train, "Train a model on your own data.")
-    command.add_argument("task", choices=["classifier"], help="what to train")
+    command.add_argument("task", choices=["classifier", "superres"], help="what to train")
     command.add_argument("options", nargs=argparse.REMAINDER, help="see: hfvision train classifier --help")
 
     description = "Measure how good a model is."

@@ -228,7 +228,7 @@ def checkpoint(rounds: int, folder: Path) -> dict[str, Any]:
     for step in range(rounds):
         wall_start, cpu_start = time.perf_counter(), time.process_time()
         weights = {"ema": ema.state(), "best": best}
-        saved = save_checkpoint(folder, accelerator, net, optimizer, {"step": step}, weights, {"loss": 1.0}, 2)
+        saved = save_checkpoint(folder, accelerator, {"": (net, optimizer)}, {"step": step}, weights, {"loss": 1.0}, 2)
         walls.append(time.perf_counter() - wall_start)
         cpu.append(time.process_time() - cpu_start)
     size = sum(path.stat().st_size for path in saved.iterdir())

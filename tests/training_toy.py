@@ -140,11 +140,11 @@ def checkpoint_shards(folder: Path) -> dict[str, bool]:
         ema.update(number)
 
     step(1)
-    save_checkpoint(folder, accelerator, model, optimizer, {"step": 1}, {"ema": ema.state()}, {}, keep=1)
+    save_checkpoint(folder, accelerator, {"": (model, optimizer)}, {"step": 1}, {"ema": ema.state()}, {}, keep=1)
     step(2)
     expected, expected_ema = model_state(model), ema.state()
     step(3)
-    _, weights, _, _ = load_checkpoint(checkpoints(folder)[-1], accelerator, model, optimizer)
+    _, weights, _, _ = load_checkpoint(checkpoints(folder)[-1], accelerator, {"": (model, optimizer)})
     ema.load(weights["ema"])
     step(2)
     return {

@@ -13,24 +13,26 @@ from .keyed import image_keys, uniform
 class RandomCrops(Dataset):
     """Square crops at random places, flipped and turned at random, other ones in each epoch.
 
-    Items are `{"labels": float32 (3, size, size) in [0, 1]}`, decided by seed, epoch and index. Larger photographs are
-    drawn more often.
+    Items are `{"labels": uint8 (C, size, size), "index": int64 ()}`, decided by seed, epoch and index. Larger
+    photographs are drawn more often.
 
     Args:
-        photos: RGB images, kept decoded as uint8.
+        photos: images, kept decoded as uint8.
         size: side of a crop in pixels.
         count: items in one epoch.
         seed: of places, flips and turns.
+        num_channels: C, 3 for colour or 1 for grey.
 
     Raises:
         ValueError: if a photograph is smaller than a crop.
     """
 
-    def __init__(self, photos: Sequence[Image.Image], size: int, count: int, seed: int = 0):
+    def __init__(self, photos: Sequence[Image.Image], size: int, count: int, seed: int = 0, num_channels: int = 3):
         small = next((photo.size for photo in photos if min(photo.size) < size), None)
         if not photos or small is not None:
             raise ValueError(f"Crops of {size}×{size} need photographs of at least that size, got {small or 'none'}.")
-        self.photos = [pil_to_tensor(photo.convert("RGB")) for photo in photos]
+        mode = "L" if num_channels == 1 else "RGB"
+        self.photos = [pil_to_tensor(photo.convert(mode)) for photo in photos]
         pixels = torch.tensor([float(photo[0].numel()) for photo in self.photos])
         self.shares = pixels.cumsum(0) / pixels.sum()
         self.size = size
@@ -51,4 +53,4 @@ class RandomCrops(Dataset):
         left = int(x * (photo.shape[2] - self.size + 1))
         crop = photo[:, top : top + self.size, left : left + self.size]
         crop = torch.rot90(crop.flip(2) if flip < 0.5 else crop, int(4 * turns), (1, 2))
-        return {"labels": crop.float() / 255}
+        return {"labels": crop.contiguous(), "index": torch.tensor(index)}

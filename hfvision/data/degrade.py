@@ -1,12 +1,18 @@
-"""Making the small image from the large one, exactly as the super-resolution literature does: MATLAB's `imresize`."""
+"""Making the small image from the large one: exactly as the super-resolution literature does, by MATLAB's `imresize`,
+or as cameras and the web do."""
 
 from math import ceil
 from numbers import Real
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d, interpolate, pad
+from torchvision.transforms.v2.functional import jpeg
 
 from ..models.srgan.modeling_srgan import keys_kernel
+from .keyed import normal, uniform
+
+DEGRADE = 201  # of the keyed random numbers
 
 
 def resize_bicubic(x: Tensor, scale_or_size: float | tuple[int, int], antialias: bool = True) -> Tensor:
@@ -93,3 +99,56 @@ def downscale(x: Tensor, scale: float) -> Tensor:
         Float (N, C, ceil(H/scale), ceil(W/scale)) with values n/255 in [0, 1].
     """
     return quantize_8bit(resize_bicubic(x, 1 / scale))
+
+
+def degrade(x: Tensor, scale: int, keys: Tensor) -> Tensor:
+    """The low-resolution image as cameras and the web make it: blurred, resized twice, noisy, compressed.
+
+    One round of the degradations of Wang et al. 2021 (Real-ESRGAN, arXiv:2107.10833, section 3.1): an anisotropic
+    Gaussian blur; a resize to a random size between the large and the small one, by one of three filters, and from
+    there to the small one; Gaussian noise, for half of the images grey; JPEG for three images of four.
+
+    Args:
+        x: float (N, C, H, W) in [0, 1], C of 1 or 3, sides that are multiples of `scale`.
+        scale: how many times smaller.
+        keys: int64 (N,), from [`data.keyed.image_keys`]; what happens to an image depends on its key alone.
+
+    Returns:
+        Float (N, C, H/scale, W/scale) with values n/255 in [0, 1].
+    """
+    u = uniform(keys, 9, DEGRADE).cpu()
+    images = zip(blur(x, 0.1 + 0.6 * scale * u[:, :2], torch.pi * u[:, 2]), u[:, 3:], keys, strict=True)
+    return torch.stack([shrink(image, scale, draws, key) for image, draws, key in images])
+
+
+def blur(x: Tensor, sigmas: Tensor, angles: Tensor) -> Tensor:
+    """Each image (N, C, H, W) through a Gaussian of its own: `sigmas` (N, 2) in pixels along two axes, turned."""
+    reach = min(10, *(side - 1 for side in x.shape[-2:]))
+    offsets = torch.arange(-reach, reach + 1.0)
+    y, x_offset = torch.meshgrid(offsets, offsets, indexing="ij")
+    cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
+    along, across = x_offset * cos + y * sin, y * cos - x_offset * sin
+    kernels = (-0.5 * ((along / sigmas[:, :1, None]) ** 2 + (across / sigmas[:, 1:, None]) ** 2)).exp()
+    kernels = (kernels / kernels.sum((1, 2), keepdim=True)).to(x.device, x.dtype)
+    count, channels = x.shape[:2]
+    padded = pad(x, (reach,) * 4, mode="reflect").flatten(0, 1)[None]
+    kernels = kernels.repeat_interleave(channels, 0)[:, None]
+    return conv2d(padded, kernels, groups=count * channels).view_as(x)
+
+
+def shrink(image: Tensor, scale: int, draws: Tensor, key: Tensor) -> Tensor:
+    """One image (C, H, W) resized twice, noisy and compressed, (C, H/scale, W/scale); six `draws` in [0, 1)."""
+    size, first, second, noise, grey, quality = draws.tolist()
+    target = [side // scale for side in image.shape[-2:]]
+    middle = [round(side * (1 + size * (scale - 1))) for side in target]
+    for sides, which in ((middle, first), (target, second)):
+        mode = ("area", "bilinear", "bicubic")[int(3 * which)]
+        antialias = {} if mode == "area" else {"antialias": True}
+        image = interpolate(image[None], sides, mode=mode, **antialias)[0]
+    grain = normal(key[None], image.numel(), DEGRADE + 1).view_as(image)
+    grain = grain[:1] if grey < 0.5 else grain
+    image = quantize_8bit(image + 15 / 255 * noise * grain)
+    if quality < 0.75:
+        coded = jpeg((image * 255).round().to(torch.uint8).cpu(), 40 + round(55 * quality / 0.75))
+        image = coded.to(image.device, image.dtype) / 255
+    return image

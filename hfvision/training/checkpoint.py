@@ -6,6 +6,7 @@ A checkpoint is a folder `step-00001234`:
     ema.safetensors        their moving average, where there is one
     best.safetensors       the best weights so far, where there is a validation
     optimizer.safetensors  the optimizer's tensors
+    opponent_model.safetensors, opponent_optimizer.safetensors  those of a second network, as a GAN's discriminator
     process-0.safetensors  the random states and the sums of process 0, and so on
     state.json             everything else: epoch, batch, history, settings, the optimizer's numbers
 """
@@ -32,6 +33,8 @@ from torch.distributed.checkpoint.state_dict import (
 from ..report import flush_to_disk
 
 FULL = StateDictOptions(full_state_dict=True)
+# Each network with its optimizer, by the prefix of its files: "" for the first, "opponent_" for a second.
+Networks = dict[str, tuple[nn.Module, torch.optim.Optimizer]]
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:
@@ -53,8 +56,7 @@ def checkpoints(folder: Path) -> list[Path]:
 def save_checkpoint(
     folder: Path,
     accelerator: Accelerator,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    networks: Networks,
     state: dict[str, Any],
     weights: dict[str, dict[str, Tensor]],
     sums: dict[str, float],
@@ -64,6 +66,7 @@ def save_checkpoint(
 
     Args:
         folder: made where missing.
+        networks: what is trained.
         state: what JSON can hold; `state["step"]` names the checkpoint.
         weights: further files of weights by name, as `ema` and `best`.
         sums: numbers of this process alone.
@@ -78,8 +81,10 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    tensors, numbers = optimizer_state(model, optimizer)
-    files = {"model": model_state(model), "optimizer": tensors} | weights
+    files, numbers = dict(weights), {}
+    for prefix, (model, optimizer) in networks.items():
+        files[f"{prefix}model"] = model_state(model)
+        files[f"{prefix}optimizer"], numbers[f"{prefix}optimizer"] = optimizer_state(model, optimizer)
     try:
         mine = {f"sums/{name}": torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
         save_file(random_states() | mine, partial / f"process-{accelerator.process_index}.safetensors")
@@ -87,7 +92,7 @@ def save_checkpoint(
             for name, tensors in files.items():
                 save_file({key: value.contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-            state = state | {"processes": accelerator.num_processes, "optimizer": numbers, "scaler": scaler}
+            state = state | numbers | {"processes": accelerator.num_processes, "scaler": scaler}
             (partial / "state.json").write_text(json.dumps(state, default=str))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -108,7 +113,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path, accelerator: Accelerator, networks: Networks
 ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, float], dict[str, Tensor]]:
     """Put a checkpoint's weights and optimizer back; called on all processes.
 
@@ -118,14 +123,15 @@ def load_checkpoint(
     """
     state = json.loads((path / "state.json").read_text())
     files = {file.stem: load_file(file) for file in path.glob("*.safetensors") if not file.stem.startswith("process-")}
-    load_model_state(model, files.pop("model"))
-    settings = get_optimizer_state_dict(model, optimizer, options=FULL)
-    saved: dict[str, dict[str, Any]] = {}
-    for key, value in (state.pop("optimizer") | files.pop("optimizer")).items():
-        parameter, name = key.rsplit("/", 1)
-        # A tensor in a file may lie at an odd address, where matrix products can differ in the last bit.
-        saved.setdefault(parameter, {})[name] = value.clone() if torch.is_tensor(value) else value
-    set_optimizer_state_dict(model, optimizer, settings | {"state": saved}, options=FULL)
+    for prefix, (model, optimizer) in networks.items():
+        load_model_state(model, files.pop(f"{prefix}model"))
+        settings = get_optimizer_state_dict(model, optimizer, options=FULL)
+        saved: dict[str, dict[str, Any]] = {}
+        for key, value in (state.pop(f"{prefix}optimizer") | files.pop(f"{prefix}optimizer")).items():
+            parameter, name = key.rsplit("/", 1)
+            # A tensor in a file may lie at an odd address, where matrix products can differ in the last bit.
+            saved.setdefault(parameter, {})[name] = value.clone() if torch.is_tensor(value) else value
+        set_optimizer_state_dict(model, optimizer, settings | {"state": saved}, options=FULL)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     mine = load_file(path / f"process-{accelerator.process_index}.safetensors")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shlex
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,7 @@ from ..robustness.threat import Norm
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
 from .loop import LoopConfig, make_accelerator, train
-from .options import as_plain, option
+from .options import as_plain, option, training_command, yaml_mapping
 from .transfer import add_lora, freeze, load_start, number_layers
 from .whitening import whiten_stem
 
@@ -115,13 +114,7 @@ class ClassifierTrainingConfig(LoopConfig):
 
     def overrides(self) -> dict[str, Any]:
         """`model_fields` as a dict."""
-        try:
-            fields = yaml.safe_load(self.model_fields or "{}")
-        except yaml.YAMLError as error:
-            raise ValueError(f"model_fields is not YAML: {self.model_fields!r}") from error
-        if not isinstance(fields, dict):
-            raise ValueError(f"model_fields must be a mapping, as '{{distillation_token: true}}', got {fields!r}.")
-        return fields
+        return yaml_mapping("model_fields", self.model_fields)
 
     def adversary(self, normalize: Normalize) -> Adversary | None:
         """What attacks the training images, if anything does."""
@@ -290,7 +283,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
     merged = model.merge_and_unload() if config.lora_rank is not None else model
     record: dict[str, Any] = {
         "training": {
-            "command": training_command(config),
+            "command": training_command("classifier", config),
             "config": as_plain(config),
             "data": {"source": config.data, "classes": names}
             | ({} if config.streaming else {"fingerprint": data["train"]._fingerprint, "images": len(trainset)})
@@ -356,16 +349,3 @@ def write_outputs(config: ClassifierTrainingConfig, record: dict[str, Any]) -> N
             matrix = torch.tensor(record[split]["confusion_matrix"])
             confusion_picture(matrix, record["training"]["data"]["classes"], config.out / f"confusion_{split}.png")
     write_record(config.out / "record.json", record)
-
-
-def training_command(config: ClassifierTrainingConfig) -> str:
-    """The command line that trains the same: every option that differs from its default."""
-    words = ["hfvision", "train", "classifier"]
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-        if value == default or field.name == "resume":
-            continue
-        words.append("--" + field.name.replace("_", "-"))
-        words += [str(item) for item in value] if isinstance(value, list) else [str(value)]
-    return shlex.join(words)

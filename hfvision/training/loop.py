@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.data_loader import DataLoaderShard
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import DistributedType, broadcast, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 from tqdm import tqdm
@@ -137,6 +137,32 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) ->
     return falls[schedule]
 
 
+@dataclass
+class Opponent:
+    """A second network that [`train`] trains against the first, batch by batch, as a GAN's discriminator.
+
+    Args:
+        model: trained in place, and left in evaluation mode. The first network's loss asks this object, not what
+            Accelerate makes of it, with its weights frozen: or gradients of that loss would reach its next step.
+        compute_loss: as the first network's; called after it, on the same batch.
+        learning_rate: at the peak of the same schedule.
+    """
+
+    model: PreTrainedModel
+    compute_loss: LossFunction
+    learning_rate: float
+
+
+@dataclass
+class Player:
+    """A prepared network, its optimizer and what it learns from."""
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    compute_loss: LossFunction
+    learning_rate: float
+
+
 def train(
     model: PreTrainedModel,
     dataset: Dataset,
@@ -147,8 +173,9 @@ def train(
     accelerator: Accelerator | None = None,
     sample_weights: Tensor | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
-    score: str = "validation_accuracy",
+    score: str | None = "validation_accuracy",
     on_best: Callable[[dict[str, Tensor], dict[str, float]], None] | None = None,
+    opponent: Opponent | None = None,
     begin_epoch: Callable[[list[dict[str, float]]], bool] | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place.
@@ -169,8 +196,9 @@ def train(
         accelerator: from [`make_accelerator`]; made where not given.
         sample_weights: float (N,), how often to draw each item; each once where not given.
         evaluate: called after each epoch, in evaluation mode; on all processes.
-        score: which of its results is better the higher it is.
+        score: which of its results is better the higher it is; None to take the newest weights for the best.
         on_best: called on the main process with the weights whenever `score` is better than before.
+        opponent: trained against `model`; what it reports gets the prefix `opponent_`.
         begin_epoch: called with the history before each epoch, and before one that is gone on with; whether the epoch
             is to start from the best weights instead of the last ones.
 
@@ -180,27 +208,29 @@ def train(
 
     Raises:
         FloatingPointError: if loss or gradient is not finite; the weights are those of the last step before.
-        ValueError: if there are checkpoints and `config.resume` is off, or one of another configuration.
+        ValueError: if there are checkpoints and `config.resume` is off, or one of another configuration; for an
+            opponent under DeepSpeed.
     """
     set_seed(config.seed)
     accelerator = accelerator or make_accelerator(config)
+    if opponent is not None and accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise ValueError(
+            "DeepSpeed trains one network a process: choose DDP or FSDP2 for a GAN, by accelerate config or a recipe."
+        )
     folder = config.out / "checkpoints" if config.out else None
     start = find_start(folder, config, accelerator.num_processes)
     loader, sampler = make_loader(dataset, config, accelerator, sample_weights)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    model = model.to(memory_format=torch.channels_last).train()
     if config.compile:
         model.compile()
-    optimizer = timm.optim.create_optimizer_v2(
-        model,
-        config.optimizer,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        layer_decay=config.layer_decay,
-    )
-    net, optimizer = accelerator.prepare(model, optimizer)
+    players = {"": prepare(model, compute_loss, config.learning_rate, config, accelerator)}
+    net = players[""].net
+    if opponent is not None:
+        players["opponent_"] = prepare(
+            opponent.model, opponent.compute_loss, opponent.learning_rate, config, accelerator
+        )
+    networks = {prefix: (player.net, player.optimizer) for prefix, player in players.items()}
     ema = EMA(net, config.ema) if config.ema else None
     batches = config.steps_per_epoch or len(loader)
     steps = config.epochs * math.ceil(batches / config.accumulate)
@@ -209,7 +239,7 @@ def train(
     best: dict[str, Tensor] = {}
     random_states = None
     if start is not None:
-        saved, weights, sums, random_states = load_checkpoint(start, accelerator, net, optimizer)
+        saved, weights, sums, random_states = load_checkpoint(start, accelerator, networks)
         progress = {key: saved[key] for key in progress}
         best = weights.get("best", {})
         if ema:
@@ -218,7 +248,7 @@ def train(
     def save() -> None:
         weights = ({"ema": ema.state()} if ema else {}) | ({"best": best} if best else {})
         state = progress | {"config": as_plain(config)}
-        save_checkpoint(folder, accelerator, net, optimizer, state, weights, sums, config.keep_checkpoints)
+        save_checkpoint(folder, accelerator, networks, state, weights, sums, config.keep_checkpoints)
 
     history: list[dict[str, float]] = progress["history"]
     last_save = time.perf_counter()
@@ -249,21 +279,26 @@ def train(
             rest = accelerator.skip_first_batches(loader, progress["batch"]) if progress["batch"] else loader
             if rest is not loader:
                 rest.set_epoch(epoch)
-            net.train()
+            for player in players.values():
+                player.net.train()
+            latest = {score: history[-1][score]} if history and score in history[-1] else {}
             for batch in rest:
                 if random_states is not None:
                     restore_random_states(random_states)
                     random_states = None
-                with accelerator.accumulate(net):
-                    values = compute_loss(net, batch, epoch)
-                    accelerator.backward(values["loss"])
-                    if accelerator.sync_gradients:
-                        check_gradients(accelerator, net, config, values["loss"], epoch, progress["batch"])
-                        factor = learning_rate_factor(progress["step"], steps, config.warmup, config.schedule)
-                        for group in optimizer.param_groups:
-                            group["lr"] = config.learning_rate * factor * group.get("lr_scale", 1.0)
-                    optimizer.step()
-                    optimizer.zero_grad()
+                factor = learning_rate_factor(progress["step"], steps, config.warmup, config.schedule)
+                values = {}
+                with accelerator.accumulate(*(player.net for player in players.values())):
+                    for prefix, player in players.items():
+                        found = player.compute_loss(player.net, batch, epoch)
+                        accelerator.backward(found["loss"])
+                        if accelerator.sync_gradients:
+                            check_gradients(accelerator, player.net, config, found["loss"], epoch, progress["batch"])
+                            for group in player.optimizer.param_groups:
+                                group["lr"] = player.learning_rate * factor * group.get("lr_scale", 1.0)
+                        player.optimizer.step()
+                        player.optimizer.zero_grad()
+                        values |= {f"{prefix}{name}": value for name, value in found.items()}
                 count = len(next(iter(batch.values())))
                 for name, value in values.items():
                     sums[name] = sums.get(name, 0.0) + value.item() * count
@@ -274,7 +309,7 @@ def train(
                     if ema:
                         ema.update(progress["step"])
                     progress["seconds"] = before + time.perf_counter() - begin
-                    show(bar, sums, progress["seconds"], epoch, config.epochs)
+                    show(bar, sums, progress["seconds"], epoch, config.epochs, latest)
                     midway = progress["batch"] < batches
                     if folder and midway and due(accelerator, last_save, config.checkpoint_minutes):
                         save()
@@ -287,7 +322,7 @@ def train(
                 net.eval()
                 with ema.in_place() if ema else nullcontext():
                     entry |= evaluate(net)
-                    if entry[score] > max((old[score] for old in history), default=-math.inf):
+                    if score is None or entry[score] > max((old[score] for old in history), default=-math.inf):
                         best = model_state(net)
                         if on_best and accelerator.is_main_process:
                             on_best(best, entry)
@@ -308,9 +343,29 @@ def train(
     if config.trackers:
         accelerator.end_training()
     # prepare() has wrapped the model's own forward in autocast: give it back as it was.
-    accelerator.unwrap_model(net, keep_fp32_wrapper=False)
-    model.to(memory_format=torch.contiguous_format).eval()
+    for player in players.values():
+        bare = accelerator.unwrap_model(player.net, keep_fp32_wrapper=False)
+        bare.to(memory_format=torch.contiguous_format).eval()
     return history
+
+
+def prepare(
+    model: PreTrainedModel,
+    compute_loss: LossFunction,
+    learning_rate: float,
+    config: LoopConfig,
+    accelerator: Accelerator,
+) -> Player:
+    model = model.to(memory_format=torch.channels_last).train()
+    optimizer = timm.optim.create_optimizer_v2(
+        model,
+        config.optimizer,
+        lr=learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        layer_decay=config.layer_decay,
+    )
+    return Player(*accelerator.prepare(model, optimizer), compute_loss, learning_rate)
 
 
 def find_start(folder: Path | None, config: LoopConfig, processes: int) -> Path | None:
@@ -394,8 +449,9 @@ def mean_over_processes(accelerator: Accelerator, sums: dict[str, float], second
     return means | {"images_per_second": images / seconds, "seconds": seconds}
 
 
-def show(bar: tqdm, sums: dict[str, float], seconds: float, epoch: int, epochs: int) -> None:
-    means = {name: f"{value / sums['images']:.4f}" for name, value in sums.items() if name != "images"}
+def show(bar: tqdm, sums: dict[str, float], seconds: float, epoch: int, epochs: int, latest: dict[str, float]) -> None:
+    means = {name: value / sums["images"] for name, value in sums.items() if name != "images"} | latest
+    means = {name: f"{value:.4f}" for name, value in means.items()}
     speed = f"{sums['images'] / seconds:.0f}"
     bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}"} | means | {"images/s": speed}, refresh=False)
     bar.update()

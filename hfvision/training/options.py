@@ -1,6 +1,7 @@
 """Options of trainings: dataclass fields that carry their own help, from the command line, YAML or Python."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,27 @@ def as_plain(config: Any) -> dict[str, Any]:
     return {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
     }
+
+
+def yaml_mapping(name: str, text: str | None) -> dict[str, Any]:
+    """The option `name` whose value is a mapping in YAML; ValueError for something else."""
+    try:
+        fields = yaml.safe_load(text or "{}")
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not YAML: {text!r}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{name} must be a mapping, as '{{distillation_token: true}}', got {fields!r}.")
+    return fields
+
+
+def training_command(task: str, config: Any) -> str:
+    """The command line that trains the same: every option that differs from its default."""
+    words = ["hfvision", "train", task]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        default = field.default_factory() if field.default is dataclasses.MISSING else field.default
+        if value == default or field.name == "resume":
+            continue
+        words.append("--" + field.name.replace("_", "-"))
+        words += [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    return shlex.join(words)

@@ -148,6 +148,10 @@ class InputUpscaler(nn.Module):
         return torch.einsum("iy,jx->ijyx", rows, rows).reshape(self.scale**2, 1, 5, 5).float()
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        device = pixel_values.device.type
+        if torch.is_autocast_enabled(device):  # whose half precision is for what is added to this
+            with torch.autocast(device, enabled=False):
+                return self.forward(pixel_values)
         channels = pixel_values.shape[1]
         padded = pad(pixel_values, (2, 2, 2, 2), mode="replicate")
         kernel = self.kernel.to(pixel_values.dtype).repeat(channels, 1, 1, 1)

@@ -1,0 +1,372 @@
+"""Training of super-resolution networks: by pixels, and then, from those weights, as a GAN. One loop, one command."""
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import extract_model_from_parallel
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss, mse_loss, normalize
+from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, to_pil_image
+
+from ..data.crops import RandomCrops
+from ..data.degrade import degrade, downscale, modcrop, quantize_8bit, resize_bicubic
+from ..data.keyed import image_keys
+from ..data.normalize import Normalize
+from ..data.photos import load_photos
+from ..loading import load_model
+from ..metrics.psnr import psnr
+from ..models.srgan.configuration_srgan import PRESETS, SRGANConfig
+from ..models.srgan.image_processing_srgan import SRGANImageProcessor
+from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
+from ..report import folder_written_whole, side_by_side, training_curve, write_record, write_text
+from .distill import hints
+from .gan import DiscriminatorLoss, GANLoss, PerceptualLoss, generator_loss
+from .loop import LoopConfig, Opponent, make_accelerator, train
+from .options import as_plain, option, training_command, yaml_mapping
+from .transfer import load_start
+
+VALIDATION = 2**30  # in the place of an epoch in the keys that choose the photographs set aside
+SHOWN = 96  # pixels of the low-resolution crop in samples.png
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResTrainingConfig(LoopConfig):
+    """How [`train_superres`] trains; `hfvision train superres --help` explains each option.
+
+    Raises:
+        ValueError: for options that are out of range or do not go together.
+    """
+
+    out: Path = option(Path("runs/upscaler"), "folder for the model and what tells of its training")
+    data: list[str] = option([], "photographs: folders, files, parquet files or Hub ids")
+    validation_data: list[str] = option([], "photographs to choose the best weights by, as data")
+    validation: float = option(0.05, "part of the photographs set aside where there are no validation_data")
+    model: str = option("fast-light", f"start: a preset ({', '.join(PRESETS)}), Hub id, folder or shipped checkpoint")
+    model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{hidden_size: 32}'")
+    scale: int | None = option(None, "2, 3 or 4; weights of another scale are taken but for the last layer")
+    epochs: int = option(20, "validations; each after steps_per_epoch batches")
+    steps_per_epoch: int = option(1000, "batches from one validation to the next")
+    batch_size: int = option(16, "crops a step and process")
+    crop: int = option(48, "side of the low-resolution crops in pixels")
+    degradation: Literal["bicubic", "blind"] = option(
+        "bicubic", "how small images are made: MATLAB's bicubic, or blurred, noisy and compressed ones as in the wild"
+    )
+    pixel_loss: Literal["l1", "l2", "charbonnier"] = option("l1", "of the pixels")
+    pixel_weight: float = option(1.0, "of the pixel loss")
+    teacher: str | None = option(None, "larger network to distil from: Hub id, folder or shipped checkpoint")
+    distillation: Literal["pixels", "features"] = option("pixels", "what is learned from the teacher")
+    distillation_weight: float = option(0.5, "part of the pixel loss that the teacher decides")
+    gan: Literal["none", GANLoss] = option("none", "second stage: train against a discriminator, from PSNR weights")
+    gan_weight: float = option(0.005, "of the discriminator's opinion")
+    discriminator_learning_rate: float = option(1e-4, "at the peak of the schedule")
+    r1: float = option(0.0, "weight of the R1 penalty on the discriminator's gradient")
+    perceptual: str | None = option(
+        None, "classifier whose features are compared in the second stage: as model, or timm/NAME"
+    )
+    perceptual_weight: float = option(1.0, "of the features")
+    learning_rate: float = option(1e-3, "at the peak of the schedule")
+    weight_decay: float = option(0.0, "not applied to biases")
+    warmup: float = option(0.05, "part of the steps in which the learning rate rises")
+    ema: float = option(0.999, "decay of the moving average of the weights, which is then what is evaluated and kept")
+    trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.data:
+            raise ValueError("data must name photographs to train on, as --data photos/ or --data user/name.")
+        if self.scale not in (None, 2, 3, 4):
+            raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}.")
+        if self.crop < 8:
+            raise ValueError(f"crop must be at least 8 pixels, got {self.crop}.")
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"validation must be at least 0 and below 1, got {self.validation}.")
+        if not 0 <= self.distillation_weight <= 1:
+            raise ValueError(f"distillation_weight must be from 0 to 1, got {self.distillation_weight}.")
+        for name in ("pixel_weight", "gan_weight", "perceptual_weight", "r1"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.discriminator_learning_rate <= 0:
+            raise ValueError(f"discriminator_learning_rate must be above 0, got {self.discriminator_learning_rate}.")
+        if self.gan == "none" and (self.r1 or self.perceptual):
+            raise ValueError("r1 and perceptual belong to the second stage: add --gan relativistic or --gan vanilla.")
+        self.overrides()
+
+    def overrides(self) -> dict[str, Any]:
+        """`model_fields` as a dict, with the scale where given."""
+        return yaml_mapping("model_fields", self.model_fields) | ({"scale": self.scale} if self.scale else {})
+
+
+@dataclass
+class SuperResolutionLoss:
+    """From a batch of crops to the loss: smaller images of them, the network, pixels, teacher, features, opponent."""
+
+    config: SuperResTrainingConfig
+    scale: int
+    autocast: Callable[[], AbstractContextManager]
+    teacher: SRGANForImageSuperResolution | None = None
+    perceptual: PerceptualLoss | None = None
+    discriminator: SRGANDiscriminator | None = None
+    left_for: DiscriminatorLoss | None = None
+
+    def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        labels = batch["labels"].float().div(255).contiguous(memory_format=torch.channels_last)
+        if self.config.degradation == "blind":
+            small = degrade(labels, self.scale, image_keys(self.config.seed, epoch, batch["index"]))
+        else:
+            small = downscale(labels, self.scale)
+        features = self.teacher is not None and self.config.distillation == "features"
+        output = net(pixel_values=small, output_hidden_states=features)
+        restored = output.reconstruction.float()
+        loss = pixel_loss(restored, labels, self.config.pixel_loss)
+        values = {"pixels": loss.detach()}
+        if self.teacher is not None:
+            loss = torch.lerp(loss, self.by_teacher(output, restored, small), self.config.distillation_weight)
+        loss = self.config.pixel_weight * loss
+        if self.perceptual is not None:
+            with self.autocast():
+                values["features"] = self.perceptual(restored, labels)
+            loss = loss + self.config.perceptual_weight * values["features"]
+        if self.discriminator is not None:
+            values["fooled"] = self.by_discriminator(restored, labels)
+            loss = loss + self.config.gan_weight * values["fooled"]
+        return {"loss": loss} | {name: value.detach() for name, value in values.items()}
+
+    def by_teacher(self, output: Any, restored: Tensor, small: Tensor) -> Tensor:
+        with torch.no_grad(), self.autocast():
+            answer = self.teacher.to(small.device)(pixel_values=small, output_hidden_states=True)
+        if self.config.distillation == "pixels":
+            return pixel_loss(restored, answer.reconstruction.float(), self.config.pixel_loss)
+        return attention_transfer_loss(hints(output.hidden_states), hints(answer.hidden_states))
+
+    def by_discriminator(self, restored: Tensor, labels: Tensor) -> Tensor:
+        self.discriminator.requires_grad_(False)
+        fake = self.discriminator(pixel_values=restored).logits.float()
+        with torch.no_grad():
+            real = self.discriminator(pixel_values=labels).logits.float()
+        self.discriminator.requires_grad_(True)
+        self.left_for.real, self.left_for.fake = labels, restored.detach()
+        return generator_loss(real, fake, self.config.gan)
+
+
+def pixel_loss(images: Tensor, targets: Tensor, kind: Literal["l1", "l2", "charbonnier"]) -> Tensor:
+    """Mean absolute or squared difference, or √(d² + 10⁻⁶), after Charbonnier (Lai et al. 2017, arXiv:1704.03915)."""
+    if kind == "charbonnier":
+        return ((images - targets).square() + 1e-6).sqrt().mean()
+    return l1_loss(images, targets) if kind == "l1" else mse_loss(images, targets)
+
+
+def attention_transfer_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """How far the maps of where features are strong are apart (Zagoruyko and Komodakis 2017, arXiv:1612.03928,
+    equation 2, squared): the features of both (N, C, H, W), any C, agree in H and W."""
+    maps = [[normalize(x.float().square().mean(1).flatten(1)) for x in features] for features in (student, teacher)]
+    return torch.stack([(a - b).square().sum(1).mean() for a, b in zip(*maps, strict=True)]).mean()
+
+
+def load_generator(
+    name: str, overrides: dict[str, Any], *, trust_remote_code: bool = False
+) -> SRGANForImageSuperResolution:
+    """A generator to train: of a preset, or with the weights of a trained one.
+
+    A trained one gets its training branches (`branch_expansion`) back where it has been folded, with the same output.
+    Weights that do not fit, as the last layer's at another `scale`, start anew.
+
+    Args:
+        name: a key of `PRESETS`, a Hub id, a folder or a shipped checkpoint.
+        overrides: fields of the configuration to replace.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if it is no super-resolution network, or cannot be loaded.
+    """
+    if name in PRESETS:
+        return SRGANForImageSuperResolution(SRGANConfig.from_preset(name, **overrides))
+    source, _ = load_model(name, "image-super-resolution", trust_remote_code=trust_remote_code)
+    fields = source.config.to_diff_dict() | {"fused": False} | overrides
+    model = SRGANForImageSuperResolution(SRGANConfig.from_dict(fields))
+    shapes = {key: weight.shape for key, weight in model.state_dict().items()}
+    fitting = {key: weight for key, weight in source.state_dict().items() if weight.shape == shapes.get(key)}
+    if not fitting:
+        raise ValueError(f"No weight of {name} fits the configuration {overrides}.")
+    model.load_state_dict(fitting, strict=False)
+    return model
+
+
+def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
+    """Train, keep the best by PSNR on validation photographs (the newest, with a GAN), write model and record.
+
+    `config.out` then holds the folded network with its processor (`from_pretrained`, `pipeline`), `config.yaml`,
+    `metrics.json`, `curve.png`, `samples.png`, `record.json`, and `checkpoints` to go on from; with a GAN the folder
+    `discriminator` too.
+
+    Returns:
+        The record.
+
+    Raises:
+        FileNotFoundError: if a source of data or a model is not there.
+        ValueError: for settings or data that do not fit.
+        FloatingPointError: if the loss is not finite.
+        OSError: if something cannot be written; what was saved before is still there.
+    """
+    if config.out.exists() and not config.out.is_dir():
+        raise ValueError(f"out {config.out} is a file: give the name of a folder.")
+    accelerator = make_accelerator(config)
+    torch.manual_seed(config.seed)
+    model = load_generator(config.model, config.overrides(), trust_remote_code=config.trust_remote_code)
+    scale, channels = model.config.scale, model.config.num_channels
+    photos, held_out = split_photographs(config, config.crop * scale)
+    count = config.batch_size * config.steps_per_epoch * accelerator.num_processes
+    crops = RandomCrops(photos, config.crop * scale, count, config.seed, channels)
+    validation = [validation_image(photo, scale, channels) for photo in held_out]
+    loss = SuperResolutionLoss(config, scale, accelerator.autocast)
+    opponent = None
+    if config.teacher:
+        loss.teacher = load_teacher(config.teacher, scale, channels)
+    if config.gan != "none":
+        torch.manual_seed(config.seed + 1)
+        loss.discriminator = SRGANDiscriminator(model.config)
+        loss.left_for = DiscriminatorLoss(config.gan, config.r1)
+        opponent = Opponent(loss.discriminator, loss.left_for, config.discriminator_learning_rate)
+    if config.perceptual:
+        loss.perceptual = load_perceptual(config.perceptual)
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        psnr = validation_psnr(lambda small: net(pixel_values=small).reconstruction, validation, scale, accelerator)
+        if accelerator.is_main_process:
+            picture = sample_picture(extract_model_from_parallel(net), validation[0], scale)
+            side_by_side(picture, config.out / "samples.png")
+            strip = torch.cat([pil_to_tensor(image) for image in picture.values()], 2).permute(1, 2, 0)[None]
+            for tracker in accelerator.trackers:
+                if hasattr(tracker, "log_images"):
+                    tracker.log_images({" | ".join(picture): strip.numpy()})
+        return {"validation_psnr": psnr}
+
+    def keep(state: dict[str, Tensor], entry: dict[str, float]) -> None:
+        best = SRGANForImageSuperResolution(copy.deepcopy(model.config))
+        best.load_state_dict(state)
+        save_upscaler(best, config.out)
+
+    history = train(
+        model,
+        crops,
+        loss,
+        config,
+        description=config.out.name,
+        accelerator=accelerator,
+        evaluate=validate,
+        score="validation_psnr" if opponent is None else None,
+        on_best=keep,
+        opponent=opponent,
+    )
+    record: dict[str, Any] = {
+        "training": {
+            "command": training_command("superres", config),
+            "config": as_plain(config),
+            "data": {"sources": config.data, "photographs": len(photos), "validation_photographs": len(held_out)},
+            "parameters": copy.deepcopy(model).fuse().num_parameters(),
+            "bicubic_psnr": validation_psnr(lambda x: resize_bicubic(x, scale), validation, scale, accelerator),
+            "seconds": round(sum(entry["seconds"] for entry in history), 1),
+            "history": history,
+        }
+    }
+    if accelerator.is_main_process:
+        save_upscaler(model, config.out)
+        if loss.discriminator is not None:
+            with folder_written_whole(config.out / "discriminator") as folder:
+                loss.discriminator.save_pretrained(folder)
+        write_text(config.out / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False))
+        write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
+        training_curve(history, config.out / "curve.png")
+        write_record(config.out / "record.json", record)
+        best = max(history, key=lambda entry: entry["validation_psnr"]) if opponent is None else history[-1]
+        print(
+            f"PSNR on {len(held_out)} validation photographs: {best['validation_psnr']:.2f} dB, "
+            f"bicubic {record['training']['bicubic_psnr']:.2f} dB"
+        )
+        print(f"model, record and pictures: {config.out}")
+    return record
+
+
+def split_photographs(config: SuperResTrainingConfig, min_side: int) -> tuple[list[Image.Image], list[Image.Image]]:
+    """Those to train on and those to choose by."""
+    photos = load_photos(config.data, min_side)
+    if config.validation_data:
+        return photos, load_photos(config.validation_data, min_side)
+    count = max(1, round(config.validation * len(photos)))
+    if count >= len(photos):
+        raise ValueError(
+            f"{len(photos)} photograph of at least {min_side}×{min_side} pixels is too few to set some aside: give "
+            "more, or --validation-data."
+        )
+    chosen = image_keys(config.seed, VALIDATION, torch.arange(len(photos))).argsort()[:count].tolist()
+    return [photo for i, photo in enumerate(photos) if i not in chosen], [photos[i] for i in sorted(chosen)]
+
+
+def validation_image(photo: Image.Image, scale: int, channels: int) -> Tensor:
+    """The middle of a photograph, of at most 1024×1024 pixels, as uint8 (1, C, H, W) with sides that fit the scale."""
+    side = [min(length, 1024) for length in photo.size]
+    image = center_crop(pil_to_tensor(photo.convert("L" if channels == 1 else "RGB")), side[::-1])
+    return modcrop(image[None], scale)
+
+
+@torch.no_grad()
+def validation_psnr(
+    upscale: Callable[[Tensor], Tensor], images: Sequence[Tensor], scale: int, accelerator: Accelerator
+) -> float:
+    """The mean PSNR on Y, `scale` pixels cropped, of images that each process takes its share of."""
+    shares = -(-len(images) // accelerator.num_processes)
+    total = torch.zeros((), dtype=torch.float64)
+    for number in range(shares):
+        index = number * accelerator.num_processes + accelerator.process_index
+        original = images[index % len(images)].to(accelerator.device).float() / 255
+        restored = quantize_8bit(upscale(downscale(original, scale)).float())  # by all, as shards need
+        if index < len(images):
+            total += psnr(restored, original, crop=scale).cpu()[0]
+    return (accelerator.reduce(total.to(accelerator.device), "sum") / len(images)).item()
+
+
+@torch.no_grad()
+def sample_picture(model: SRGANForImageSuperResolution, original: Tensor, scale: int) -> dict[str, Image.Image]:
+    """The middle of a validation image: small, by bicubic, by the network, and as it was."""
+    side = [min(length, SHOWN * scale) // scale * scale for length in original.shape[-2:]]
+    original = center_crop(original, side).to(model.device).float() / 255
+    small = downscale(original, scale)
+    images = {
+        "bicubic": resize_bicubic(small, scale),
+        "upscaled": model(pixel_values=small).reconstruction.float(),
+        "original": original,
+    }
+    return {name: to_pil_image(image[0].clamp(0, 1).cpu()) for name, image in images.items()}
+
+
+def load_teacher(name: str, scale: int, channels: int) -> SRGANForImageSuperResolution:
+    teacher, _ = load_model(name, "image-super-resolution")
+    have = (teacher.config.scale, teacher.config.num_channels)
+    if have != (scale, channels):
+        raise ValueError(
+            f"The teacher {name} upscales ×{have[0]} with {have[1]} channels; the network ×{scale} with {channels}."
+        )
+    return teacher.requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def load_perceptual(name: str) -> PerceptualLoss:
+    if name.startswith("timm/"):
+        model, processor = load_start(name, names=["image"])
+    else:
+        model, processor = load_model(name, "image-classification")
+    return PerceptualLoss(model, Normalize.from_processor(processor))
+
+
+def save_upscaler(model: SRGANForImageSuperResolution, folder: Path) -> None:
+    """Write the network, folded, which changes it, with its processor; files are replaced whole."""
+    with folder_written_whole(folder) as temporary:
+        model.fuse().save_pretrained(temporary)
+        SRGANImageProcessor(num_channels=model.config.num_channels).save_pretrained(temporary)
