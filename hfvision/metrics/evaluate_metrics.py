@@ -11,6 +11,7 @@ from datasets import Features, List, Value
 from .accuracy import accuracy
 from .calibration import expected_calibration_error, negative_log_likelihood
 from .confusion import class_scores, confusion_matrix
+from .niqe import niqe
 from .psnr import psnr
 from .ssim import ssim
 
@@ -60,6 +61,25 @@ class SSIM(evaluate.Metric):
         return {
             "ssim": torch.cat([ssim(torch.tensor([a]), torch.tensor([b]), **options) for a, b in pairs]).mean().item()
         }
+
+
+class NIQE(evaluate.Metric):
+    """Mean of [`niqe.niqe`] over images, float (C, H, W) in [0, 1], whose sizes may differ; there is no reference.
+
+    `NIQE().compute(predictions=…, crop=0)` returns `{"niqe": float}`.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Natural image quality evaluator: distance from the statistics of pristine photographs.",
+            citation="Mittal, Soundararajan, Bovik: Making a 'completely blind' image quality analyzer. IEEE Signal "
+            "Processing Letters 20(3), 2013.",
+            inputs_description="predictions: images, float (C, H, W) in [0, 1]",
+            features=Features(predictions=IMAGE),
+        )
+
+    def _compute(self, predictions: list, **options) -> dict[str, float]:
+        return {"niqe": torch.cat([niqe(torch.tensor([image]), **options) for image in predictions]).mean().item()}
 
 
 class Accuracy(evaluate.Metric):
