@@ -33,6 +33,9 @@ EXAMPLES = {
   hfvision evaluate robustness runs/photos --data photos/ --split validation -n 200 --attack pgd
   hfvision evaluate robustness user/hardened --data user/photos --compare user/standard --out runs/robustness
   hfvision evaluate robustness runs/photos --data photos/ --split validation --norm l2 --out runs/l2 --resume""",
+    "evaluate_superres": """examples:
+  hfvision evaluate superres sr-tiny-x2 --data photos/
+  hfvision evaluate superres runs/upscaler user/other --data Set5/ Set14/ --out report/""",
     "show_augment": """examples:
   hfvision show-augment photos/ --augment strong
   hfvision show-augment cat.jpg dog.jpg --augment classic --copies 4 --out augment.png""",
@@ -266,6 +269,27 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
     return int(args.strict and bool(record["masked"]))
 
 
+def evaluate_superres(args: argparse.Namespace) -> None:
+    from .loading import load_model
+    from .report import write_record
+    from .superres.evaluate import evaluate_superres, find_sets
+    from .superres.report import comparison_picture, format_superres
+
+    refuse_file(args.out)
+    if args.out is not None and (args.out / "superres.json").exists() and not args.force:
+        raise ValueError(f"{args.out / 'superres.json'} is there already: use --force to replace it.")
+    sets = find_sets(args.data)
+    trust = {"trust_remote_code": args.trust_remote_code}
+    models = {name: load_model(name, "image-super-resolution", **trust)[0] for name in args.models}
+    record = evaluate_superres(models, sets, dtype=args.dtype)
+    print(json.dumps(record, indent=2) if args.json else format_superres(record))
+    if args.out is not None:
+        write_record(args.out / "superres.json", record)
+        for scale in {model.config.scale for model in models.values()}:
+            comparison_picture(models, sets, record, scale, args.out / f"superres_x{scale}.png")
+        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+
+
 def show_augment(args: argparse.Namespace) -> None:
     import torch
     from torchvision.transforms.v2.functional import to_pil_image
@@ -419,6 +443,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--resume", action="store_true", help="go on with what was interrupted in --out")
     command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
     command.add_argument("--strict", action="store_true", help="exit code 1 if the model masks its gradients")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    description = "Measure super-resolution on photographs: PSNR, SSIM, NIQE and cost, beside bicubic and Lanczos."
+    command = add(evaluate_superres, description, tasks, "superres")
+    command.add_argument("models", nargs="+", metavar="MODEL", help=model_help)
+    command.add_argument("--data", nargs="+", type=Path, required=True, help="folders of photographs: one set each")
+    command.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="of the quality (default fp32)")
+    command.add_argument("--out", type=Path, help="folder for superres.json and pictures of before and after")
+    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
