@@ -38,6 +38,7 @@ PUBLIC_NAMES = {
     "corrupt": "robustness.corruptions",
     "evaluate_classifier": "training.evaluate",
     "evaluate_robustness": "robustness.evaluate",
+    "evaluate_superres": "superres.evaluate",
     "expand_dataset": "data.expand",
     "fgsm": "robustness.attacks",
     "list_checkpoints": "checkpoints",

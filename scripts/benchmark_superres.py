@@ -2,9 +2,9 @@
 
     python scripts/benchmark_superres.py sr-tiny-x2 --data path/to/superres --json record.json
 
-`--data` holds a folder of photographs for each set (Kodak24, Set5, Set14, at any depth; others are skipped). Bicubic on
-Set5 is checked against the literature: exit code 1 if it is off by more than 0.03 dB. OpenCV is measured where it is
-installed, its networks where `--opencv` names their files. Two cores, two minutes and a model's time on 43 images.
+`--data` holds a folder of photographs for each set (Kodak24, Set5, Set14, at any depth; others are skipped). Bicubic
+on Set5 is checked against the literature: exit code 1 if it is off by more than 0.03 dB. OpenCV is measured where it
+is installed, its networks where `--opencv` names their files.
 """
 
 import argparse
@@ -41,9 +41,7 @@ def main() -> int:
     parser.add_argument("models", nargs="*", help="Hub ids, folders or shipped checkpoints")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="of the quality")
-    parser.add_argument(
-        "--opencv", nargs="*", type=Path, default=[], help="files of OpenCV's networks: FSRCNN_x2.pb …"
-    )
+    parser.add_argument("--opencv", nargs="*", type=Path, default=[], help="OpenCV's networks: FSRCNN_x2.pb …")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args()
     found = {path.name: path for path in args.data.rglob("*") if path.name in SETS and path.is_dir()}

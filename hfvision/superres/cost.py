@@ -17,7 +17,7 @@ from .contenders import Dtype, Upscaler, network
 
 SIDE = 512  # of the output
 STACKS = (4, 16)  # depths of the plain stacks that are timed beside
-MINIMUM_RUNS, MINIMUM_SECONDS = 5, 0.5
+MINIMUM_RUNS, MINIMUM_SECONDS = 5, 0.2
 
 
 @torch.inference_mode()
@@ -27,7 +27,7 @@ def cpu_cost(upscaler: Upscaler) -> dict[str, float | None]:
     Returns:
         `cpu_seconds_per_megapixel`: of processor time for 10⁶ pixels of output, on one thread;
         `threaded_cpu_seconds_per_megapixel` and `threaded_seconds_per_megapixel`: of processor and of clock, on as
-        many threads as the process uses of itself; all medians of at least 5 runs and half a second, after one that
+        many threads as the process uses of itself; all medians of at least 5 runs and 0.2 seconds, after one that
         warms up. `peak_memory_mb`: by how many 10⁶ bytes the process grew in one more run on one thread, None where
         there is no Linux to say it.
     """

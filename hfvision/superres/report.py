@@ -14,6 +14,12 @@ from ..report import markdown_table, written_whole
 from .contenders import DTYPES, interpolations, network
 from .evaluate import read_original
 
+COSTS = (
+    "cpu_seconds_per_megapixel",
+    "threaded_cpu_seconds_per_megapixel",
+    "threaded_seconds_per_megapixel",
+    "peak_memory_mb",
+)
 CROP = 192  # pixels of a crop's side, in the picture as large
 
 
@@ -44,31 +50,15 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def cost_table(record: Mapping[str, Any], scale: int) -> str:
-    threads = record["threads"]
-    header = [
-        *(
-            f"×{scale}: cost of 512×512",
-            "in",
-            "1 thread: CPU-s/MP",
-            f"{threads} threads: CPU-s/MP",
-            "s/MP",
-            "memory, MB",
-        ),
-        "of a plain stack",
-    ]
+    header = [f"×{scale}: cost of 512×512", "in", "1 thread: CPU-s/MP", f"{record['threads']} threads: CPU-s/MP"]
+    header += ["s/MP", "memory, MB", "of a plain stack"]
     yardstick = record["yardsticks"][f"plain stack of 4 ×{scale}"]
     rows = []
     for name, row in (record["results"] | record["yardsticks"]).items():
         for dtype in (*DTYPES, "uint8"):
             if row["scale"] != scale or f"cpu_seconds_per_megapixel_{dtype}" not in row:
                 continue
-            cpu, threaded, clock, memory = (
-                row[f"{key}_{dtype}"]
-                for key in (
-                    *("cpu_seconds_per_megapixel", "threaded_cpu_seconds_per_megapixel"),
-                    *("threaded_seconds_per_megapixel", "peak_memory_mb"),
-                )
-            )
+            cpu, threaded, clock, memory = (row[f"{key}_{dtype}"] for key in COSTS)
             ratio = cpu / yardstick["cpu_seconds_per_megapixel_bf16"]
             costs = [number(value, 4) for value in (cpu, threaded, clock)]
             rows.append([name, dtype, *costs, number(memory, 0), number(ratio)])
