@@ -48,7 +48,7 @@ def main() -> int:
     sets = {name: found[name] for name in SETS if name in found}
     if not sets:
         parser.error(f"{args.data} holds none of the folders {', '.join(SETS)}")
-    models = {Path(name).name: load_model(name, "image-super-resolution")[0] for name in args.models}
+    models = {name: load_model(name, "image-super-resolution")[0] for name in args.models}
     record = evaluate_superres(models, sets, dtype=args.dtype, scales=tuple(BICUBIC_SET5), opencv=args.opencv)
     print(format_superres(record))
     print("\nReported by others, on other machines:\n")

@@ -66,7 +66,7 @@ def read_original(path: Path, scale: int) -> Tensor:
             f"{path} has {image.width}×{image.height} pixels: to measure ×{scale}, a side needs {SMALLEST * scale}."
         )
     original = pil_to_tensor(flatten_pil(image, "L" if image.mode in ("L", "LA", "I;16") else "RGB"))[None] / 255
-    if (path.parent.name, path.stem) in SINGLE_CHANNEL:
+    if (path.parent.name, path.stem) in SINGLE_CHANNEL and (original == original[:, :1]).all():
         original = original[:, :1]
     return modcrop(original, scale)
 

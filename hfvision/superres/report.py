@@ -50,8 +50,9 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def cost_table(record: Mapping[str, Any], scale: int) -> str:
-    header = [f"×{scale}: cost of 512×512", "in", "1 thread: CPU-s/MP", f"{record['threads']} threads: CPU-s/MP"]
-    header += ["s/MP", "memory, MB", "of a plain stack"]
+    threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
+    header = [f"×{scale}: cost of 512×512", "in", "1 thread: CPU-s/MP", f"{threads}: CPU-s/MP", f"{threads}: s/MP"]
+    header += ["memory, MB", "CPU-s of a plain stack"]
     yardstick = record["yardsticks"][f"plain stack of 4 ×{scale}"]
     rows = []
     for name, row in (record["results"] | record["yardsticks"]).items():
