@@ -1,13 +1,15 @@
 """Making the small image from the large one: exactly as the super-resolution literature does, by MATLAB's `imresize`,
 or as cameras and the web do."""
 
+from io import BytesIO
 from math import ceil
 from numbers import Real
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
-from torchvision.transforms.v2.functional import jpeg
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from ..models.srgan.modeling_srgan import keys_kernel
 from .keyed import normal, uniform
@@ -149,6 +151,13 @@ def shrink(image: Tensor, scale: int, draws: Tensor, key: Tensor) -> Tensor:
     grain = grain[:1] if grey < 0.5 else grain
     image = quantize_8bit(image + 15 / 255 * noise * grain)
     if quality < 0.75:
-        coded = jpeg((image * 255).round().to(torch.uint8).cpu(), 40 + round(55 * quality / 0.75))
+        coded = through_jpeg((image * 255).round().to(torch.uint8).cpu(), 40 + round(55 * quality / 0.75))
         image = coded.to(image.device, image.dtype) / 255
     return image
+
+
+def through_jpeg(image: Tensor, quality: int) -> Tensor:
+    """An image, uint8 (C, H, W) on the CPU with C of 1 or 3, as JPEG of a quality from 1 to 95 leaves it."""
+    with BytesIO() as file:
+        to_pil_image(image).save(file, "JPEG", quality=quality)
+        return pil_to_tensor(Image.open(file))

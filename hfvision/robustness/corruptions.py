@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
 from ..data.augment import seeded
+from ..data.degrade import through_jpeg
 
 NOISE = 16  # stream of `seeded`, apart from those of augmentation
 
@@ -35,7 +36,7 @@ def gaussian_blur(images: Tensor, keys: Tensor, sigma: float) -> Tensor:
 
 
 def jpeg(images: Tensor, keys: Tensor, quality: int) -> Tensor:
-    return through_pil(images, lambda image: v2.jpeg(image, quality))
+    return torch.stack([through_jpeg(image, quality) for image in images])
 
 
 def brightness(images: Tensor, keys: Tensor, shift: float) -> Tensor:

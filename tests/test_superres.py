@@ -1,0 +1,265 @@
+import json
+import shutil
+from types import SimpleNamespace
+
+import datasets
+import pytest
+import torch
+from accelerate.utils import DistributedType
+from PIL import Image
+from safetensors.torch import load_file
+from torchvision.transforms.v2.functional import pil_to_tensor
+from transformers import pipeline
+
+from hfvision import (
+    SRGANConfig,
+    SRGANDiscriminator,
+    SRGANForImageSuperResolution,
+    SuperResTrainingConfig,
+    read_image,
+    sample_photos,
+    train_superres,
+)
+from hfvision.cli import main
+from hfvision.data.crops import RandomCrops
+from hfvision.data.degrade import degrade, downscale
+from hfvision.data.keyed import image_keys
+from hfvision.data.photos import load_photos
+from hfvision.training.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
+from hfvision.training.loop import LoopConfig, Opponent, train
+from hfvision.training.superres import SuperResolutionLoss, load_generator, pixel_loss
+
+TINY = "{hidden_size: 8, block_widths: [[8]], discriminator_width: 4}"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Small parts of the photographs of the package, in a folder."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name, path in sample_photos().items():
+        photo = read_image(path).convert("RGB")
+        photo.crop((60, 60, 252, 204)).save(folder / f"{name}.png")
+    return folder
+
+
+def settings(photos, out, **changes):
+    options = {
+        "data": [str(photos)],
+        "model": "fast-tiny",
+        "model_fields": TINY,
+        "scale": 2,
+        "epochs": 2,
+        "steps_per_epoch": 4,
+        "batch_size": 4,
+        "crop": 16,
+        "mixed_precision": "no",
+        "out": out,
+    }
+    return SuperResTrainingConfig(**options | changes)
+
+
+GAN = {"gan": "relativistic", "r1": 0.1, "perceptual": "cnn-cifar10", "degradation": "blind"}
+
+
+@pytest.fixture(scope="module")
+def gan_run(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "gan"
+    return train_superres(settings(photos, out, checkpoint_minutes=0, keep_checkpoints=20, **GAN)), out
+
+
+def test_what_is_trained_is_folded_and_works_in_the_pipeline(photos, tmp_path):
+    record = train_superres(settings(photos, tmp_path / "run", pixel_loss="charbonnier"))
+    model = SRGANForImageSuperResolution.from_pretrained(tmp_path / "run")
+    assert model.config.fused
+    assert record["training"]["parameters"] == model.num_parameters()
+    photo = read_image(photos / "cat.png")
+    upscale = pipeline("image-super-resolution", model=str(tmp_path / "run"), trust_remote_code=True)
+    assert upscale(photo).size == (2 * photo.width, 2 * photo.height)
+    saved = json.loads((tmp_path / "run" / "record.json").read_text())["training"]
+    assert [entry["epoch"] for entry in saved["history"]] == [1, 2]
+    assert saved["data"]["photographs"] + saved["data"]["validation_photographs"] == len(sample_photos())
+    for name in ("samples.png", "curve.png"):
+        assert Image.open(tmp_path / "run" / name).width > 200
+
+
+def test_the_best_epoch_by_psnr_is_kept(photos, tmp_path):
+    changes = {"learning_rate": 0.03, "warmup": 0.0, "schedule": "constant", "epochs": 4, "ema": 0}
+    record = train_superres(settings(photos, tmp_path / "run", **changes))
+    scores = [entry["validation_psnr"] for entry in record["training"]["history"]]
+    assert scores[-1] < max(scores), "at this rate the last epoch is not the best"
+    changes = {"model": str(tmp_path / "run"), "model_fields": None, "epochs": 1, "learning_rate": 1e-12, "ema": 0}
+    again = train_superres(settings(photos, tmp_path / "again", **changes))
+    assert again["training"]["history"][0]["validation_psnr"] == pytest.approx(max(scores), abs=1e-3)
+
+
+def test_a_gan_resumes_to_the_bit_in_the_middle_of_an_epoch(photos, gan_run, tmp_path):
+    record, out = gan_run
+    shutil.copytree(out, tmp_path / "cut")
+    for folder in sorted((tmp_path / "cut" / "checkpoints").iterdir())[2:]:
+        shutil.rmtree(folder)
+    again = train_superres(
+        settings(photos, tmp_path / "cut", resume=True, checkpoint_minutes=0, keep_checkpoints=20, **GAN)
+    )
+    for name in ("model.safetensors", "discriminator/model.safetensors"):
+        whole, resumed = load_file(out / name), load_file(tmp_path / "cut" / name)
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    for entry, other in zip(record["training"]["history"], again["training"]["history"], strict=True):
+        names = [name for name in entry if name not in ("seconds", "images_per_second")]
+        assert {"loss", "pixels", "features", "fooled", "opponent_loss", "validation_psnr"} <= set(names)
+        assert [entry[name] for name in names] == [other[name] for name in names]
+
+
+def test_the_discriminator_is_saved_beside_a_gans_generator(gan_run):
+    _, out = gan_run
+    discriminator = SRGANDiscriminator.from_pretrained(out / "discriminator")
+    assert discriminator(torch.rand(1, 3, 16, 16)).logits.shape == (1, 1, 16, 16)
+    files = {path.name for path in max((out / "checkpoints").iterdir()).iterdir()}
+    assert {"opponent_model.safetensors", "opponent_optimizer.safetensors"} <= files
+
+
+def test_the_generators_loss_leaves_no_gradient_in_the_discriminator(photos):
+    config = settings(photos, None, gan="vanilla", epochs=1, steps_per_epoch=1, optimizer="momentum", momentum=0.0)
+    torch.manual_seed(0)
+    shape = SRGANConfig.from_preset("fast-tiny", scale=2, hidden_size=8, block_widths=[[8]], discriminator_width=4)
+    generator, discriminator = SRGANForImageSuperResolution(shape), SRGANDiscriminator(shape)
+    crops = RandomCrops(load_photos([photos]), 32, 4)
+    batch = {name: torch.stack([crops[i][name] for i in range(4)]) for name in ("labels", "index")}
+    labels = batch["labels"].float() / 255
+
+    alone = SRGANDiscriminator(shape).train()
+    alone.load_state_dict(discriminator.state_dict())
+    with torch.no_grad():
+        fake = generator(downscale(labels, 2)).reconstruction
+        # the generator's step looks at both, and spectral normalisation counts looks
+        alone(fake), alone(labels)
+    real, fake = alone(torch.cat([labels, fake])).logits.chunk(2)
+    discriminator_loss(real, fake, "vanilla").backward()
+    expected = {name: p.detach() - 0.1 * p.grad for name, p in alone.named_parameters()}
+
+    left_for = DiscriminatorLoss("vanilla")
+    loss = SuperResolutionLoss(
+        config, 2, lambda: torch.autocast("cpu", enabled=False), None, None, discriminator, left_for
+    )
+    loop = LoopConfig(
+        epochs=1, batch_size=4, optimizer="momentum", momentum=0.0, weight_decay=0.0, mixed_precision="no", warmup=0
+    )
+    train(generator, crops, loss, loop, opponent=Opponent(discriminator, left_for, 0.1))
+    for name, parameter in discriminator.named_parameters():
+        assert torch.allclose(parameter, expected[name], atol=1e-6), name
+
+
+def test_a_gan_under_deepspeed_is_refused():
+    accelerator = SimpleNamespace(distributed_type=DistributedType.DEEPSPEED)
+    with pytest.raises(ValueError, match="DeepSpeed trains one network a process: choose DDP or FSDP2"):
+        train(None, None, None, LoopConfig(), accelerator=accelerator, opponent=object())
+
+
+@pytest.mark.parametrize("kind", ["vanilla", "relativistic"])
+def test_gan_losses_pull_scores_apart_and_together(kind):
+    real, fake = torch.tensor([[2.0], [1.0]]), torch.tensor([[-1.0], [-2.0]])
+    assert discriminator_loss(real, fake, kind) < discriminator_loss(fake, real, kind)
+    assert generator_loss(real, fake, kind) > generator_loss(fake, real, kind)
+    undecided = torch.zeros(2, 1)
+    assert discriminator_loss(undecided, undecided, kind).item() == pytest.approx(2 * 0.6931, abs=1e-3)
+
+
+def test_r1_is_the_squared_gradient_of_the_scores():
+    images = torch.rand(2, 1, 4, 4, requires_grad=True)
+    scores = (images * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)).sum((1, 2, 3), keepdim=True)
+    assert r1_penalty(scores, images).item() == pytest.approx(16 * (1 + 9) / 2)
+
+
+def test_pixel_losses():
+    images, targets = torch.tensor([0.0, 0.5]), torch.tensor([0.5, 0.5])
+    assert pixel_loss(images, targets, "l1").item() == pytest.approx(0.25)
+    assert pixel_loss(images, targets, "l2").item() == pytest.approx(0.125)
+    assert pixel_loss(images, targets, "charbonnier").item() == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_folded_network_gets_its_branches_back_with_the_same_output():
+    model = load_generator("sr-tiny-x2", {})
+    assert not model.config.fused
+    small = torch.rand(1, 3, 12, 16)
+    with torch.inference_mode():
+        expected = SRGANForImageSuperResolution.from_pretrained(load_generator_folder("sr-tiny-x2"))(small)
+        assert torch.allclose(model(small).reconstruction, expected.reconstruction, atol=1e-5)
+
+
+def load_generator_folder(name):
+    from hfvision import checkpoint
+
+    return checkpoint(name)
+
+
+def test_weights_of_another_scale_are_taken_but_for_the_last_layer():
+    model, source = load_generator("sr-tiny-x2", {"scale": 3}), load_generator("sr-tiny-x2", {})
+    assert torch.equal(model.generator.head[0].weight, source.generator.head[0].weight)
+    small = torch.rand(1, 3, 12, 16)
+    with torch.inference_mode():
+        upscaled = model(small).reconstruction
+    assert upscaled.shape == (1, 3, 36, 48)
+
+
+@pytest.mark.parametrize("distillation", ["pixels", "features"])
+def test_a_student_learns_from_a_teacher(photos, tmp_path, distillation):
+    changes = {"teacher": "sr-tiny-x2", "distillation": distillation, "distillation_weight": 1.0, "steps_per_epoch": 8}
+    record = train_superres(settings(photos, tmp_path, learning_rate=5e-3, **changes))
+    first, last = record["training"]["history"]
+    assert last["loss"] < first["loss"]
+
+
+def test_degraded_images_depend_on_their_keys_alone():
+    photo = pil_to_tensor(read_image(sample_photos()["cat"]).convert("RGB"))[None, :, 60:124, 60:124].float() / 255
+    photos, keys = photo.repeat(4, 1, 1, 1), image_keys(0, 0, torch.arange(4))
+    small = degrade(photos, 2, keys)
+    assert small.shape == (4, 3, 32, 32)
+    assert (small * 255 - (small * 255).round()).abs().max() < 1e-4
+    assert 0 <= small.min() <= small.max() <= 1
+    assert torch.equal(degrade(photos[2:3], 2, keys[2:3])[0], small[2])
+    assert (small[0] - small[1]).abs().mean() > 0.005, "each in its own way"
+    assert (small - downscale(photos, 2)).abs().mean() < 0.2, "and still the same scene"
+
+
+def test_photographs_are_read_from_folders_and_parquet_files(photos, tmp_path):
+    paths = sorted(photos.iterdir())
+    table = datasets.Dataset.from_dict({"picture": [str(path) for path in paths]})
+    table.cast_column("picture", datasets.Image()).to_parquet(tmp_path / "photos.parquet")
+    from_folder, from_table = load_photos([photos]), load_photos([tmp_path / "photos.parquet"])
+    assert [photo.tobytes() for photo in from_folder] == [photo.tobytes() for photo in from_table]
+    assert len(load_photos([paths[0], photos])) == len(paths) + 1
+
+
+def test_bad_photographs_are_named(photos, tmp_path):
+    with pytest.raises(ValueError, match=r"None of the 6 images in .* has 500×500 pixels or more"):
+        load_photos([photos], min_side=500)
+    (tmp_path / "broken.png").write_bytes((photos / "cat.png").read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"broken\.png is damaged or cut off"):
+        load_photos([tmp_path])
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_photos(["nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "data must name photographs"),
+        (["--data", "x", "--scale", "5"], "scale must be 2, 3 or 4, got 5"),
+        (["--data", "x", "--r1", "1"], "belong to the second stage"),
+        (["--data", "x", "--perceptual", "cnn-cifar10"], "belong to the second stage"),
+        (["--data", "x", "--crop", "4"], "crop must be at least 8"),
+        (["--data", "nowhere"], "There is no file or folder nowhere"),
+        (["--data", "PHOTOS", "--crop", "400"], "has 800×800 pixels or more"),
+        (["--data", "PHOTOS", "--model", "vit-cifar10"], "does not do image-super-resolution"),
+        (["--data", "PHOTOS", "--teacher", "sr-tiny-x2", "--scale", "4", "--crop", "8"], "The teacher sr-tiny-x2 upscales ×2"),
+        (["--data", "PHOTOS", "--model_fields", "[1]"], "model_fields must be a mapping"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(photos, tmp_path, capsys, options, message):
+    words = [word.replace("PHOTOS", str(photos)) for word in options]
+    if "--scale" not in words:
+        words += ["--scale", "2"]
+    assert main(["train", "superres", *words, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("hfvision: error:")
+    assert message in error
+    assert not (tmp_path / "run" / "model.safetensors").exists()
