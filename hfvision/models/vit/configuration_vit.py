@@ -52,6 +52,7 @@ class VisionTransformerConfig(PreTrainedConfig):
         stem_widths (`list[int]`, *optional*): output channels of 3x3 convolutions, each with batch normalisation and
             ReLU, that take the place of cutting patches (Xiao et al. 2021, arXiv:2106.14881). The last
             log2(`patch_size`) of them halve the image, those before keep its size. `None`: patches are cut.
+        stem_norm (`bool`): normalise after the stem's convolutions; without, they have biases.
         num_channels (`int`): channels of the input image.
         hidden_size (`int`): width of the residual stream.
         num_hidden_layers (`int`): number of layers.
@@ -78,6 +79,7 @@ class VisionTransformerConfig(PreTrainedConfig):
     image_size: int = 224
     patch_size: int = 16
     stem_widths: list[int] | None = None
+    stem_norm: bool = True
     num_channels: int = 3
     hidden_size: int = 192
     num_hidden_layers: int = 12

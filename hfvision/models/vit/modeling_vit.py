@@ -71,8 +71,9 @@ def convolutional_stem(config: VisionTransformerConfig) -> nn.Sequential:
     halvings = config.patch_size.bit_length() - 1
     for index, width in enumerate(config.stem_widths):
         stride = 2 if index >= len(config.stem_widths) - halvings else 1
-        stem.append(nn.Conv2d(channels, width, kernel_size=3, stride=stride, padding=1, bias=False))
-        stem.append(nn.BatchNorm2d(width))
+        stem.append(nn.Conv2d(channels, width, kernel_size=3, stride=stride, padding=1, bias=not config.stem_norm))
+        if config.stem_norm:
+            stem.append(nn.BatchNorm2d(width))
         stem.append(nn.ReLU())
         channels = width
     return stem
