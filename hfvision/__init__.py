@@ -33,6 +33,7 @@ PUBLIC_NAMES = {
     "VisionTransformerModel": "models.vit.modeling_vit",
     "add_lora": "training.transfer",
     "apgd": "robustness.apgd",
+    "blend": "blend",
     "checkpoint": "checkpoints",
     "convert_vit": "models.vit.convert",
     "corrupt": "robustness.corruptions",

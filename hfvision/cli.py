@@ -16,6 +16,9 @@ EXAMPLES = {
     "upscale": """examples:
   hfvision upscale photo.jpg
   hfvision upscale photos/ --model user/my-upscaler --out large/""",
+    "blend": """example:
+  hfvision blend sr-light-x4 sr-gan-x4 --alpha 0.6 --out runs/between
+  hfvision upscale photo.jpg --model runs/between""",
     "info": """examples:
   hfvision info --list
   hfvision info runs/quickstart/classifier
@@ -85,6 +88,21 @@ def upscale(args: argparse.Namespace) -> None:
     for source, target in tqdm(pairs, unit="image", disable=len(pairs) < 2):
         save_image(upscale_image(source, upscaler), target)
         tqdm.write(f"{source} → {target}")
+
+
+def blend(args: argparse.Namespace) -> None:
+    from .blend import blend as blend_networks
+    from .loading import load_model
+    from .report import folder_written_whole
+
+    if args.out.exists() and not args.force:
+        raise ValueError(f"{args.out} is there already: choose another --out, or use --force to replace it.")
+    task = "image-super-resolution"
+    (first, processor), (second, _) = (load_model(name, task) for name in (args.first, args.second))
+    with folder_written_whole(args.out) as folder:
+        blend_networks(first, second, args.alpha).save_pretrained(folder)
+        processor.save_pretrained(folder)
+    print(f"{1 - args.alpha:.0%} of {args.first} and {args.alpha:.0%} of {args.second}: {args.out}")
 
 
 def info(args: argparse.Namespace) -> None:
@@ -387,6 +405,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, help="folder for the results, or a file's name for one image")
     command.add_argument("--force", action="store_true", help="replace results that are there already")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    command = add(blend, "Make an upscaler between two: one trained by pixels, and the GAN trained further from it.")
+    command.add_argument("first", metavar="A", help=model_help)
+    command.add_argument("second", metavar="B", help="the same architecture, trained further from A")
+    command.add_argument("--alpha", type=float, default=0.5, help="share of B, from 0 to 1 (default 0.5)")
+    command.add_argument("--out", type=Path, required=True, help="folder for the model")
+    command.add_argument("--force", action="store_true", help="replace a model that is there already")
 
     command = add(info, "Show what a model is made of: layers, multiply-adds, memory, computational graph.")
     command.add_argument("model", nargs="?", metavar="MODEL", help=model_help)

@@ -16,6 +16,7 @@ from hfvision import (
     SRGANDiscriminator,
     SRGANForImageSuperResolution,
     SuperResTrainingConfig,
+    checkpoint,
     read_image,
     sample_photos,
     train_superres,
@@ -181,14 +182,8 @@ def test_a_folded_network_gets_its_branches_back_with_the_same_output():
     assert not model.config.fused
     small = torch.rand(1, 3, 12, 16)
     with torch.inference_mode():
-        expected = SRGANForImageSuperResolution.from_pretrained(load_generator_folder("sr-tiny-x2"))(small)
+        expected = SRGANForImageSuperResolution.from_pretrained(checkpoint("sr-tiny-x2"))(small)
         assert torch.allclose(model(small).reconstruction, expected.reconstruction, atol=1e-5)
-
-
-def load_generator_folder(name):
-    from hfvision import checkpoint
-
-    return checkpoint(name)
 
 
 def test_weights_of_another_scale_are_taken_but_for_the_last_layer():
@@ -250,7 +245,10 @@ def test_bad_photographs_are_named(photos, tmp_path):
         (["--data", "nowhere"], "There is no file or folder nowhere"),
         (["--data", "PHOTOS", "--crop", "400"], "has 800×800 pixels or more"),
         (["--data", "PHOTOS", "--model", "vit-cifar10"], "does not do image-super-resolution"),
-        (["--data", "PHOTOS", "--teacher", "sr-tiny-x2", "--scale", "4", "--crop", "8"], "The teacher sr-tiny-x2 upscales ×2"),
+        (
+            ["--data", "PHOTOS", "--teacher", "sr-tiny-x2", "--scale", "4", "--crop", "8"],
+            "The teacher sr-tiny-x2 upscales ×2",
+        ),
         (["--data", "PHOTOS", "--model_fields", "[1]"], "model_fields must be a mapping"),
     ],
 )

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from hfvision import SRGANConfig, SRGANForImageSuperResolution, checkpoint
+from hfvision.blend import blend
+from hfvision.cli import main
+
+
+def network(seed: int, **fields) -> SRGANForImageSuperResolution:
+    torch.manual_seed(seed)
+    model = SRGANForImageSuperResolution(SRGANConfig.from_preset("fast-tiny", scale=2, hidden_size=8, **fields))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+@torch.inference_mode()
+def test_the_ends_are_the_two_networks_and_the_middle_is_between():
+    first, second, small = network(0), network(1), torch.rand(1, 3, 8, 8)
+    images = [blend(first, second, alpha)(small).reconstruction for alpha in (0.0, 0.5, 1.0)]
+    assert torch.allclose(images[0], first(small).reconstruction, atol=1e-5)
+    assert torch.allclose(images[2], second(small).reconstruction, atol=1e-5)
+    assert not torch.allclose(images[1], images[0], atol=1e-3)
+    assert not first.config.fused, "the networks given are left as they were"
+    tail = [blend(first, second, alpha).generator.upsampler[0].weight for alpha in (0.0, 0.25, 1.0)]
+    assert torch.allclose(tail[1], 0.75 * tail[0] + 0.25 * tail[2])
+
+
+def test_networks_that_differ_are_refused():
+    with pytest.raises(ValueError, match="differ in architecture"):
+        blend(network(0), network(0, block_widths=[[8]]), 0.5)
+    with pytest.raises(ValueError, match=r"alpha must be from 0 to 1, got 1\.5"):
+        blend(network(0), network(1), 1.5)
+
+
+def test_the_command_writes_a_model_that_upscales(tmp_path, capsys):
+    out = tmp_path / "between"
+    assert main(["blend", "sr-tiny-x2", "sr-tiny-x2", "--alpha", "0.3", "--out", str(out)]) == 0
+    model = SRGANForImageSuperResolution.from_pretrained(out)
+    same = SRGANForImageSuperResolution.from_pretrained(checkpoint("sr-tiny-x2"))
+    small = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        assert torch.allclose(model(small).reconstruction, same(small).reconstruction, atol=1e-6)
+    assert main(["blend", "sr-tiny-x2", "sr-tiny-x2", "--out", str(out)]) == 2
+    assert "is there already" in capsys.readouterr().err
