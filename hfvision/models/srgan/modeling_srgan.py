@@ -100,6 +100,11 @@ def make_conv(config: SRGANConfig, in_channels: int, out_channels: int) -> nn.Mo
     return BranchedConv2d(in_channels, out_channels, config.branch_expansion)
 
 
+def start_from_zero(layers: nn.Sequential) -> None:
+    """Mark the last convolution: what is added to a sum of many starts as nothing, or the sum would grow with depth."""
+    [layer for layer in layers if isinstance(layer, nn.Conv2d | BranchedConv2d)][-1].zero_start = True
+
+
 class SRGANBlock(GradientCheckpointingLayer):
     """Convolutions from the trunk's width through the block's widths and back."""
 
@@ -114,6 +119,8 @@ class SRGANBlock(GradientCheckpointingLayer):
                 self.layers.append(nn.BatchNorm2d(channels[index + 1]))
             if not self.residual or index < len(channels) - 2:
                 self.layers.append(ACT2FN[config.hidden_act])
+        if self.residual and not config.norm:
+            start_from_zero(self.layers)
 
     def forward(self, hidden_state: torch.Tensor) -> torch.Tensor:
         output = self.layers(hidden_state)
@@ -174,6 +181,8 @@ class SRGANGenerator(nn.Module):
             self.fusion = nn.Sequential(make_conv(config, width, width))
             if config.norm:
                 self.fusion.append(nn.BatchNorm2d(width))
+            else:
+                start_from_zero(self.fusion)
         self.upsampler = nn.Sequential()
         tail = config.tail_kernel_size
         if config.upsampler == "stepwise":
@@ -188,8 +197,7 @@ class SRGANGenerator(nn.Module):
         self.skip = None
         if config.skip != "none":
             self.skip = InputUpscaler(scale, config.skip)
-            # The untrained network gives the upscaled input.
-            [layer for layer in self.upsampler if isinstance(layer, nn.Conv2d)][-1].zero_start = True
+            start_from_zero(self.upsampler)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         hidden_state = self.head(pixel_values)
@@ -319,7 +327,10 @@ class SRGANPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 initialization.zeros_(module.bias)
         elif isinstance(module, BranchedConv2d):
-            initialization.kaiming_normal_(module.weight, a=0.2, nonlinearity="leaky_relu")
+            if getattr(module, "zero_start", False):
+                initialization.zeros_(module.weight)
+            else:
+                initialization.kaiming_normal_(module.weight, a=0.2, nonlinearity="leaky_relu")
             initialization.kaiming_normal_(module.expand, a=0.2, nonlinearity="leaky_relu")
             for parameter in (module.bias, module.pointwise, module.squeeze, module.identity):
                 if parameter is not None:
