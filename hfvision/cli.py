@@ -15,7 +15,10 @@ EXAMPLES = {
   hfvision classify photos/ --model google/vit-base-patch16-224 --top 3 --json""",
     "upscale": """examples:
   hfvision upscale photo.jpg
-  hfvision upscale photos/ --model user/my-upscaler --out large/""",
+  hfvision upscale photo.jpg --fit 3840x2160 --out large.jpg
+  hfvision upscale film.mp4 --scale 4 --out large.mp4
+  hfvision upscale photos/ --model user/my-upscaler --out large/ --resume
+  accelerate launch -m hfvision upscale photos/ --out large/""",
     "blend": """example:
   hfvision blend sr-light-x4 sr-gan-x4 --alpha 0.6 --out runs/between
   hfvision upscale photo.jpg --model runs/between""",
@@ -42,6 +45,14 @@ EXAMPLES = {
     "show_augment": """examples:
   hfvision show-augment photos/ --augment strong
   hfvision show-augment cat.jpg dog.jpg --augment classic --copies 4 --out augment.png""",
+    "card": """examples:
+  hfvision card runs/photos
+  hfvision card runs/photos --licence cc-by-4.0 --data-name "Photos of our garden" --data-licence "our own"
+  hfvision card runs/photos --hide-paths""",
+    "push": """examples:
+  hfvision push runs/photos user/photos
+  hfvision push runs/photos user/photos --private --with-space
+  hfvision push runs/photos user/photos --create-pr""",
     "quickstart": """example:
   hfvision quickstart --out runs/quickstart""",
 }
@@ -74,20 +85,23 @@ def classify(args: argparse.Namespace) -> None:
 
 
 def upscale(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
+    from accelerate import PartialState
 
-    from .upscale import load_upscaler, output_paths, save_image
-    from .upscale import upscale as upscale_image
+    from .batch import share_of, upscale_files
+    from .upscale import Upscaling, output_paths
 
-    upscaler = load_upscaler(args.model, trust_remote_code=args.trust_remote_code)
-    pairs = output_paths(args.images, args.out, upscaler.model.config.scale)
-    for source, target in pairs:
-        if target.exists() and (target.samefile(source) or not args.force):
-            hint = "choose another --out" if target.samefile(source) else "use --force to replace it"
-            raise ValueError(f"{target} is there already: {hint}.")
-    for source, target in tqdm(pairs, unit="image", disable=len(pairs) < 2):
-        save_image(upscale_image(source, upscaler), target)
-        tqdm.write(f"{source} → {target}")
+    state = PartialState()
+    options = ("model", "scale", "outscale", "fit", "tile", "dtype", "trust_remote_code")
+    upscaling = Upscaling(**{name: getattr(args, name) for name in options}, device=state.device)
+    pairs = output_paths(args.images, args.out, upscaling.label())
+    in_folder = args.out is not None and pairs[0][1] != args.out
+    if args.resume and not in_folder:
+        raise ValueError("--resume needs --out, the folder of the results to go on with.")
+    state.wait_for_everyone()  # until all have listed the same files, and none of the results
+    rank = state.process_index
+    manifest = args.out / f"upscale-{rank}.jsonl" if in_folder else None
+    share = share_of(pairs, rank, state.num_processes)
+    upscale_files(share, upscaling, manifest=manifest, resume=args.resume, force=args.force)
 
 
 def blend(args: argparse.Namespace) -> None:
@@ -348,6 +362,29 @@ def some_images(sources: list[str], count: int, seed: int) -> tuple[list, list[s
     return [to_rgb(split[i]["image"]) for i in chosen], [names[split[i]["label"]] for i in chosen]
 
 
+def card(args: argparse.Namespace) -> None:
+    from .cards import is_machine_made, record_about, write_card
+
+    if not args.folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {args.folder} with a model.")
+    old = args.folder / "README.md"
+    if old.is_file() and not is_machine_made(old.read_text(encoding="utf-8")) and not args.force:
+        raise ValueError(f"Somebody wrote {old}: use --force to replace it.")
+    data = {"name": args.data_name, "licence": args.data_licence}
+    record_about(args.folder, licence=args.licence, data=data, hide=args.hide_paths)
+    for path in write_card(args.folder):
+        print(path)
+
+
+def push(args: argparse.Namespace) -> None:
+    from .hub import push_folder
+
+    options = {name: getattr(args, name) for name in ("revision", "create_pr", "with_space")}
+    pushed = push_folder(args.folder, args.repo_id, private=args.private or None, **options)
+    for what, where in pushed.items():
+        print(f"{what:8}{where.url}  {'commit' if where.new else 'no change since commit'} {where.commit[:8]}")
+
+
 def quickstart(args: argparse.Namespace) -> None:
     from .quickstart import run_quickstart
 
@@ -358,6 +395,13 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def box(text: str) -> tuple[int, int]:
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a width and a height as 3840x2160")
+    return positive(sides[0]), positive(sides[1])
 
 
 def add_data_options(command: argparse.ArgumentParser) -> None:
@@ -399,10 +443,21 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
-    command = add(upscale, "Make images larger.")
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
-    command.add_argument("--model", default="sr-tiny-x2", help=f"{model_help}; default sr-tiny-x2")
-    command.add_argument("--out", type=Path, help="folder for the results, or a file's name for one image")
+    command = add(upscale, "Make photographs and videos larger.")
+    command.add_argument("images", nargs="+", type=Path, metavar="FILE", help="image, video or folder")
+    command.add_argument("--model", help=f"{model_help}; default: the shipped one for the wanted size")
+    command.add_argument("--scale", type=int, choices=[2, 3, 4], help="of the shipped model (default 2)")
+    command.add_argument("--outscale", type=float, help="how many times larger the result is, as 2.5")
+    command.add_argument("--fit", type=box, metavar="WxH", help="as large as fits in so many pixels, as 3840x2160")
+    command.add_argument("--out", type=Path, help="folder for the results, or a file's name for one image or video")
+    command.add_argument("--tile", type=positive, help="side of the tiles in pixels (default: what memory suggests)")
+    command.add_argument(
+        "--dtype",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        default="auto",
+        help="of convolutions (default: half precision where it is fast, fp32 for images of 16 bits)",
+    )
+    command.add_argument("--resume", action="store_true", help="go on with what was interrupted in --out")
     command.add_argument("--force", action="store_true", help="replace results that are there already")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
@@ -494,6 +549,24 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--copies", type=positive, default=8, help="augmented copies of each image (default 8)")
     command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     command.add_argument("--force", action="store_true", help="replace a picture that is there already")
+
+    command = add(card, "Write a model's card from what was recorded when it was trained and evaluated.")
+    command.add_argument("folder", type=Path, metavar="MODEL_DIR", help="folder of the model and its records")
+    command.add_argument("--licence", help="of the weights, as the Hub calls it: apache-2.0, cc-by-4.0 …")
+    command.add_argument("--data-name", help="what the training data is called")
+    command.add_argument("--data-licence", help="licence of the training data")
+    command.add_argument(
+        "--hide-paths", action="store_true", help="cut absolute paths in the records to the last part"
+    )
+    command.add_argument("--force", action="store_true", help="replace a card that somebody wrote")
+
+    command = add(push, "Push a model with its processor, code and card to the Hub, in one commit.")
+    command.add_argument("folder", type=Path, metavar="MODEL_DIR", help="folder of the model and its records")
+    command.add_argument("repo_id", metavar="USER/NAME", help="repository, made where it is missing")
+    command.add_argument("--private", action="store_true", help="make a new repository private")
+    command.add_argument("--revision", metavar="BRANCH", help="branch to push to, made where it is missing")
+    command.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    command.add_argument("--with-space", action="store_true", help="also push a Space that serves the model")
 
     command = add(quickstart, "Train, save, reload and upscale on the data in the package, in about two minutes.")
     command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for what it makes")

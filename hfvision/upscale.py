@@ -1,76 +1,287 @@
-"""Upscales photographs: a PIL image in, a larger PIL image out, and files to files."""
+"""Upscales photographs: an image in, a larger image out, and files to files."""
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
-from .data.images import find_images, read_image
+from .checkpoints import list_checkpoints
+from .data.images import IMAGE_SUFFIXES, Photo, find_images, read_photo, to_pil
+from .data.writing import check_format, write_image
 from .loading import load_model
 from .models.srgan.pipeline_srgan import SuperResolutionPipeline
 from .report import written_whole
+from .tiles import Precision, upscale_pixels
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+# Of several shipped checkpoints of a scale the first that is there: fidelity before speed, invented detail last.
+PREFERENCE = ("sr-light", "sr-tiny", "sr-gan")
+IN_INFO = ("icc_profile", "exif", "xmp", "dpi", "comment", "text")
 
 
-def load_upscaler(model: str, *, trust_remote_code: bool = False) -> SuperResolutionPipeline:
-    """The super-resolution pipeline of a Hub id, folder or shipped checkpoint; errors as `loading.load_model`."""
+def load_upscaler(
+    model: str, *, trust_remote_code: bool = False, device: torch.device | str | None = None
+) -> SuperResolutionPipeline:
+    """The super-resolution pipeline, in fp32, of a Hub id, folder or shipped checkpoint; errors as
+    `loading.load_model`."""
     network, processor = load_model(model, "image-super-resolution", trust_remote_code=trust_remote_code)
     if not hasattr(processor, "post_process_super_resolution"):
         raise ValueError(
             f"{model} is of type {network.config.model_type!r}; hfvision upscales with its SR-GAN family."
         )
-    return SuperResolutionPipeline(model=network, image_processor=processor)
+    return SuperResolutionPipeline(model=network.float(), image_processor=processor, device=device)
 
 
-def upscale(image: str | Path | Image.Image, model: str | SuperResolutionPipeline) -> Image.Image:
-    """An image upscaled by a super-resolution model.
+def shipped_upscalers() -> dict[int, str]:
+    """The shipped checkpoint for each scale, by `PREFERENCE`."""
+    found: dict[int, list[str]] = {}
+    for name, folder in list_checkpoints().items():
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config.get("model_type") == "hfvision_srgan":
+            found.setdefault(config["scale"], []).append(name)
 
-    Grey stays grey and 16-bit grey 16-bit, transparency goes through the network too, the ICC profile is kept.
+    def rank(name: str) -> int:
+        return next((i for i, prefix in enumerate(PREFERENCE) if name.startswith(prefix)), len(PREFERENCE))
+
+    return {scale: min(names, key=rank) for scale, names in sorted(found.items())}
+
+
+def nearest_scale(factor: float | None, scales: Collection[int]) -> int:
+    """The least scale that reaches `factor`, else the largest; 2 for None."""
+    return 2 if factor is None else min((s for s in scales if s >= factor), default=max(scales, default=2))
+
+
+@dataclass
+class Upscaling:
+    """How images are to be upscaled: by what, to which size, and how it is computed.
+
+    Attributes:
+        model: a Hub id, a folder, a shipped checkpoint, what [`load_upscaler`] returned, or any network that has
+            `config.scale` and gives an output with `reconstruction` when it is called with `pixel_values`. None: the
+            shipped checkpoint of that scale, or the nearest to the wanted size that is not below it.
+        scale: 2, 3 or 4, of the network; 2 where neither this nor a model or size is given.
+        outscale: how many times larger the result is, where it is not the network's scale: the rest is Lanczos.
+        fit: (width, height) of a box that the result fills as far as its shape lets it.
+        tile: side of the tiles in pixels of the input; automatic where not given.
+        dtype: `auto`, `fp32`, `bf16` or `fp16`: see [`tiles.choose_dtype`].
+        trust_remote_code: run the model code of a Hub repository whose family is not installed here.
+        device: where to compute; the CPU where not given, or where the model is.
+
+    Raises:
+        ValueError: for values that do not fit each other.
+    """
+
+    model: Any = None
+    scale: int | None = None
+    outscale: float | None = None
+    fit: tuple[int, int] | None = None
+    tile: int | None = None
+    dtype: Precision = "auto"
+    trust_remote_code: bool = False
+    device: torch.device | str | None = None
+    loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        if self.outscale is not None and self.fit is not None:
+            raise ValueError("outscale and fit both say the size of the result: give one of them.")
+        if self.outscale is not None and not 0 < self.outscale <= 16:
+            raise ValueError(f"outscale must be above 0 and at most 16, got {self.outscale}.")
+        if self.fit is not None and min(self.fit) < 1:
+            raise ValueError(f"fit must be a width and a height of at least 1, got {self.fit}.")
+        if self.tile is not None and self.tile < 1:
+            raise ValueError(f"tile must be at least 1, got {self.tile}.")
+
+    def factor(self, width: int, height: int) -> float | None:
+        """How many times larger an image of this size becomes; None where the network says it."""
+        if self.fit is not None:
+            return min(self.fit[0] / width, self.fit[1] / height)
+        return self.outscale
+
+    def network(self, factor: float | None = None) -> Any:
+        """The network for this factor.
+
+        Raises:
+            ValueError, FileNotFoundError: if it is not there, cannot be loaded, or has another scale than `scale`.
+        """
+        name = self.model
+        if name is None:
+            shipped = shipped_upscalers()
+            wanted = self.scale or nearest_scale(factor, shipped)
+            if wanted not in shipped:
+                there = ", ".join(f"×{scale}" for scale in shipped) or "none"
+                raise ValueError(
+                    f"The package carries no model for ×{wanted} (it has {there}): give a model, or say outscale "
+                    f"{wanted} for the nearest one and interpolation."
+                )
+            name = shipped[wanted]
+        if isinstance(name, str):
+            if name not in self.loaded:
+                options = {"trust_remote_code": self.trust_remote_code, "device": self.device}
+                self.loaded[name] = load_upscaler(name, **options)
+            name = self.loaded[name]
+        network = name.model if isinstance(name, SuperResolutionPipeline) else name
+        if self.scale not in (None, network.config.scale):
+            raise ValueError(f"This model upscales ×{network.config.scale}, not ×{self.scale}.")
+        return network
+
+    def label(self) -> str:
+        """What names of results say: `x2`, `x2.5` or `3840x2160`."""
+        if self.fit is not None:
+            return f"{self.fit[0]}x{self.fit[1]}"
+        return f"x{self.network().config.scale if self.outscale is None else self.outscale:g}"
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of the result for an image of this size."""
+        factor = self.factor(width, height) or self.network().config.scale
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    def strips(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
+        """The result for uint8 or uint16 (H, W, C), from top to bottom: see [`tiles.upscale_pixels`]."""
+        height, width = pixels.shape[:2]
+        network, size = self.network(self.factor(width, height)), self.size(width, height)
+        return upscale_pixels(pixels, network, size=size, tile=self.tile, precision=self.dtype)
+
+
+def upscale(
+    image: str | Path | Image.Image | np.ndarray, model: Any = None, **options: Any
+) -> Image.Image | np.ndarray:
+    """An image upscaled by a super-resolution network.
+
+    Grey stays grey and 16-bit grey 16-bit, transparency goes through the network too, the ICC profile and other
+    metadata are kept in `.info`.
 
     Args:
-        image: path or PIL image of any mode, of any size of at least 1×1.
-        model: a Hub id, a folder, a shipped checkpoint, or what [`load_upscaler`] returned.
+        image: path or PIL image of any mode; or uint8 or uint16 array (H, W, C) of grey, grey and alpha, RGB or RGBA.
+        model, options: fields of [`Upscaling`], as `scale=4`, `outscale=2.5` or `fit=(3840, 2160)`.
 
     Returns:
-        A PIL image exactly `scale` times as wide and high, of the mode L, LA, I;16, RGB or RGBA.
+        A PIL image of the mode L, LA, I;16, RGB or RGBA; an array for an array.
 
     Raises:
-        ValueError, FileNotFoundError: for a file that is no readable image, or a model that cannot be loaded.
+        ValueError, FileNotFoundError: for a file that is no readable image, a model that cannot be loaded, or a file
+            of 16-bit colour, which no PIL image can hold: [`upscale_file`] takes it.
     """
-    upscaler = load_upscaler(model) if isinstance(model, str) else model
-    with torch.inference_mode():
-        return upscaler(read_image(image))
+    upscaling = Upscaling(model, **options)
+    if isinstance(image, np.ndarray):
+        return np.concatenate(list(upscaling.strips(image)))
+    photo = read_photo(image)
+    if photo.pixels.dtype == np.uint16 and photo.pixels.shape[2] > 1:
+        raise ValueError(
+            f"{image} has colours of 16 bits, which PIL images cannot hold: use upscale_file(), or give upscale() the "
+            "pixels of hfvision.read_photo() as an array."
+        )
+    result = to_pil(np.concatenate(list(upscaling.strips(photo.pixels))))
+    result.info = photo.metadata
+    return result
 
 
-def output_paths(sources: Sequence[Path], out: Path | None, scale: int) -> list[tuple[Path, Path]]:
-    """Pairs of image and result: `photo.jpg` becomes `photo_x2.png`, beside it or under `out`, subfolders kept.
+def upscale_file(source: str | Path, target: str | Path, upscaling: Upscaling, *, force: bool = False) -> None:
+    """Upscale an image or video into a file in the format of its suffix, which is there whole or not at all.
 
-    `out` with a picture's suffix names the result itself, for one file.
+    PNG and TIFF are written as they are computed, so that an image of any size needs no more memory than its source.
+    16 bits stay 16 bits, and metadata is kept as far as the format holds it.
 
     Raises:
-        ValueError, FileNotFoundError: for sources without images, or two results of one name.
+        ValueError, FileNotFoundError: for a source that cannot be read, a format that cannot hold the result, or,
+            without `force`, a target that is there already. The source itself is never replaced.
+        ImportError: if it takes PyAV and that is not installed.
     """
-    pairs = []
-    for source in sources:
-        root = source if source.is_dir() else source.parent
-        for image in find_images(source):
-            folder = image.parent if out is None else out / image.parent.relative_to(root)
-            pairs.append((image, folder / f"{image.stem}_x{scale}.png"))
-    if out is not None and out.suffix.lower() in Image.registered_extensions():
-        if len(sources) > 1 or sources[0].is_dir():
-            raise ValueError(f"--out {out} names one file: give a folder for the results of several images.")
-        return [(sources[0], out)]
-    target, times = Counter(target for _, target in pairs).most_common(1)[0]
-    if times > 1:
-        raise ValueError(f"Two images would both become {target}: rename one of them.")
-    return pairs
+    source, target = Path(source), Path(target)
+    refuse_existing(source, target, force)
+    if source.suffix.lower() in VIDEO_SUFFIXES:
+        from .video import upscale_video
+
+        upscale_video(source, target, upscaling)
+        return
+    photo = read_photo(source)
+    height, width = photo.pixels.shape[:2]
+    size = upscaling.size(width, height)
+    check_format(target, size, photo.pixels)
+    write_photo(target, upscaling.strips(photo.pixels), size, photo)
+
+
+def refuse_existing(source: Path, target: Path, force: bool) -> None:
+    if target.exists() and (target.samefile(source) or not force):
+        hint = "choose another --out" if target.samefile(source) else "use --force to replace it"
+        raise ValueError(f"{target} is there already: {hint}.")
+
+
+def write_photo(path: Path, strips: Iterator[np.ndarray], size: tuple[int, int], photo: Photo) -> None:
+    try:
+        with written_whole(path) as temporary:
+            write_image(temporary, strips, size, photo.metadata)
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path} cannot be written: {error}") from error
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image in the format of its suffix, ICC profile included; the file is there whole or not at all."""
-    try:
-        with written_whole(path) as temporary:
-            image.save(temporary, icc_profile=image.info.get("icc_profile"))
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} cannot be written: {error}") from error
+    """Write an image in the format of its suffix, with its metadata; the file is there whole or not at all."""
+    pixels = np.asarray(image)
+    photo = Photo(pixels.reshape(*pixels.shape[:2], -1), {n: image.info[n] for n in IN_INFO if n in image.info})
+    check_format(path, image.size, photo.pixels)
+    write_photo(path, iter([photo.pixels]), image.size, photo)
+
+
+def output_paths(sources: Sequence[Path], out: Path | None, label: str) -> list[tuple[Path, Path]]:
+    """Pairs of file and result: `photo.jpg` becomes `photo_x2.png`, `film.mov` `film_x2.mov`, beside it or under
+    `out`, subfolders kept.
+
+    `out` with a suffix of a picture or video names the result itself, for one file. Of a folder, what is under `out`
+    and what is a result of another file of it are no sources.
+
+    Raises:
+        ValueError, FileNotFoundError: for sources without images, two results of one name, or one that would replace
+            a source.
+    """
+    if out is not None and not out.is_dir() and is_media(out):
+        if len(sources) > 1 or sources[0].is_dir():
+            raise ValueError(f"--out {out} names one file: give a folder for the results of several images.")
+        return [(find_images(sources[0])[0], out)]
+    pairs = []
+    for source in sources:
+        root = source if source.is_dir() else source.parent
+        found = []
+        for path in find_media(source):
+            folder = path.parent if out is None else out / path.parent.relative_to(root)
+            suffix = {"": ".png", ".avi": ".mkv"}.get(video := video_suffix(path), video)
+            found.append((path, folder / f"{path.stem}_{label}{suffix}"))
+        if source.is_dir():
+            results = {target.resolve() for _, target in found}
+            inside = out is not None and out.resolve() != root.resolve()
+            found = [
+                (path, target)
+                for path, target in found
+                if path.resolve() not in results and not (inside and path.resolve().is_relative_to(out.resolve()))
+            ]
+        pairs += found
+    if not pairs:
+        raise ValueError(f"All images of {sources[0]} are results already: give others.")
+    target, times = Counter(target for _, target in pairs).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"Two images would both become {target}: rename one of them.")
+    if replaced := {path.resolve() for path, _ in pairs} & {target.resolve() for _, target in pairs}:
+        raise ValueError(f"{min(replaced)} is there already, as a source: choose another --out.")
+    return pairs
+
+
+def find_media(source: Path) -> list[Path]:
+    """The file, or the images and videos in the folder and below it, sorted; errors as of `find_images`."""
+    if not source.is_dir():
+        return find_images(source)
+    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    found = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in suffixes and p.is_file() and p.name[0] != "."]
+    return found or find_images(source)
+
+
+def video_suffix(path: Path) -> str:
+    return path.suffix if path.suffix.lower() in VIDEO_SUFFIXES else ""
+
+
+def is_media(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES | set(Image.registered_extensions())

@@ -1,23 +1,53 @@
 """Reads image files of every kind into PIL images of a few well-defined modes."""
 
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..models.image_processing_classification import flatten_pil
-from ..models.srgan.pipeline_srgan import SUFFIXES
+from ..models.srgan.pipeline_srgan import SUFFIXES, is_deep
 
 IMAGE_SUFFIXES = frozenset(SUFFIXES)
 # None that runs a program, as EPS does.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 MAX_PIXELS = 178_000_000
+# What a photograph's EXIF says of more than how its file is built.
+EXIF_TAGS = (
+    *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software),
+    *(ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright),
+)
+UPRIGHT = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image in full depth, upright.
+
+    Attributes:
+        pixels: uint8 or uint16 (H, W, C); C of 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA).
+        metadata: what there is of `icc_profile`, `exif` (without orientation and sizes), `xmp` and `comment` (bytes),
+            `dpi` (two numbers) and `text` (dict of str).
+    """
+
+    pixels: np.ndarray
+    metadata: dict[str, Any]
 
 
 def find_images(path: str | Path) -> list[Path]:
@@ -45,8 +75,8 @@ def read_image(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixel
 
     EXIF orientation is applied; of an animation the first frame is taken; an ICC profile is kept in
     `.info["icc_profile"]`. Palettes become RGB, or RGBA with transparency; black and white becomes L; 16-bit grey
-    stays so; CMYK, YCbCr, LAB and HSV become RGB, CMYK through its ICC profile where it has one. Pillow reads 16-bit
-    colour files as 8-bit ones, and so does this function.
+    stays so; CMYK, YCbCr, LAB and HSV become RGB, CMYK through its ICC profile where it has one. A PIL image holds
+    colour of 8 bits: of 16 bits the upper ones are read; [`read_photo`] reads them all.
 
     Args:
         source: path, bytes, file object or PIL image.
@@ -56,7 +86,102 @@ def read_image(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixel
         FileNotFoundError: if there is no such file.
         ValueError: if it is no readable image, cut off, too large, or of floating-point pixels.
     """
-    name = str(source) if isinstance(source, str | Path) else getattr(source, "name", "The image")
+    with open_image(source, max_pixels) as image:
+        return normalise_mode(image, name_of(source), max_pixels)
+
+
+def read_photo(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read an image in the depth that it has, with its metadata.
+
+    As [`read_image`], but colour of 16 bits in PNG, TIFF and PPM files keeps its 16 bits, through PyAV. CMYK files and
+    what Pillow alone reads (JPEG 2000, AVIF) become 8 bits.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no readable image, cut off, too large, or of floating-point pixels.
+        ImportError: if it takes PyAV and that is not installed.
+    """
+    name = name_of(source)
+    with open_image(source, max_pixels) as image:
+        deep = is_deep(image) and image.mode != "CMYK"
+        if deep and isinstance(source, Image.Image):
+            raise ValueError("Pillow would cut this image's 16 bits to 8: give the file itself.")
+        check_size(image, name, max_pixels)
+        with pillow_errors(name, max_pixels):
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            metadata = metadata_of(image)
+        if not deep:
+            image = normalise_mode(image, name, max_pixels)
+            if "icc_profile" not in image.info:
+                metadata.pop("icc_profile", None)
+            pixels = np.asarray(image)
+            return Photo(pixels.reshape(*pixels.shape[:2], -1), metadata)
+        pixels = read_deep(source, image, name, max_pixels)
+    return Photo(np.ascontiguousarray(UPRIGHT.get(orientation, np.asarray)(pixels)), metadata)
+
+
+def read_deep(source: str | Path | bytes | BinaryIO, image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
+    """The pixels of a file of 16-bit colour, opened by Pillow as `image`: uint16 (H, W, C), as of [`Photo`].
+
+    What Pillow reads are the upper 8 bits, and must agree: FFmpeg gives noise for some TIFF files.
+    """
+    try:
+        import av
+    except ImportError:
+        raise ImportError(
+            f"{name} has colours of 16 bits, which are read by PyAV: pip install 'hfvision[video]'"
+        ) from None
+    with pillow_errors(name, max_pixels):
+        image.load()
+    if hasattr(source, "seek"):
+        source.seek(0)
+        source = source.read()
+    data = Path(source).read_bytes() if isinstance(source, str | Path) else source
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            frame = next(container.decode(video=0))
+            parts = len(frame.format.components)
+            pixels = frame.to_ndarray(format="rgba64le")
+    except (av.FFmpegError, StopIteration, ValueError):
+        pixels = None
+    upper = np.asarray(image.convert("RGBA"))[..., :3]
+    if pixels is None or pixels.shape[:2] != upper.shape[:2] or ((pixels[..., :3] >> 8) != upper).any():
+        raise ValueError(f"{name} has colours of 16 bits in a form that is not read here: save it as a plain PNG.")
+    kept = ([0] if parts < 3 else [0, 1, 2]) + ([3] if image.has_transparency_data else [])
+    return pixels[..., kept]
+
+
+def metadata_of(image: Image.Image) -> dict[str, Any]:
+    """See [`Photo`]."""
+    info = image.info
+    metadata = {name: info[name] for name in ("icc_profile", "dpi", "comment") if info.get(name)}
+    exif, kept = image.getexif(), Image.Exif()
+    kept.update({tag: exif[tag] for tag in EXIF_TAGS if tag in exif})
+    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        sizes = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.IFD.Interop)
+        if found := {tag: value for tag, value in exif.get_ifd(part).items() if tag not in sizes}:
+            kept[part] = found
+    with suppress(ValueError, TypeError, struct.error):  # entries of wrong types, which some cameras write
+        if kept:
+            metadata["exif"] = kept.tobytes()
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
+    if xmp:
+        xmp = xmp if isinstance(xmp, bytes) else xmp.encode()
+        metadata["xmp"] = re.sub(rb"tiff:Orientation(=\"|>)[0-9]", rb"tiff:Orientation\g<1>1", xmp)
+    if text := {k: v for k, v in getattr(image, "text", {}).items() if k != "XML:com.adobe.xmp"}:
+        metadata["text"] = text
+    return metadata
+
+
+def name_of(source: Any) -> str:
+    return str(source) if isinstance(source, str | Path) else getattr(source, "name", "The image")
+
+
+def open_image(
+    source: str | Path | bytes | BinaryIO | Image.Image, max_pixels: int
+) -> AbstractContextManager[Image.Image]:
+    """A file, opened but not decoded."""
+    name = name_of(source)
     if isinstance(source, Image.Image):
         opened = nullcontext(source)
     else:
@@ -71,8 +196,18 @@ def read_image(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixel
             source = io.BytesIO(source)
         with pillow_errors(name, max_pixels):
             opened = Image.open(source, formats=FORMATS)
-    with opened as image:
-        return normalise_mode(image, name, max_pixels)
+    return opened
+
+
+def to_pil(pixels: np.ndarray) -> Image.Image:
+    """uint8 (H, W, 1 to 4), or uint16 (H, W, 1), as PIL image.
+
+    Raises:
+        ValueError: for colour or transparency of 16 bits, which PIL images cannot hold.
+    """
+    if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
+        raise ValueError("A PIL image holds colour of 8 bits.")
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 @contextmanager
@@ -95,12 +230,16 @@ def pillow_errors(name: str, max_pixels: int) -> Iterator[None]:
         raise ValueError(f"{name} is damaged or cut off: {error}.") from None
 
 
-def normalise_mode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(
             f"{name} has {width}×{height} pixels: at most {max_pixels:,} are read. Make it smaller first."
         )
+
+
+def normalise_mode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    check_size(image, name, max_pixels)
     profile = image.info.get("icc_profile") if image.mode != "LAB" else None
     with pillow_errors(name, max_pixels):
         image.load()

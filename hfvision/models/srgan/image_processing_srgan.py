@@ -56,7 +56,7 @@ class SRGANImageProcessor(TorchvisionBackend):
         if tensor.shape[0] == 1 and num_channels == 3:
             tensor = tensor.expand(3, -1, -1)
         if tensor.shape[0] == 3 and num_channels == 1:
-            tensor = (tensor * torch.tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
+            tensor = to_grey(tensor)
         if tensor.shape[0] != num_channels:
             raise ValueError(f"An image of {tensor.shape[0]} channels cannot be made one of {num_channels}.")
         return tensor
@@ -96,14 +96,21 @@ class SRGANImageProcessor(TorchvisionBackend):
         results = []
         for tensor, mode in zip(batch, modes, strict=True):
             if mode not in ("RGB", "RGBA") and tensor.shape[0] == 3:
-                tensor = (tensor * torch.tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
-            array = tensor.permute(1, 2, 0).double().numpy()
-            if mode == "I;16":
-                results.append(Image.fromarray((array[..., 0] * 65535).round().astype(np.uint16)))
-            else:
-                array = (array * 255).round().astype(np.uint8)
-                results.append(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array))
+                tensor = to_grey(tensor)
+            array = to_integers(tensor, np.uint16 if mode == "I;16" else np.uint8)
+            results.append(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array))
         return results
+
+
+def to_grey(image: torch.Tensor) -> torch.Tensor:
+    """The luma (1, H, W) of a colour image (3, H, W)."""
+    return (image * torch.tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
+
+
+def to_integers(image: torch.Tensor, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
+    """An image (C, H, W) in [0, 1] as integers (H, W, C), clamped and rounded to the nearest."""
+    largest = np.iinfo(dtype).max
+    return image.permute(1, 2, 0).clamp(0, 1).mul(largest).round().numpy().astype(dtype)
 
 
 def mode_of(image: Image.Image) -> str:

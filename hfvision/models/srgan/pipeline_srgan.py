@@ -1,23 +1,190 @@
-"""`pipeline("image-super-resolution", model=...)`: photographs in, larger photographs out."""
+"""`pipeline("image-super-resolution", model=...)`: photographs in, larger photographs out, in tiles without seams.
 
+Tiles overlap by the network's receptive radius, so that every pixel that is kept has seen all that it depends on, and
+padding is the network's own at the borders of the image alone. In the layout channels_last oneDNN adds the products
+of a convolution in one order whatever the size of the image, so in fp32 on a CPU tiles give the bits of the whole.
+"""
+
+from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, UnidentifiedImageError
 from transformers import Pipeline
+from transformers.utils import logging
 
 from .image_processing_srgan import SRGANImageProcessor
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+CPU_TILE, GPU_TILE = 256, 1024
+CPU_BYTES = 400_000_000
+FEW_VALUES = 20_480  # on one thread PyTorch computes convolutions of so few values another way: not on tiles alone
+
+logger = logging.get_logger(__name__)
+
+
+def receptive_radius(config: Any) -> int | None:
+    """How many pixels of the input, in each direction, a pixel of the output depends on at most.
+
+    None for a configuration of another family, whose network must see the image whole.
+    """
+    if not hasattr(config, "block_widths"):
+        return None
+    radius = config.head_kernel_size // 2 + sum(len(widths) + 1 for widths in config.block_widths)
+    radius += config.trunk_residual
+    if config.upsampler == "stepwise":
+        radius += {2: 1, 3: 1, 4: 2}[config.scale] + ceil(config.tail_kernel_size // 2 / config.scale)
+    else:
+        radius += config.tail_kernel_size // 2
+    return max(radius, 2)  # of the bicubic skip
+
+
+def automatic_tile(model: Any, batch: int = 1) -> int:
+    """The side of square tiles, in pixels of the input: large beside the overlap, small beside the memory.
+
+    On a CPU no larger than its caches like, and of at most 400 MB; on a GPU of at most half of its free memory.
+    """
+    config, device = model.config, torch.device(getattr(model, "device", "cpu"))
+    radius = receptive_radius(config)
+    width = max(config.hidden_size, *(w for widths in config.block_widths for w in widths))
+    last = config.hidden_size if config.upsampler == "stepwise" else config.num_channels
+    bytes_per_pixel = batch * 4 * (3 * width + 3 * last * config.scale**2)
+    if device.type == "cuda":
+        memory, largest = torch.cuda.mem_get_info(device)[0] // 2, GPU_TILE
+    else:
+        memory, largest = CPU_BYTES, max(CPU_TILE, 12 * radius)
+    return max(min(largest, int((memory / bytes_per_pixel) ** 0.5)), smallest_tile(radius))
+
+
+def smallest_tile(radius: int) -> int:
+    return 2 * radius + 16
+
+
+def window_at(first: int, length: int, tile: int, radius: int) -> tuple[int, int]:
+    """Where the window of `tile` pixels starts that gives the output from pixel `first` on, and where that ends.
+
+    All windows are of one length and inside the image; the last one ends at its border.
+    """
+    start = min(max(first - radius, 0), length - tile)
+    return start, length if start + tile == length else start + tile - radius
+
+
+def shape_of_tiles(size: tuple[int, int], tile: int, radius: int) -> tuple[int, int]:
+    """Height and width of all tiles of an image of this height and width: the least that need no more tiles than
+    squares of side `tile`, of more than `FEW_VALUES` pixels."""
+
+    def balanced(length: int) -> int:
+        if tile >= length:
+            return length
+        return ceil((length - 2 * radius) / ceil((length - 2 * radius) / (tile - 2 * radius))) + 2 * radius
+
+    wide = max(balanced(size[1]), min(size[1], FEW_VALUES // size[0] + 1))
+    return max(balanced(size[0]), min(size[0], FEW_VALUES // wide + 1)), wide
+
+
+def upscale_strips(
+    run: Callable[[torch.Tensor], torch.Tensor],
+    window: Callable[[slice, slice], torch.Tensor],
+    size: tuple[int, int],
+    scale: int,
+    radius: int | None,
+    tile: int,
+) -> Iterator[torch.Tensor]:
+    """The upscaled image from top to bottom, in strips of the height of a tile.
+
+    Args:
+        run: the network: (N, C, h, w) to (N, C, h·scale, w·scale).
+        window: gives the part (N, C, h, w) of the input at these rows and columns.
+        size: height and width of the input.
+        radius: see [`receptive_radius`]; None computes the image whole.
+        tile: side of the tiles in pixels of the input; halved as often as memory does not suffice. An image of at
+            most `FEW_VALUES` pixels is computed whole.
+
+    Yields:
+        float (N, C, rows, W·scale) on the CPU.
+
+    Raises:
+        ValueError: if a tile is no larger than its overlap.
+    """
+    height, width = size
+    if radius is None or tile >= max(size):
+        tile, radius = max(size), radius or 0
+    elif tile <= 2 * radius:
+        raise ValueError(f"Tiles of {tile} pixels are all overlap: this network needs at least {2 * radius + 1}.")
+    first = 0
+    while first < height:
+        tall, wide = shape_of_tiles(size, tile, radius)
+        top, bottom = window_at(first, height, tall, radius)
+        strip, left = None, 0
+        try:
+            while left < width:
+                start, right = window_at(left, width, wide, radius)
+                output = run(window(slice(top, top + tall), slice(start, start + wide)))
+                if strip is None:
+                    strip = output.new_empty(*output.shape[:2], (bottom - first) * scale, width * scale, device="cpu")
+                rows = slice((first - top) * scale, (bottom - top) * scale)
+                strip[..., left * scale : right * scale] = output[
+                    ..., rows, (left - start) * scale : (right - start) * scale
+                ]
+                left = right
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or radius == 0 or tile == smallest_tile(radius):
+                raise
+            tile = max(min(tile, max(size)) // 2, smallest_tile(radius))
+            logger.warning(f"Memory does not suffice: going on with tiles of {tile}×{tile} pixels.")
+            continue
+        yield strip
+        first = bottom
+
+
+def out_of_memory(error: Exception) -> bool:
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "allocate memory" in str(error) or "out of memory" in str(error)
+
+
+class GuardedNetwork:
+    """A network as a function of `pixel_values` (N, C, h, w), float in [0, 1], to finite float32 (N, C, H, W).
+
+    Half precision (`dtype`) is by autocast, so that the final addition is in fp32. Where it overflows, fp32 is used
+    from then on.
+
+    Args:
+        model: has `config.scale` and gives an output with `reconstruction` when it is called with `pixel_values`.
+        dtype: `torch.bfloat16`, `torch.float16`, or `torch.float32` for the model's own.
+
+    Raises:
+        FloatingPointError: on a call, if the result is not finite in fp32 either.
+    """
+
+    def __init__(self, model: Any, dtype: torch.dtype = torch.float32):
+        self.model = model
+        self.device = torch.device(getattr(model, "device", "cpu"))
+        self.dtype = dtype if isinstance(model, torch.nn.Module) else torch.float32
+
+    @torch.inference_mode()
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        # contiguous() leaves one channel as it is.
+        values = torch.empty_like(pixel_values, device=self.device, memory_format=torch.channels_last)
+        values.copy_(pixel_values)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            output = self.model(pixel_values=values).reconstruction.float()
+        if torch.isfinite(output).all():
+            return output
+        if self.dtype == torch.float32:
+            raise FloatingPointError("The network gives values that are no numbers: its weights are damaged.")
+        logger.warning(f"{self.dtype} overflows in this network: going on in fp32.")
+        self.dtype = torch.float32
+        return self(pixel_values)
 
 
 class SuperResolutionPipeline(Pipeline):
-    """Upscales an image, a list of images, or the images of a folder.
+    """Upscales an image, a list of images, or the images of a folder, in tiles as memory asks for.
 
     An image is a path or a PIL image. Grey stays grey, 16-bit grey stays 16-bit, transparency goes through the network
     too, the ICC profile is kept, EXIF orientation is applied; of an animation the first frame is taken. The result is
-    exactly `scale` times as wide and high.
+    exactly `scale` times as wide and high. Colour of 16 bits is refused, as Pillow would cut it to 8.
 
     ```python
     >>> upscale = pipeline("image-super-resolution", model="user/model", trust_remote_code=True)
@@ -35,6 +202,7 @@ class SuperResolutionPipeline(Pipeline):
         Args:
             images: an image (path or PIL image), a folder, or a list or dataset of images.
             batch_size: images of one size are computed together, up to this number.
+            tile: side of the tiles in pixels of the input; automatic where not given.
 
         Returns:
             A PIL image, or a list of them in the order of the list or of the sorted folder.
@@ -51,10 +219,10 @@ class SuperResolutionPipeline(Pipeline):
         self.model.write_model_card(working_dir, repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
-    def _sanitize_parameters(self, **kwargs):
+    def _sanitize_parameters(self, tile=None, **kwargs):
         if kwargs:
             raise TypeError(f"The image-super-resolution pipeline takes no argument called {next(iter(kwargs))!r}.")
-        return {}, {}, {}
+        return {}, {} if tile is None else {"tile": tile}, {}
 
     def preprocess(self, image):
         image = open_image(image)
@@ -69,27 +237,39 @@ class SuperResolutionPipeline(Pipeline):
         """Images differ in size: batches are made here, of neighbours that agree."""
         if batch_size == 1:
             return super().get_iterator(inputs, num_workers, 1, preprocess_params, forward_params, postprocess_params)
-        return self._batches(inputs, batch_size)
+        return self._batches(inputs, batch_size, forward_params)
 
-    def _batches(self, inputs, batch_size):
+    def _batches(self, inputs, batch_size, forward_params):
         waiting = []
         for item in map(self.preprocess, inputs):
             same = not waiting or item["pixel_values"].shape[1:] == waiting[0]["pixel_values"].shape[1:]
             if len(waiting) == batch_size or not same:
-                yield from self._run_batch(waiting)
+                yield from self._run_batch(waiting, forward_params)
                 waiting = []
             waiting.append(item)
-        yield from self._run_batch(waiting)
+        yield from self._run_batch(waiting, forward_params)
 
-    def _run_batch(self, items):
+    def _run_batch(self, items, forward_params):
         counts = [len(item["pixel_values"]) for item in items]
-        outputs = self.forward({"pixel_values": torch.cat([item["pixel_values"] for item in items])})
+        pixel_values = torch.cat([item["pixel_values"] for item in items])
+        outputs = self.forward({"pixel_values": pixel_values}, **forward_params)
         for item, reconstruction in zip(items, outputs["reconstruction"].split(counts), strict=True):
             yield self.postprocess({"reconstruction": reconstruction, "image": item["image"]})
 
-    def _forward(self, model_inputs):
-        outputs = self.model(pixel_values=model_inputs["pixel_values"])
-        return {"reconstruction": outputs.reconstruction, "image": model_inputs.get("image")}
+    def _forward(self, model_inputs, tile=None):
+        pixel_values, config = model_inputs["pixel_values"], self.model.config
+        radius = receptive_radius(config)
+        if tile is None and radius is not None:
+            tile = automatic_tile(self.model, len(pixel_values))
+        strips = upscale_strips(
+            GuardedNetwork(self.model),
+            lambda rows, columns: pixel_values[..., rows, columns],
+            pixel_values.shape[2:],
+            config.scale,
+            radius,
+            tile or max(pixel_values.shape[2:]),
+        )
+        return {"reconstruction": torch.cat(list(strips), 2), "image": model_inputs.get("image")}
 
     def postprocess(self, model_outputs):
         image, reconstruction = model_outputs["image"], model_outputs["reconstruction"]
@@ -102,16 +282,33 @@ class SuperResolutionPipeline(Pipeline):
 
 
 def open_image(image: str | Path | Image.Image) -> Image.Image:
-    if isinstance(image, Image.Image):
+    if isinstance(image, Image.Image) and not is_deep(image):
         return image
     try:
-        image = Image.open(image)
+        image = image if isinstance(image, Image.Image) else Image.open(image)
+        deep = is_deep(image)
         image.load()
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {image}.") from None
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise ValueError(f"{getattr(image, 'filename', image)} cannot be read as an image: {error}") from None
+    if deep:
+        name = getattr(image, "filename", "") or "The image"
+        raise ValueError(f"{name} has colours of 16 bits, which Pillow cuts to 8: `hfvision upscale` keeps them.")
     return image
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a file just opened holds colour, or transparent grey, of more bits than the 8 that Pillow loads."""
+    if image.mode.startswith("I") or not getattr(image, "tile", None):
+        return False
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (8,))) > 8
+    arguments = image.tile[0].args
+    raw = arguments if isinstance(arguments, str) else arguments and arguments[0]
+    if image.format == "PPM":
+        return not isinstance(arguments, str) and arguments[-1] > 255
+    return image.format == "PNG" and ";16" in str(raw)
 
 
 __all__ = ["SuperResolutionPipeline"]
