@@ -87,6 +87,8 @@ class Commit(NamedTuple):
 class Repo:
     type: str
     id: str
+    private: bool = False
+    sdk: str | None = None  # of a Space
     refs: dict[str, str] = field(default_factory=dict)  # full name, such as refs/heads/main -> commit id
     commits: dict[str, Commit] = field(default_factory=dict)
     pull_requests: list[dict] = field(default_factory=list)
@@ -257,7 +259,11 @@ class HubServer:
 
     @route("POST", "/api/repos/create", "write")
     def create_repo(self, request: Request) -> Reply:
-        repo = Repo(*request.repo_key)
+        asked = request.json
+        private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        repo = Repo(*request.repo_key, private=private, sdk=asked.get("sdk"))
+        if repo.type == "space" and repo.sdk is None:
+            raise HubError(400, '"sdk" is required for a Space')
         reply = {"url": f"{self.url}/{repo.path}", "id": repo.id}
         if request.repo_key in self.repos:
             return Reply(reply | {"error": f"You already created this {repo.type} repo"}, 409)
@@ -534,7 +540,15 @@ class HubServer:
         commit, first = repo.at(rev or "main"), next(iter(repo.commits.values()))
         siblings = [file.info(path) for path, file in commit.files.items()]
         dates = {"createdAt": first.date, "lastModified": commit.date}
-        facts = {"private": False, "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": []}
+        facts = {
+            "private": repo.private,
+            "sdk": repo.sdk,
+            "gated": False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+        }
         return Reply({"id": repo.id, "sha": commit.oid, "siblings": siblings} | dates | facts)
 
 

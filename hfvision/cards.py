@@ -1,0 +1,238 @@
+"""Writes the card of a model from what was recorded when it was trained and evaluated, and from nothing else."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from huggingface_hub import ModelCardData
+from transformers import PreTrainedConfig
+
+from .card_figures import (
+    Record,
+    classifier_results,
+    classifier_tables,
+    compression_tables,
+    data_name,
+    eval_results,
+    hub_dataset,
+    model_index,
+    own_row,
+    robustness_tables,
+    superres_rows,
+    superres_tables,
+)
+from .card_text import citation, describe, limits, training
+from .checkpoints import FOLDER
+from .loading import AUTO_MODELS, load_config
+from .publishable import hide_paths
+from .report import write_text
+
+GENERATED = "<!-- Written by `hfvision card` from record.json: change that, not this. -->"
+# What is in a file that nobody wrote: our card and Space, the short cards of saved and of quantized models,
+# transformers' template.
+MACHINE_MADE = (
+    GENERATED,
+    "# Written by `hfvision push --with-space`",
+    "of hfvision; its code travels with the weights",
+    "` in the form ",
+    "[More Information Needed]",
+)
+WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx.data")
+PARTS = {"evaluation.json": "evaluation", "superres.json": "evaluation", "robustness.json": "robustness"}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What is recorded of the model in `folder`: record.json, and the evaluations that lie beside it.
+
+    Raises:
+        ValueError: for a file that is no JSON object.
+    """
+    record = read_json(folder / "record.json")
+    for file, part in PARTS.items():
+        if found := read_json(folder / file):
+            record[part] = found
+    return record
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no record: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is no record: it must hold a JSON object.")
+    return value
+
+
+def record_about(
+    folder: Path,
+    *,
+    licence: str | None = None,
+    data: Mapping[str, str | None] | None = None,
+    hide: bool = False,
+) -> None:
+    """Add to the records of a model what a training does not know: licences, and what the data is called.
+
+    Args:
+        folder: of the model.
+        licence: of the weights, as the Hub calls it.
+        data: `name`, `source` and `licence` of the training data; those that are None stay as they are.
+        hide: cut absolute paths in the records and config.yaml down to their last part.
+
+    Raises:
+        ValueError: for a record that cannot be read, or data with a licence and without a name.
+    """
+    for file in ("record.json", *PARTS):
+        if (part := read_json(folder / file)) and hide:
+            write_text(folder / file, json.dumps(hide_paths(part), indent=2) + "\n")
+    if hide and (folder / "config.yaml").is_file():
+        write_text(folder / "config.yaml", hide_paths((folder / "config.yaml").read_text(encoding="utf-8")))
+    record = read_json(folder / "record.json")
+    about = dict(record.get("about", {}))
+    given = {key: value for key, value in (data or {}).items() if value is not None}
+    if given:
+        known = about.get("data") or [{"name": data_name(record)}]
+        about["data"] = [known[0] | given, *known[1:]]
+        if about["data"][0]["name"] is None:
+            raise ValueError("It is not recorded what the data is called: say it with --data-name.")
+    about |= {"licence": licence} if licence else {}
+    if about != record.get("about", {}):
+        write_text(folder / "record.json", json.dumps({"about": about} | record | {"about": about}, indent=2) + "\n")
+
+
+def is_machine_made(text: str) -> bool:
+    """Whether nobody wrote this card or app, so that it may be written anew."""
+    return any(sign in text for sign in MACHINE_MADE)
+
+
+def write_card(folder: Path, source: str | None = None) -> list[Path]:
+    """Write README.md and `.eval_results/*.yaml` of the model in `folder`, from its record; the files written.
+
+    Args:
+        folder: of a classifier or an upscaler, as `save_pretrained` or a training leaves it.
+        source: the Hub id that the card loads the model by; where not given, the name of a shipped checkpoint or the
+            folder's.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such model, or a record that cannot be read.
+    """
+    files = card_files(folder, source=source)
+    for name, text in files.items():
+        write_text(folder / name, text)
+    return [folder / name for name in files]
+
+
+def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
+    """The text of the files of [`write_card`], by their path in `folder`."""
+    config, record = load_config(str(folder)), read_record(folder)
+    task = next((task for task, auto in AUTO_MODELS.items() if type(config) in auto._model_mapping), None)
+    if task is None:
+        raise ValueError(f"{folder} holds a {config.model_type!r}, neither a classifier nor an upscaler.")
+    scale = config.scale if task == "image-super-resolution" else None
+    shipped = source is None and folder.resolve().parent == FOLDER
+    name = folder.resolve().name
+    title = record.get("about", {}).get("name", source.split("/")[-1] if source else name)
+    source = source or (name if shipped or folder.is_absolute() else folder.as_posix())
+    method = quantization(config)
+    remote = config.model_type.startswith("hfvision_") and not shipped
+    command = f"hfvision {'upscale' if scale else 'classify'} photo.jpg --model {source}"
+    weights = sum(path.stat().st_size for kind in WEIGHTS for path in folder.glob(f"*{kind}"))
+    sections = {
+        "": [describe(config, record, scale, weights)],
+        "Use": [f"```python\n{usage(source, scale, shipped, remote, method)}\n```", f"or `{command}`."],
+        "Figures": figures(record, name, scale),
+        "Robustness": robustness_tables(record["robustness"]) if "robustness" in record else [],
+        "Compression": compression_tables(record) if "compression" in record else [],
+        "Training": training(record),
+        "Intended use and limits": limits(config, record, scale),
+        "Citation": [citation(record)],
+    }
+    text = [f"---\n{metadata(record, task, title, name, scale).to_yaml()}\n---", GENERATED, f"# {title}"]
+    for heading, paragraphs in sections.items():
+        text += [f"## {heading}"] if heading and paragraphs else []
+        text += map(wrapped, paragraphs)
+    files = {"README.md": "\n\n".join(text) + "\n"}
+    return files | {f".eval_results/{file}": entry for file, entry in eval_results(record, name, scale).items()}
+
+
+def wrapped(paragraph: str) -> str:
+    if paragraph.startswith(("|", "```")):
+        return paragraph
+    return fill(paragraph, 119, break_long_words=False, break_on_hyphens=False)
+
+
+def metadata(record: Record, task: str, title: str, name: str, scale: int | None) -> ModelCardData:
+    about, dataset = record.get("about", {}), hub_dataset(record)
+    emissions = record.get("training", {}).get("emissions")
+    entries = model_index(record, task, name, scale)
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="image-to-image" if scale else task,
+        license=about.get("licence"),
+        datasets=None if scale or dataset is None else [dataset],
+        metrics=list(dict.fromkeys(entry.metric_type for entry in entries)) or None,
+        tags=["hfvision", *(["super-resolution"] if scale else [])],
+        model_name=title,
+        eval_results=entries or None,
+        **({"co2_eq_emissions": emissions} if emissions else {}),
+    )
+
+
+def quantization(config: PreTrainedConfig) -> str | None:
+    """How the weights of a model are quantized: `openvino`, `quanto`, `onnx`, or not."""
+    settings = getattr(config, "quantization_config", None) or {}
+    return (settings if isinstance(settings, dict) else settings.to_dict()).get("quant_method")
+
+
+def usage(source: str, scale: int | None, shipped: bool, remote: bool, method: str | None) -> str:
+    """Lines of Python that load the model and use it on `photo.jpg`."""
+    task, name = ("image-super-resolution", "upscale") if scale else ("image-classification", "classify")
+    trust = ", trust_remote_code=True" if remote else ""
+    answer = f'upscale("photo.jpg").save("photo_x{scale}.png")' if scale else 'print(classify("photo.jpg")[0])'
+    if method == "onnx":
+        return f"""import onnxruntime
+from huggingface_hub import hf_hub_download
+
+session = onnxruntime.InferenceSession(hf_hub_download("{source}", "model.onnx"))
+print([(port.name, port.shape) for port in (*session.get_inputs(), *session.get_outputs())])"""
+    if method and scale:
+        return f"""from hfvision.upscale import upscale
+
+upscale("photo.jpg", "{source}").save("photo_x{scale}.png")"""
+    if method == "openvino" and not shipped:
+        return f"""from optimum.intel import OVModelForImageClassification
+from transformers import AutoImageProcessor, pipeline
+
+model = OVModelForImageClassification.from_pretrained("{source}"{trust})
+processor = AutoImageProcessor.from_pretrained("{source}"{trust})
+{name} = pipeline("{task}", model=model, image_processor=processor)
+{answer}"""
+    if method in ("openvino", "quanto"):
+        return f"""from hfvision.loading import load_model
+from transformers import pipeline
+
+model, processor = load_model("{source}", "{task}")
+{name} = pipeline("{task}", model=model, image_processor=processor)
+{answer}"""
+    imports = "import hfvision\nfrom transformers import pipeline" if shipped else "from transformers import pipeline"
+    model = f'hfvision.checkpoint("{source}")' if shipped else f'"{source}"'
+    return f'{imports}\n\n{name} = pipeline("{task}", model={model}{trust})\n{answer}'
+
+
+def figures(record: Record, name: str, scale: int | None) -> list[str]:
+    evaluation = record.get("evaluation", {})
+    if scale:
+        rows = superres_rows(record, scale)
+        paragraphs = superres_tables(rows, scale) if own_row(rows, name) else []
+    else:
+        results = classifier_results(record)
+        paragraphs = classifier_tables(results) if results else []
+    if paragraphs and evaluation.get("command"):
+        paragraphs += ["Printed by", f"```bash\n{evaluation['command']}\n```"]
+    note = record.get("about", {}).get("note")
+    return [*paragraphs, *([note] if paragraphs and note else [])]

@@ -1,0 +1,28 @@
+"""Publishes every model that has a card under model_cards/, as `hfvision push` does one.
+
+    python scripts/push_to_hub.py USER --private --with-space
+
+An interrupted run goes on with the same command; what has not changed makes no commit.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hfvision.checkpoints import checkpoint
+from hfvision.cli import main as hfvision
+
+CARDS = Path(__file__).parents[1] / "model_cards"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("user", help="user or organisation on the Hub")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="as of hfvision push: --private, --with-space …")
+    args = parser.parse_args()
+    names = sorted(path.parent.name for path in CARDS.glob("*/README.md"))
+    return max(hfvision(["push", checkpoint(name), f"{args.user}/{name}", *args.options]) for name in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
