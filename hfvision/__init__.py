@@ -47,6 +47,7 @@ PUBLIC_NAMES = {
     "load_start": "training.transfer",
     "pgd": "robustness.attacks",
     "prepare_images": "data.prepare",
+    "push_folder": "hub",
     "push_to_hub": "hub",
     "read_image": "data.images",
     "sample_dataset": "data.load",
@@ -55,6 +56,7 @@ PUBLIC_NAMES = {
     "train_classifier": "training.classify",
     "train_superres": "training.superres",
     "worst_case": "robustness.worst_case",
+    "write_card": "cards",
 }
 
 

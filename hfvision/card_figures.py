@@ -45,7 +45,7 @@ def data_name(record: Record) -> str | None:
     data = record.get("training", {}).get("data", {})
     if not named and isinstance(data, Mapping):
         named = [bare(source) for source in data.get("sources", [data["source"]] if data.get("source") else [])]
-    return ", ".join(named or (data if isinstance(data, Sequence) else [])) or None
+    return "; ".join(named or (data if isinstance(data, Sequence) else [])) or None
 
 
 def classifier_results(record: Record) -> list[Result]:
