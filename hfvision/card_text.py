@@ -38,14 +38,19 @@ def training(record: Record) -> list[str]:
     """Paragraphs on procedure, data and cost of the training."""
     part = record.get("training", {})
     config, data = part.get("config", {}), part.get("data", {})
-    paragraphs = [f"```bash\n{part['command']}\n```"] if part.get("command") else []
+    paragraphs = [f"What it was made from, `{bare(record['parent'])}`, was trained so:"] if "parent" in record else []
+    paragraphs = [*paragraphs, f"```bash\n{part['command']}\n```"] if part.get("command") else []
     counts = data if isinstance(data, Mapping) else {}
     photographs = counts.get("photographs", part.get("photos"))
     said = [f"{photographs:,} photographs"] if photographs else []
     said += [f"{counts['images']:,} images"] if "images" in counts else []
     for unit in ("epochs", "steps"):
         value = config.get(unit, part.get(unit))
-        said += [f"{value:,} {unit}"] if value and not (unit == "epochs" and photographs) else []
+        said += (
+            [f"{value:,} {unit if value > 1 else unit[:-1]}"]
+            if value and not (unit == "epochs" and photographs)
+            else []
+        )
     if part.get("history") and photographs:
         said.append(f"{len(part['history']) * config['steps_per_epoch']:,} steps")
     seed = config.get("seed", part.get("seed"))
@@ -77,10 +82,10 @@ def training_data(record: Record) -> list[str]:
         described.append(f"{each['name']} ({facts})" if facts else each["name"])
     text = "; ".join(described) or ("; ".join(data) if isinstance(data, list) else data_name(record)) or ""
     paragraphs = [f"Data: {text}."] if text else []
-    if about.get("licence"):
-        alike = " Some of the data is under CC BY-SA: what is made from it is shared alike." if "BY-SA" in text else ""
-        paragraphs.append(f"Licence of the weights: {about['licence']}.{alike}")
-    return paragraphs
+    licence = [f"Licence of the weights: {about['licence']}."] if about.get("licence") else []
+    if "BY-SA" in text:
+        licence.append("Some of the data is under CC BY-SA: what is made from it is shared alike.")
+    return [*paragraphs, " ".join(licence)] if licence else paragraphs
 
 
 def cost(part: Record, record: Record) -> list[str]:

@@ -136,7 +136,7 @@ def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
     scale = config.scale if task == "image-super-resolution" else None
     shipped = source is None and folder.resolve().parent == FOLDER
     name = folder.resolve().name
-    title = record.get("about", {}).get("name", source.split("/")[-1] if source else name)
+    title = source.split("/")[-1] if source else name
     source = source or (name if shipped or folder.is_absolute() else folder.as_posix())
     method = quantization(config)
     remote = config.model_type.startswith("hfvision_") and not shipped
@@ -152,7 +152,7 @@ def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
         "Intended use and limits": limits(config, record, scale),
         "Citation": [citation(record)],
     }
-    text = [f"---\n{metadata(record, task, title, name, scale).to_yaml()}\n---", GENERATED, f"# {title}"]
+    text = [f"---\n{metadata(record, task, title, name, scale, method).to_yaml()}\n---", GENERATED, f"# {title}"]
     for heading, paragraphs in sections.items():
         text += [f"## {heading}"] if heading and paragraphs else []
         text += map(wrapped, paragraphs)
@@ -166,18 +166,18 @@ def wrapped(paragraph: str) -> str:
     return fill(paragraph, 119, break_long_words=False, break_on_hyphens=False)
 
 
-def metadata(record: Record, task: str, title: str, name: str, scale: int | None) -> ModelCardData:
+def metadata(record: Record, task: str, title: str, name: str, scale: int | None, method: str | None) -> ModelCardData:
     about, dataset = record.get("about", {}), hub_dataset(record)
     emissions = record.get("training", {}).get("emissions")
     entries = model_index(record, task, name, scale)
     return ModelCardData(
-        library_name="transformers",
+        library_name=method if method in ("openvino", "onnx") else "transformers",
         pipeline_tag="image-to-image" if scale else task,
         license=about.get("licence"),
         datasets=None if scale or dataset is None else [dataset],
         metrics=list(dict.fromkeys(entry.metric_type for entry in entries)) or None,
-        tags=["hfvision", *(["super-resolution"] if scale else [])],
-        model_name=title,
+        tags=["hfvision", *(["super-resolution"] if scale else []), *([method] if method else [])],
+        model_name=title if entries else None,
         eval_results=entries or None,
         **({"co2_eq_emissions": emissions} if emissions else {}),
     )

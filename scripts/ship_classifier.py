@@ -63,7 +63,7 @@ def main() -> None:
     if "validation" in run:
         training["data"]["validation_images"] = run["validation"]["images"]
     data = {"name": args.data_name, "source": args.source, "licence": args.data_licence, "id": args.data_id}
-    about = {"name": args.name, "licence": args.licence, "data": [data], "note": args.note, "limits": args.limits}
+    about = {"licence": args.licence, "data": [data], "note": args.note, "limits": args.limits}
     evaluation = f"hfvision evaluate classifier {args.name} --data DATA --tta flip_shift"
     record = {
         "about": {key: value for key, value in about.items() if value},
