@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_toy import ATTACKED, BrightOrDark, attack_toy, fresh_model, run_toy
+from training_toy import ATTACKED, BrightOrDark, attack_toy, fresh_model, gan_toy, run_toy
 
 from hfvision.training.checkpoint import checkpoints
 from hfvision.training.loop import LoopConfig, learning_rate_factor
@@ -128,6 +128,13 @@ def test_two_processes_train_like_one_with_twice_the_batch(on_two_processes):
         for name, weights in expected.items():
             assert (two[name] - weights).abs().max() < 1e-5, name
             assert (weights - start[name]).abs().max() > 1e-3, name
+
+
+def test_a_gan_trains_on_two_processes_like_on_one_with_twice_the_batch(on_two_processes):
+    two, one = load_file(on_two_processes / "two_gan.safetensors"), gan_toy(batch_size=8)
+    assert two.keys() == one.keys()
+    for name, weights in one.items():
+        assert (two[name] - weights).abs().max() < 1e-5, name
 
 
 @pytest.mark.parametrize("what", ["trained", "shards"])

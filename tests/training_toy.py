@@ -7,17 +7,28 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
+from PIL import Image
 from safetensors.torch import save_file
 from torch.distributed.fsdp import fully_shard
 from torch.utils.data import Dataset
 from transformers import HfArgumentParser
 
-from hfvision import CNNConfig, CNNForImageClassification
+from hfvision import (
+    CNNConfig,
+    CNNForImageClassification,
+    SRGANConfig,
+    SRGANDiscriminator,
+    SRGANForImageSuperResolution,
+    SuperResTrainingConfig,
+)
+from hfvision.data.crops import RandomCrops
 from hfvision.data.normalize import Normalize
 from hfvision.training.checkpoint import checkpoints, load_checkpoint, model_state, save_checkpoint
 from hfvision.training.classify import ClassifierLoss, ClassifierTrainingConfig
 from hfvision.training.ema import EMA
-from hfvision.training.loop import LoopConfig, train
+from hfvision.training.gan import DiscriminatorLoss
+from hfvision.training.loop import LoopConfig, Opponent, train
+from hfvision.training.superres import SuperResolutionLoss
 
 
 class BrightOrDark(Dataset):
@@ -94,6 +105,22 @@ def attack_toy(method: str, batch_size: int, normalization: str = "none", **sett
     return model.state_dict()
 
 
+def gan_toy(batch_size: int) -> dict[str, torch.Tensor]:
+    """The weights of generator and discriminator after a short training of both."""
+    torch.manual_seed(0)
+    shape = SRGANConfig.from_preset("fast-tiny", scale=2, hidden_size=8, block_widths=[[8]], discriminator_width=4)
+    generator, discriminator = SRGANForImageSuperResolution(shape), SRGANDiscriminator(shape)
+    noise = torch.randint(256, (40, 40, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    left_for = DiscriminatorLoss("vanilla")
+    config = SuperResTrainingConfig(data=["toy"], gan="vanilla", gan_weight=0.1)
+    loss = SuperResolutionLoss(config, 2, contextlib.nullcontext, None, None, discriminator, left_for)
+    opponent = Opponent(discriminator, left_for, 0.1)
+    options = {"mixed_precision": "no", "optimizer": "momentum", "weight_decay": 0.0, "epochs": 2, "warmup": 0.0}
+    loop = LoopConfig(batch_size=batch_size, learning_rate=0.5, **options)
+    train(generator, RandomCrops([Image.fromarray(noise.numpy())], 16, 32), loss, loop, opponent=opponent)
+    return generator.state_dict() | discriminator.state_dict()
+
+
 def train_on_two_processes(folder: Path) -> dict[str, bool]:
     """Train with half the batch on each process, and once more stopped and resumed; write the weights of the first."""
     settings = {"epochs": 2, "batch_size": 4, "mixed_precision": "no", "learning_rate": 0.02, "ema": 0.5}
@@ -102,9 +129,11 @@ def train_on_two_processes(folder: Path) -> dict[str, bool]:
     state = PartialState()
     back = run_toy(fresh_model(norm="none"), LoopConfig(**settings), begin_epoch=lambda history: len(history) == 1)
     attacked = attack_toy("mart", batch_size=4, **ATTACKED)
+    gan = gan_toy(batch_size=4)
     if state.is_main_process:
         save_file(model.state_dict(), folder / "two.safetensors")
         save_file(attacked, folder / "two_attacked.safetensors")
+        save_file(gan, folder / "two_gan.safetensors")
     with contextlib.suppress(KeyboardInterrupt):
         config = LoopConfig(out=folder / "run", checkpoint_minutes=0, **settings)
         run_toy(fresh_model(norm="none"), config, stop_at=11)

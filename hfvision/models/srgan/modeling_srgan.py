@@ -148,11 +148,14 @@ class InputUpscaler(nn.Module):
         self.register_buffer("kernel", self.make_kernel(), persistent=False)
 
     def make_kernel(self) -> torch.Tensor:
-        """(scale * scale, 1, 5, 5): for each output pixel of a cell, the weights of the 5x5 input pixels around."""
+        """(scale * scale, 5, 5): for each output pixel of a cell, the weights of the 5x5 input pixels around.
+
+        Not of four dimensions, which channels_last would lay out so that DDP cannot send it as its only buffer.
+        """
         offsets = (torch.arange(self.scale, dtype=torch.float64, device="cpu") + 0.5) / self.scale - 0.5
         distance = (torch.arange(-2, 3, dtype=torch.float64, device="cpu") - offsets[:, None]).abs()
         rows = (distance <= 0.5).double() if self.mode == "nearest" else keys_kernel(distance)
-        return torch.einsum("iy,jx->ijyx", rows, rows).reshape(self.scale**2, 1, 5, 5).float()
+        return torch.einsum("iy,jx->ijyx", rows, rows).reshape(self.scale**2, 5, 5).float()
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         device = pixel_values.device.type
@@ -161,7 +164,7 @@ class InputUpscaler(nn.Module):
                 return self.forward(pixel_values)
         channels = pixel_values.shape[1]
         padded = pad(pixel_values, (2, 2, 2, 2), mode="replicate")
-        kernel = self.kernel.to(pixel_values.dtype).repeat(channels, 1, 1, 1)
+        kernel = self.kernel.to(pixel_values.dtype)[:, None].repeat(channels, 1, 1, 1)
         return pixel_shuffle(conv2d(padded, kernel, groups=channels), self.scale)
 
 
