@@ -108,7 +108,7 @@ def resample_strips(
 ) -> Iterator[torch.Tensor]:
     """Strips (C, rows, width) of an image of size `whole` (width, height), resampled by Lanczos to `size`, as strips.
 
-    No more rows are kept than the filter reaches; the result is that of resampling the image whole.
+    No more rows are kept than the filter reaches; the result is that of resampling the image whole, but for rounding.
     """
     ratio = whole[1] / size[1]
     reach = ceil(3 * max(ratio, 1)) + 1

@@ -52,7 +52,7 @@ def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) 
         with (
             av.open(str(source)) as reader,
             written_whole(target) as temporary,
-            av.open(str(temporary), "w", options={"movflags": "faststart"}) as writer,
+            av.open(str(temporary), "w") as writer,
         ):
             convert(reader, writer, CODECS[target.suffix.lower()], first, upscaling)
     except (av.FFmpegError, UnicodeError) as error:
@@ -69,6 +69,13 @@ def convert(reader: Any, writer: Any, codec: tuple[str, dict[str, str]], first: 
     sound = {stream.index: add_sound(writer, stream) for stream in reader.streams.audio}
     writer.metadata.update(reader.metadata)
     matrix, full = MATRICES.get(first.colorspace, "ITU601"), first.color_range == 2
+    durations = {}  # by time: encoders give all frames the same
+
+    def write(packets: list[Any]) -> None:
+        for packet in packets:
+            packet.duration = durations.pop(packet.pts, None) or packet.duration
+            writer.mux(packet)
+
     with tqdm(total=video.frames or None, unit="frame", desc=Path(reader.name).name, leave=False) as bar:
         for packet in reader.demux(video, *reader.streams.audio):
             if packet.stream.type == "audio":
@@ -79,10 +86,11 @@ def convert(reader: Any, writer: Any, codec: tuple[str, dict[str, str]], first: 
             for frame in packet.decode():
                 strips = upscaling.strips(to_pixels(frame))
                 result = to_frame(strips, out.codec_context.pix_fmt, matrix, full)
-                result.pts, result.time_base, result.duration = frame.pts, frame.time_base, frame.duration
-                writer.mux(out.encode(result))
+                result.pts, result.time_base = frame.pts, frame.time_base
+                durations[frame.pts] = frame.duration
+                write(out.encode(result))
                 bar.update()
-    writer.mux(out.encode())
+    write(out.encode())
 
 
 def add_video(

@@ -84,7 +84,7 @@ def write_png(
         text.add_text(key, value)
     for kind, data, *_ in text.chunks:
         PngImagePlugin.putchunk(file, kind, data)
-    deflate = zlib.compressobj(6)
+    deflate = zlib.compressobj(5)
     above = np.zeros((1, size[0] * pixel), np.uint8)
     for strip in strips:
         rows = np.ascontiguousarray(strip.astype(strip.dtype.newbyteorder(">"))).view(np.uint8).reshape(len(strip), -1)
