@@ -208,7 +208,8 @@ upscale("photo.jpg", "{source}").save("photo_x{scale}.png")"""
         return f"""from optimum.intel import OVModelForImageClassification
 from transformers import AutoImageProcessor, pipeline
 
-model = OVModelForImageClassification.from_pretrained("{source}"{trust})
+settings = {{"INFERENCE_PRECISION_HINT": "f32"}}
+model = OVModelForImageClassification.from_pretrained("{source}", ov_config=settings{trust})
 processor = AutoImageProcessor.from_pretrained("{source}"{trust})
 {name} = pipeline("{task}", model=model, image_processor=processor)
 {answer}"""

@@ -54,7 +54,8 @@ PIPELINE = "from transformers import pipeline"
 LOAD = 'model = pipeline("{task}", model="{repo_id}"{trust})'
 OPENVINO_IMPORTS = """from optimum.intel import OVModelForImageClassification
 from transformers import AutoImageProcessor, pipeline"""
-OPENVINO_LOAD = """network = OVModelForImageClassification.from_pretrained("{repo_id}"{trust})
+OPENVINO_LOAD = """settings = {{"INFERENCE_PRECISION_HINT": "f32"}}
+network = OVModelForImageClassification.from_pretrained("{repo_id}", ov_config=settings{trust})
 processor = AutoImageProcessor.from_pretrained("{repo_id}"{trust})
 model = pipeline("{task}", model=network, image_processor=processor)"""
 
