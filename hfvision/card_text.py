@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig
 
 from .card_figures import Record, bare, classifier_results, data_name, hardware
 from .loading import AUTO_MODELS
+from .robustness.threat import DEFAULT_EPSILON
 
 KINDS = {"hfvision_cnn": "A convolutional network", "hfvision_vit": "A vision transformer"}
 
@@ -63,9 +64,10 @@ def training(record: Record) -> list[str]:
     }
     paragraphs += [f"{count:,} other {what} chose the weights." for what, count in chosen_by.items() if count]
     if config.get("adversarial", "none") != "none":
+        epsilon = config["epsilon"] or DEFAULT_EPSILON[config["norm"]]
         paragraphs.append(
             f"It was trained on attacked images: {config['adversarial']}, {config['norm']} within "
-            f"{config['epsilon']}, {config['attack_steps']} steps where the method takes several."
+            f"{epsilon}, {config['attack_steps']} steps where the method takes several."
         )
     if config.get("gan", "none") != "none":
         paragraphs.append(f"Trained against a discriminator ({config['gan']}), from {bare(config['model'])}.")

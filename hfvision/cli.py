@@ -85,22 +85,23 @@ def classify(args: argparse.Namespace) -> None:
 
 
 def upscale(args: argparse.Namespace) -> None:
-    from accelerate import PartialState
+    import torch
+    from accelerate import Accelerator
 
     from .batch import share_of, upscale_files
     from .upscale import Upscaling, output_paths
 
-    state = PartialState()
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # or processes on CPUs do not see each other
     options = ("model", "scale", "outscale", "fit", "tile", "dtype", "trust_remote_code")
-    upscaling = Upscaling(**{name: getattr(args, name) for name in options}, device=state.device)
+    upscaling = Upscaling(**{name: getattr(args, name) for name in options}, device=accelerator.device)
     pairs = output_paths(args.images, args.out, upscaling.label())
     in_folder = args.out is not None and pairs[0][1] != args.out
     if args.resume and not in_folder:
         raise ValueError("--resume needs --out, the folder of the results to go on with.")
-    state.wait_for_everyone()  # until all have listed the same files, and none of the results
-    rank = state.process_index
+    accelerator.wait_for_everyone()  # until all have listed the same files, and none of the results
+    rank = accelerator.process_index
     manifest = args.out / f"upscale-{rank}.jsonl" if in_folder else None
-    share = share_of(pairs, rank, state.num_processes)
+    share = share_of(pairs, rank, accelerator.num_processes)
     upscale_files(share, upscaling, manifest=manifest, resume=args.resume, force=args.force)
 
 
@@ -239,6 +240,7 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
     from .robustness.evaluate import choose, evaluate_robustness
     from .robustness.pictures import draw_all
     from .robustness.summary import compare, format_comparison, format_robustness
+    from .robustness.threat import DEFAULT_EPSILON
 
     refuse_file(args.out)
     if args.resume and args.out is None:
@@ -269,7 +271,7 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
                 models[name][0],
                 images[name],
                 models[name][1],
-                epsilon=args.epsilon or ("8/255" if args.norm == "linf" else 0.5),
+                epsilon=args.epsilon or DEFAULT_EPSILON[args.norm],
                 norm=args.norm,
                 attack=args.attack,
                 count=args.n,

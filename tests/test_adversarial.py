@@ -210,6 +210,12 @@ def test_settings_that_cannot_be_meant_are_refused(options, message):
         ClassifierTrainingConfig(data="photos", **options)
 
 
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 8 / 255), ("l2", 0.5)])
+def test_epsilon_suits_the_norm_where_it_is_not_given(norm, epsilon):
+    config = ClassifierTrainingConfig(data="photos", adversarial="pgd", norm=norm)
+    assert config.adversary(NORMALIZE).epsilon == pytest.approx(epsilon)
+
+
 def test_frozen_statistics_stay_frozen_under_attack():
     """As those of a backbone under adapters."""
     torch.manual_seed(0)

@@ -14,6 +14,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..data.normalize import Normalize
 
 Norm = Literal["linf", "l2"]
+# What most of the literature measures with, on CIFAR-10.
+DEFAULT_EPSILON: dict[Norm, str] = {"linf": "8/255", "l2": "0.5"}
 
 
 def parse_epsilon(value: str | float, norm: Norm) -> float:

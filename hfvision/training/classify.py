@@ -26,7 +26,7 @@ from ..report import confusion_picture, folder_written_whole, training_curve, wr
 from ..robustness.adversarial import Adversary, Method, has_collapsed, mart_loss, trades_loss
 from ..robustness.attacks import pgd
 from ..robustness.awp import PerturbedWeights
-from ..robustness.threat import Norm
+from ..robustness.threat import DEFAULT_EPSILON, Norm
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
 from .loop import LoopConfig, make_accelerator, train
@@ -72,7 +72,9 @@ class ClassifierTrainingConfig(LoopConfig):
     distillation_weight: float = option(0.5, "part of the loss that the teacher decides")
     distillation_temperature: float = option(2.0, "softens the teacher's answers")
     adversarial: Literal["none", Method] = option("none", "train on attacked images: fast is N-FGSM, pgd Madry's")
-    epsilon: str = option("8/255", "how far an attack may change a pixel in [0, 1]; for l2 the whole image")
+    epsilon: str | None = option(
+        None, "how far an attack may change a pixel in [0, 1]; for l2 the whole image (default: 8/255; 0.5 for l2)"
+    )
     norm: Norm = option("linf", "what epsilon measures")
     attack_steps: int = option(10, "of pgd, trades and mart")
     attack_step_size: float | None = option(None, "of pgd, trades and mart (default: 2.5 epsilon / steps)")
@@ -123,7 +125,7 @@ class ClassifierTrainingConfig(LoopConfig):
         return Adversary(
             self.adversarial,
             normalize,
-            epsilon=self.epsilon,
+            epsilon=self.epsilon or DEFAULT_EPSILON[self.norm],
             norm=self.norm,
             steps=self.attack_steps,
             step_size=self.attack_step_size,
@@ -257,7 +259,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         }
         if adversary is not None:
             some = Subset(held_out["validation"], range(min(config.robust_images, len(held_out["validation"]))))
-            attack = partial(pgd, epsilon=config.epsilon, norm=config.norm)
+            attack = partial(pgd, epsilon=adversary.epsilon, norm=config.norm)
             logits, labels = predict_logits(net, some, normalize, accelerator=accelerator, attack=attack)
             values["validation_robust_accuracy"] = accuracy(logits.argmax(-1), labels)
         return values
