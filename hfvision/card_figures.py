@@ -165,6 +165,8 @@ def robustness_tables(part: Record) -> list[str]:
         f"{', '.join(attacks)}; computed in {part['precision']}, seed {part['seed']}, {hours}.",
         markdown_table(["", "accuracy (95 % interval)"], rows),
     ]
+    if part.get("command"):
+        paragraphs.append(f"```bash\n{part['command']}\n```")
     if not part["complete"]:
         paragraphs.append("This evaluation was not finished: the attacks that are missing may break more.")
     if part["masked"]:

@@ -30,15 +30,11 @@ from .publishable import hide_paths
 from .report import write_text
 
 GENERATED = "<!-- Written by `hfvision card` from record.json: change that, not this. -->"
-# What is in a file that nobody wrote: our card and Space, the short cards of saved and of quantized models,
-# transformers' template.
-MACHINE_MADE = (
-    GENERATED,
-    "# Written by `hfvision push --with-space`",
-    "of hfvision; its code travels with the weights",
-    "` in the form ",
-    "[More Information Needed]",
-)
+# What is in a file that nobody wrote: our card and Space, transformers' template.
+MACHINE_MADE = (GENERATED, "# Written by `hfvision push --with-space`", "[More Information Needed]")
+# The short cards of saved models, and of quantized ones: what is in them, and how they end.
+SHORT = ("of hfvision; its code travels with the weights", "` in the form ")
+SHORT_ENDS = ("travels with the weights.", "of every layer.", " MB.", "%.", " dB.")
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx.data")
 PARTS = {"evaluation.json": "evaluation", "superres.json": "evaluation", "robustness.json": "robustness"}
 
@@ -106,8 +102,9 @@ def record_about(
 
 
 def is_machine_made(text: str) -> bool:
-    """Whether nobody wrote this card or app, so that it may be written anew."""
-    return any(sign in text for sign in MACHINE_MADE)
+    """Whether nobody wrote this card or app, or added to it, so that it may be written anew."""
+    short = any(sign in text for sign in SHORT) and text.rstrip().endswith(SHORT_ENDS) and "\n## " not in text
+    return short or any(sign in text for sign in MACHINE_MADE)
 
 
 def write_card(folder: Path, source: str | None = None) -> list[Path]:

@@ -246,6 +246,16 @@ def test_what_a_training_does_not_know_is_said_once_and_kept(run):
     assert "shared alike" in flat(card)
 
 
+def test_emissions_are_told_where_they_are_recorded(run):
+    assert "CO₂" not in card_files(run)["README.md"]
+    record = json.loads((run / "record.json").read_text())
+    record["training"]["emissions"] = {"emissions": 12.4, "source": "codecarbon", "training_type": "pre-training"}
+    (run / "record.json").write_text(json.dumps(record))
+    card = card_files(run)["README.md"]
+    assert "About 12 g of CO₂, by codecarbon." in flat(card)
+    assert ModelCard(card).data.to_dict()["co2_eq_emissions"]["emissions"] == 12.4
+
+
 def test_hidden_paths_leave_their_last_part(run, data):
     assert str(data) in (run / "record.json").read_text()
     assert main(["card", str(run), "--hide-paths"]) == 0
@@ -255,10 +265,12 @@ def test_hidden_paths_leave_their_last_part(run, data):
 
 
 def test_a_card_that_somebody_wrote_is_not_replaced_unasked(bare_classifier, capsys):
-    (bare_classifier / "README.md").write_text("# Mine\n")
-    assert main(["card", str(bare_classifier)]) == 2
-    assert "--force" in capsys.readouterr().err
-    assert (bare_classifier / "README.md").read_text() == "# Mine\n"
+    own = ["# Mine\n", (bare_classifier / "README.md").read_text() + "\nIt was made for our garden.\n"]
+    for text in own:
+        (bare_classifier / "README.md").write_text(text)
+        assert main(["card", str(bare_classifier)]) == 2
+        assert "--force" in capsys.readouterr().err
+        assert (bare_classifier / "README.md").read_text() == text
     assert main(["card", str(bare_classifier), "--force"]) == 0
 
 
