@@ -101,7 +101,7 @@ def make_conv(config: SRGANConfig, in_channels: int, out_channels: int) -> nn.Mo
 
 
 def start_from_zero(layers: nn.Sequential) -> None:
-    """Mark the last convolution: what is added to a sum of many starts as nothing, or the sum would grow with depth."""
+    """Mark the last convolution: each part of a long sum starts as nothing, or the sum would grow with depth."""
     [layer for layer in layers if isinstance(layer, nn.Conv2d | BranchedConv2d)][-1].zero_start = True
 
 
