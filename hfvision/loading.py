@@ -75,7 +75,11 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
     """
     source = resolve_model(name)
     config = load_config(name, trust_remote_code=trust_remote_code)
-    model, report = load_weights(name, task, config=config, trust_remote_code=trust_remote_code)
+    check_task(name, task, config, trust_remote_code)
+    model = load_compressed(source, config, AUTO_MODELS[task])
+    report: dict[str, Any] = {"missing_keys": []}
+    if model is None:
+        model, report = load_weights(name, task, config=config, trust_remote_code=trust_remote_code)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ValueError(
@@ -95,12 +99,9 @@ def load_weights(
 
     `options` go to `from_pretrained`; other arguments and errors are as for [`load_model`].
     """
-    auto = AUTO_MODELS[task]
-    remote = trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})
-    if type(config) not in auto._model_mapping and not remote:
-        raise ValueError(f"{name} is a model of type {config.model_type!r}, which does not do {task}.")
+    check_task(name, task, config, trust_remote_code)
     try:
-        return auto.from_pretrained(
+        return AUTO_MODELS[task].from_pretrained(
             resolve_model(name),
             config=config,
             trust_remote_code=trust_remote_code,
@@ -110,6 +111,35 @@ def load_weights(
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError) as error:
         raise ValueError(f"The weights of {name} cannot be loaded: {one_line(error)}") from error
+
+
+def check_task(name: str, task: str, config: PreTrainedConfig, trust_remote_code: bool) -> None:
+    """Raise ValueError for a configuration of a model that does not do `task`."""
+    auto = AUTO_MODELS[task]
+    remote = trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})
+    if type(config) not in auto._model_mapping and not remote:
+        raise ValueError(f"{name} is a model of type {config.model_type!r}, which does not do {task}.")
+
+
+def load_compressed(source: str, config: PreTrainedConfig, auto: Any) -> Any | None:
+    """The model of `hfvision quantize` whose form transformers does not load; None for any other.
+
+    Raises:
+        ImportError: if the library that computes it is not installed.
+        ValueError: if its files cannot be read, or it is ONNX, which is for other programs.
+    """
+    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    if method == "openvino":
+        from .compression.openvino import load_openvino
+
+        return load_openvino(source, config)
+    if method == "quanto":
+        from .compression.quanto import load_quanto
+
+        return load_quanto(source, config, auto)
+    if method == "onnx":
+        raise ValueError(f"{source} holds an ONNX model, for other programs: use its parent here.")
+    return None
 
 
 def one_line(error: Exception) -> str:

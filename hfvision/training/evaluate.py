@@ -56,7 +56,8 @@ def predict_logits(
     # A generator of its own: a loader draws from the global one, which a training may be using.
     loader = DataLoader(dataset, batch_size=batch_size, collate_fn=collate, generator=torch.Generator())
     loader = prepare_data_loader(loader, accelerator.device, put_on_device=True)
-    dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    floats = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    dtype = next(floats, torch.float32)
     model.eval()
     parts = []
     for batch in tqdm(
@@ -165,7 +166,7 @@ def evaluate_classifier(
         "confusion_matrix": matrix.tolist(),
         "reliability": {name: values.tolist() for name, values in reliability(logits, labels)._asdict().items()},
         "tta": tta,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": model.num_parameters(),
         "speed": {"images_per_second": len(labels) / seconds},
     }
     if accelerator.is_main_process:

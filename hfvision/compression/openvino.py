@@ -1,0 +1,256 @@
+"""Models computed by OpenVINO on the CPU: made from PyTorch, quantized to 8 bits, saved, loaded, called alike."""
+
+import importlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import ImageClassifierOutput, ImageSuperResolutionOutput
+from transformers.utils import cached_file
+
+XML, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
+OUTPUTS = {"logits": ImageClassifierOutput, "reconstruction": ImageSuperResolutionOutput}
+TOLERANCE = 1e-3  # of the largest difference between OpenVINO and PyTorch, over the largest output
+COMPILED = 8  # shapes of the input that have a program of their own
+
+
+def optional(name: str, extra: str) -> ModuleType:
+    """An installed module; ImportError with the line that installs it where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{name} is not installed: pip install 'hfvision[{extra}]'") from error
+
+
+class OpenVINOModel(nn.Module):
+    """A classifier or upscaler in OpenVINO's form, with the call and the outputs of the PyTorch model.
+
+    Float (N, C, H, W) in, `ImageClassifierOutput` or `ImageSuperResolutionOutput` out, on the CPU alone and without
+    gradients. It computes on as many threads as PyTorch (`torch.set_num_threads`). An input shape that comes a second
+    time gets a program compiled for it.
+
+    Args:
+        model: an `openvino.Model` of one input and one output called `logits` or `reconstruction`.
+        config: of the PyTorch model.
+        folder: with the files of the model; [`OpenVINOModel.save_pretrained`] copies them.
+        precision: what layers that are not quantized compute in: `f32`, or `bf16` where the hardware has it.
+    """
+
+    main_input_name = "pixel_values"
+    _supports_sdpa = False
+
+    def __init__(self, model: Any, config: PreTrainedConfig, folder: Path | None = None, precision: str = "f32"):
+        super().__init__()
+        self.model, self.config, self.folder, self.precision = model, config, folder, precision
+        self.name = model.output(0).get_any_name()
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+        self.programs: dict[tuple, Any] = {}
+
+    @torch.no_grad()
+    def forward(self, pixel_values: Tensor, **kwargs: Any) -> ImageClassifierOutput | ImageSuperResolutionOutput:
+        """`pixel_values`: (N, C, H, W) of any float dtype."""
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != self.config.num_channels:
+            raise ValueError(
+                f"pixel_values must have the shape (batch, {self.config.num_channels}, height, width), "
+                f"got {tuple(pixel_values.shape)}."
+            )
+        pixels = pixel_values.detach().to("cpu", torch.float32).contiguous().numpy()
+        try:
+            result = self.program(pixels.shape).infer(pixels, share_inputs=True)[0]
+        except RuntimeError as error:
+            raise ValueError(
+                f"This model does not take pixel_values of the shape {pixels.shape}, but "
+                f"{self.model.input(0).partial_shape}: resize the images with its image processor."
+            ) from error
+        return OUTPUTS[self.name](**{self.name: torch.from_numpy(result)})
+
+    def program(self, shape: tuple[int, ...]) -> Any:
+        """What computes an input of this shape."""
+        threads = torch.get_num_threads()
+        key, flexible = (threads, shape), (threads, None)
+        if key in self.programs and self.programs[key] is None and len(self.programs) < 2 * COMPILED:
+            self.programs[key] = self.compile(threads, shape)
+        elif key not in self.programs:
+            self.programs[key] = None
+        if self.programs[key] is None and flexible not in self.programs:
+            self.programs[flexible] = self.compile(threads, None)
+        return self.programs[key] or self.programs[flexible]
+
+    def compile(self, threads: int, shape: tuple[int, ...] | None) -> Any:
+        openvino = optional("openvino", "openvino")
+        model = self.model.clone()
+        if shape is not None:
+            model.reshape(list(shape))
+        settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": self.precision}
+        return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    def float(self) -> "OpenVINOModel":
+        return self
+
+    def num_parameters(self) -> int:
+        """Numbers in the constants of the model, quantization's own among them."""
+        constants = [node for node in self.model.get_ops() if node.get_type_name() == "Constant"]
+        return sum(int(np.prod(node.shape)) for node in constants)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Copy the files that this model was loaded from."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        for path in self.folder.iterdir():
+            if path.is_file():
+                shutil.copy(path, save_directory)
+
+    def write_model_card(self, folder: str | Path, name: str) -> None:
+        """The card of the folder that this model was loaded from stands for it."""
+        if (self.folder / "README.md").is_file() and Path(folder).resolve() != self.folder.resolve():
+            shutil.copy(self.folder / "README.md", folder)
+
+
+def load_openvino(source: str, config: PreTrainedConfig, precision: str = "f32") -> OpenVINOModel:
+    """The model of a folder or Hub id that holds `openvino_model.xml` and `.bin`.
+
+    Raises:
+        ImportError: if OpenVINO is not installed.
+        ValueError: if the files cannot be read.
+    """
+    openvino = optional("openvino", "openvino")
+    try:
+        xml, _ = (Path(cached_file(source, name)) for name in (XML, WEIGHTS))
+        model = openvino.Core().read_model(xml)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"The OpenVINO model of {source} cannot be loaded: {' '.join(str(error).split())}") from error
+    return OpenVINOModel(model, config, xml.parent, precision)
+
+
+class PlainOutput(nn.Module):
+    """A model as a function of one tensor to one tensor, as exporters want it."""
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        outputs = self.model(pixel_values=pixel_values)
+        return outputs.reconstruction if "reconstruction" in outputs else outputs.logits
+
+
+def output_name(config: PreTrainedConfig) -> str:
+    return "reconstruction" if hasattr(config, "scale") else "logits"
+
+
+def input_side(config: PreTrainedConfig) -> int | None:
+    """The side of the images that a classifier takes; None for any size."""
+    side = None if hasattr(config, "scale") else getattr(config, "image_size", None) or 224
+    return side if side is None or isinstance(side, int) else max(side)
+
+
+def to_openvino(model: PreTrainedModel) -> Any:
+    """An `openvino.Model` that computes what `model` does.
+
+    The batch is free; so are the sides of images of super-resolution; those of classifiers are `config.image_size`.
+
+    Batch normalisation is left to OpenVINO to fold: with the operations in this order its programs are right, while it
+    computes a max pooling between a convolution and GELU wrong in f32 (seen in 2026.4).
+
+    Raises:
+        ImportError: if OpenVINO is not installed.
+        ValueError: if OpenVINO gives other outputs than PyTorch.
+    """
+    openvino = optional("openvino", "openvino")
+    side, channels = input_side(model.config), getattr(model.config, "num_channels", 3)
+    shape = openvino.PartialShape([-1, channels, *([-1, -1] if side is None else [side, side])])
+    example = torch.rand(2, channels, side or 64, side or 64)
+    plain = PlainOutput(model.float().cpu().eval())
+    converted = openvino.convert_model(plain, example_input=example, input=[shape])
+    converted.input(0).tensor.set_names({"pixel_values"})
+    converted.output(0).tensor.set_names({output_name(model.config)})
+    converted.validate_nodes_and_infer_types()
+    with torch.inference_mode():
+        expected = plain(example)
+    found = OpenVINOModel(converted, model.config)(example)[output_name(model.config)]
+    difference = ((found - expected).abs().max() / expected.abs().max()).item()
+    if not difference < TOLERANCE:
+        raise ValueError(
+            f"OpenVINO gives other outputs for this network than PyTorch, by {difference:.1%}: use quanto or onnx."
+        )
+    return converted
+
+
+def float_layers(model: Any) -> list[str]:
+    """What stays in float: in super-resolution the first convolution, which sees the pixels, and the sum with the
+    enlarged input, which is most of the picture. Nothing in a classifier."""
+    if model.output(0).get_any_name() != "reconstruction":
+        return []
+    nodes = model.get_ordered_ops()
+    first = next(node for node in nodes if node.get_type_name() == "Convolution")
+    skip = [node for node in nodes if node.get_type_name() == "GroupConvolution"]
+    last = [node for node in nodes if node.get_type_name() == "Add"][-1:] if skip else []
+    return [node.get_friendly_name() for node in (first, *skip, *last)]
+
+
+def to_int8(
+    model: Any,
+    batches: Sequence[np.ndarray],
+    *,
+    attention: bool = False,
+    validate: Callable[[Any], float] | None = None,
+    max_drop: float | None = None,
+) -> Any:
+    """A copy of an `openvino.Model` with weights and activations of 8 bits, by NNCF's post-training quantization.
+
+    Args:
+        model: from [`to_openvino`].
+        batches: float32 (N, C, H, W) that go through the network to find the range of each activation.
+        attention: the model is a transformer: queries, keys and softmax are treated with care.
+        validate: with `max_drop`, gives the quality of a compiled model, larger is better.
+        max_drop: of that quality at most; layers go back to float, the most harmful first, until it holds.
+
+    Raises:
+        ImportError: if NNCF is not installed.
+    """
+    nncf = optional("nncf", "openvino")
+    nncf.set_log_level(40)
+    ignored = float_layers(model)
+    # Smoothing, which moves scales from activations to weights, lost 17 points of top-1 of a small ViT.
+    unsmoothed = nncf.AdvancedSmoothQuantParameters(matmul=-1, convolution=-1)
+    options: dict[str, Any] = {
+        "subset_size": len(batches),
+        "fast_bias_correction": not ignored,
+        "preset": nncf.QuantizationPreset.MIXED,
+        "model_type": nncf.ModelType.TRANSFORMER if attention else None,
+        "ignored_scope": nncf.IgnoredScope(names=ignored) if ignored else None,
+    }
+    advanced = nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed)
+    calibration = nncf.Dataset(batches)
+    if max_drop is None:
+        return nncf.quantize(model, calibration, advanced_parameters=advanced, **options)
+    return nncf.quantize_with_accuracy_control(
+        model,
+        calibration,
+        nncf.Dataset([batches[0]]),
+        lambda compiled, _: (validate(compiled), None),
+        max_drop=max_drop,
+        drop_type=nncf.DropType.ABSOLUTE,
+        advanced_quantization_parameters=advanced,
+        **options,
+    )
+
+
+def save_openvino(model: Any, folder: Path) -> None:
+    """Write `openvino_model.xml`, without what is for debugging alone, and `.bin`."""
+    model = model.clone()
+    for number, node in enumerate(model.get_ordered_ops()):
+        node.set_friendly_name(str(number))
+    optional("openvino", "openvino").save_model(model, folder / XML, compress_to_fp16=False)
+    tree = ElementTree.parse(folder / XML)
+    for element in tree.iter():
+        for note in element.findall("rt_info"):
+            element.remove(note)
+        element.text, element.tail = (element.text or "").strip() or None, None
+    tree.write(folder / XML)

@@ -1,0 +1,386 @@
+"""Quantizes a model: 8-bit OpenVINO for CPUs, quanto's 8 or 4 bits for PyTorch, ONNX for elsewhere, or bf16."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
+from transformers import PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..data.degrade import downscale, modcrop, quantize_8bit
+from ..data.load import load_image_dataset
+from ..data.normalize import Normalize
+from ..data.photos import load_photos
+from ..data.prepare import prepare_images
+from ..loading import load_config, load_model, resolve_model
+from ..metrics.accuracy import accuracy
+from ..metrics.psnr import psnr
+from ..models.image_processing_classification import flatten_pil
+from ..report import folder_written_whole, write_record
+from ..training.evaluate import match_classes, predict_logits
+from .fold import fold
+from .onnx import save_onnx
+from .openvino import OpenVINOModel, output_name, save_openvino, to_int8, to_openvino
+from .quanto import save_quanto
+
+Method = Literal["openvino", "quanto", "onnx", "bf16"]
+MINIMUM = 10  # images to calibrate with
+BATCH = 10
+CROP = 96  # side in pixels of what super-resolution calibrates with
+SHOWN = 192  # side in pixels of what its PSNR is measured on, before the scale
+VALIDATED = 2000  # images at most
+PACKED = ("model.safetensors", "openvino_model.bin", "openvino_model.xml", "model.onnx", "model.onnx.data")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images that a model is calibrated with, and others that tell what the quantization costs.
+
+    Attributes:
+        batches: float32 (N, C, H, W), as the network gets them.
+        measure: of a model as [`loading.load_model`] gives it, its answers and its quality: `top1`, 0 to 1, or the
+            mean `psnr` in dB.
+        images: how many are measured on.
+        metric: `top1` or `psnr`.
+        fingerprint: of the data, where it has one.
+    """
+
+    batches: list[Tensor]
+    measure: Callable[[Any], tuple[list[Tensor], float]]
+    images: int
+    metric: Literal["top1", "psnr"]
+    fingerprint: str | None = None
+
+
+def quantize(
+    model: str,
+    out: Path,
+    *,
+    method: Method = "openvino",
+    calibration: str | Sequence[str] | None = None,
+    images: int = 300,
+    bits: Literal[8, 4] = 8,
+    max_drop: float | None = None,
+    seed: int = 0,
+    force: bool = False,
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Quantize a model into a folder of its own, which `load_model`, `pipeline` and the commands take like any other.
+
+    - `openvino`: weights and activations of 8 bits (NNCF, static, with calibration): smaller and much faster on CPUs,
+      most so with AVX-512 VNNI or AMX; it works without. Super-resolution keeps its first layer and its skip in float.
+    - `quanto`: weights of 8 bits, or of 4 in linear layers, still a PyTorch model that runs on GPUs too; smaller, on a
+      CPU not faster.
+    - `onnx`: `model.onnx` of free batch (and size, for super-resolution), in float, for deployment elsewhere.
+    - `bf16`: the weights in half their size; faster where the hardware computes in bf16.
+
+    Args:
+        model: Hub id, folder, or shipped checkpoint. It is not changed.
+        out: folder to write.
+        method: one of these.
+        calibration: for `openvino`, and for the figures of the others: labelled images as [`load_image_dataset`]
+            takes them for classifiers, photographs as [`load_photos`] for super-resolution.
+        images: of them to calibrate with (crops of photographs).
+        bits: of `quanto`'s linear layers.
+        max_drop: for `openvino`: points of top-1, or dB of PSNR, that may be lost on the validation images; layers go
+            back to float until it holds.
+        seed: of the choice of images.
+        force: replace a model that is there already.
+        trust_remote_code: run the model code of a Hub repository whose family is not installed here.
+
+    Returns:
+        The record that is written to `record.json`, its last step of `compression` this one: `method`, `settings`,
+        `bytes` before and after, and, with images, `validation`: `images`, `metric`, `before`, `after`, `agreement`
+        (share of equal answers; for super-resolution the PSNR in dB between both results).
+
+    Raises:
+        FileNotFoundError: if there is no such model or data.
+        ImportError: if what the method needs is not installed.
+        ValueError: for a model that is quantized already or of an unknown kind, too few images, an existing `out`.
+        OSError: if the folder cannot be written; nothing of it is left then.
+    """
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}.")
+    if method == "openvino" and calibration is None:
+        raise ValueError("openvino needs images to calibrate with: give --calibration, as the data of the training.")
+    if max_drop is not None and (method != "openvino" or max_drop <= 0):
+        raise ValueError(f"max_drop is for openvino and must be above 0, got {max_drop} with {method}.")
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    refuse_quantized(model, config)
+    task = "image-super-resolution" if output_name(config) == "reconstruction" else "image-classification"
+    check_out(out, model, force)
+    parent, processor = load_model(model, task, trust_remote_code=trust_remote_code)
+    parent = parent.float()
+    examples = None
+    if calibration is not None:
+        sources = [calibration] if isinstance(calibration, str) else list(calibration)
+        read = photograph_examples if task == "image-super-resolution" else labelled_examples
+        examples = read(parent, processor, sources, images, seed)
+    before = examples.measure(parent) if examples else None
+
+    fp32_bytes = sum(tensor.nbytes for tensor in parent.state_dict().values())
+    settings: dict[str, Any] = {"calibration_images": sum(map(len, examples.batches))} if examples else {}
+    with folder_written_whole(out) as folder:
+        parent.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+        if method == "openvino":
+            settings |= {"bits": 8, "max_drop": max_drop, "seed": seed}
+            quantized = int8_model(parent, examples, max_drop)
+            save_openvino(quantized.model, folder)
+        elif method == "quanto":
+            settings |= {"bits": bits}
+            save_quanto(parent, bits, folder)
+        elif method == "onnx":
+            settings |= {"largest_difference": save_onnx(folded_if_possible(parent), folder)}
+        else:
+            parent.to(torch.bfloat16).save_pretrained(folder)
+        if method in ("openvino", "onnx"):
+            (folder / "model.safetensors").unlink()
+        if method != "bf16":
+            mark_quantized(folder, method, settings)
+        step: dict[str, Any] = {"step": "quantize", "method": method, "settings": settings}
+        step["bytes"] = {
+            "before": packed_bytes(Path(resolve_model(model))),
+            "before_fp32": fp32_bytes,
+            "after": packed_bytes(folder),
+        }
+        if examples is not None and method != "onnx":
+            after = examples.measure(load_model(str(folder), task)[0])
+            step["validation"] = compare(before, after, examples)
+        record = {"parent": Path(model).name, **earlier_record(model)}
+        record["compression"] = [*record.get("compression", []), step]
+        write_record(folder / "record.json", record)
+        (folder / "README.md").write_text(format_card(out.name, task, method, record), encoding="utf-8")
+    remove_others(out)
+    return record
+
+
+def refuse_quantized(name: str, config: Any) -> None:
+    settings = getattr(config, "quantization_config", None)
+    if settings:
+        settings = settings if isinstance(settings, dict) else settings.to_dict()
+        raise ValueError(f"{name} is quantized already ({settings.get('quant_method')}): start from its parent.")
+
+
+def check_out(out: Path, model: str, force: bool) -> None:
+    """Refuse to write over a file, over the model itself, or, without `force`, over another one."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give the name of a folder.")
+    if Path(resolve_model(model)).resolve() == out.resolve():
+        raise ValueError(f"--out {out} is the model itself: give another folder.")
+    if (out / "config.json").exists() and not force:
+        raise ValueError(f"{out} holds a model already: use --force to replace it, or choose another --out.")
+
+
+def labelled_examples(
+    model: PreTrainedModel, processor: BaseImageProcessor, sources: Sequence[str], images: int, seed: int
+) -> Examples:
+    """Of labelled images: to calibrate with from the training split, to validate with from the validation split."""
+    if len(sources) > 1:
+        raise ValueError(f"A classifier calibrates with one data set, got {', '.join(sources)}.")
+    splits = load_image_dataset(sources[0], seed=seed)
+    names = splits["train"].features["label"].names
+    order = match_classes([model.config.id2label[number] for number in range(model.config.num_labels)], names)
+    normalize = Normalize.from_processor(processor)
+    chosen = [splits[name].shuffle(seed=seed) for name in ("train", "validation")]
+    calibration, validation = (
+        prepare_images(split.select(range(min(len(split), count))), processor)
+        for split, count in zip(chosen, (images, VALIDATED), strict=True)
+    )
+    enough(len(calibration), sources[0])
+    batches = [
+        normalize(calibration.__getitems__(list(range(start, min(start + BATCH, len(calibration)))))["images"])
+        for start in range(0, len(calibration), BATCH)
+    ]
+
+    def measure(net: Any) -> tuple[list[Tensor], float]:
+        logits, labels = predict_logits(net, validation, normalize)
+        logits = logits[:, order]
+        return [logits], accuracy(logits, labels)
+
+    return Examples(batches, measure, len(validation), "top1", splits["train"]._fingerprint)
+
+
+def photograph_examples(
+    model: PreTrainedModel, processor: BaseImageProcessor, sources: Sequence[str], images: int, seed: int
+) -> Examples:
+    """Of photographs, made smaller as in training: crops to calibrate with; the middles to validate with, of every
+    fifth photograph, which is not calibrated with where there are five or more."""
+    scale, channels = model.config.scale, model.config.num_channels
+    mode = "L" if channels == 1 else "RGB"
+    photos = load_photos(sources, min_side=32 * scale)
+    originals = [pil_to_tensor(flatten_pil(photo, mode))[None] for photo in photos]
+    held_out = originals[::5]
+    rest = [original for number, original in enumerate(originals) if number % 5] if len(originals) >= 5 else originals
+    generator = torch.Generator().manual_seed(seed)
+    batches = []
+    for number in range(images):
+        original = rest[number % len(rest)]
+        side = min(CROP * scale, *(length // scale * scale for length in original.shape[-2:]))
+        top, left = (int(torch.randint(length - side + 1, (), generator=generator)) for length in original.shape[-2:])
+        crop = original[..., top : top + side, left : left + side].float() / 255
+        batches.append(downscale(crop, scale))
+    enough(len(batches), ", ".join(sources))
+    pairs = []
+    for original in held_out:
+        sides = [min(SHOWN * scale, length) // scale * scale for length in original.shape[-2:]]
+        original = modcrop(center_crop(original, sides).float() / 255, scale)
+        pairs.append((downscale(original, scale), original))
+
+    @torch.inference_mode()
+    def measure(net: Any) -> tuple[list[Tensor], float]:
+        restored = [quantize_8bit(net(pixel_values=small).reconstruction.float()) for small, _ in pairs]
+        values = [psnr(image, pair[1], crop=scale).item() for image, pair in zip(restored, pairs, strict=True)]
+        return restored, sum(values) / len(values)
+
+    return Examples(batches, measure, len(pairs), "psnr")
+
+
+def enough(count: int, source: str) -> None:
+    if count < MINIMUM:
+        raise ValueError(f"{source} gives {count} images to calibrate with: at least {MINIMUM} are needed.")
+
+
+def int8_model(model: PreTrainedModel, examples: Examples, max_drop: float | None = None) -> OpenVINOModel:
+    """The model in 8 bits, in OpenVINO's form. `max_drop` is in points of top-1, or dB."""
+    converted = to_openvino(model)
+    smallest = max_drop and (max_drop / 100 if examples.metric == "top1" else max_drop)
+
+    def validate(compiled: Any) -> float:
+        return examples.measure(CompiledModel(compiled, model.config))[1]
+
+    quantized = to_int8(
+        converted,
+        [batch.numpy() for batch in examples.batches],
+        attention=hasattr(model.config, "num_attention_heads"),
+        validate=validate,
+        max_drop=smallest,
+    )
+    return OpenVINOModel(quantized, model.config)
+
+
+class CompiledModel(OpenVINOModel):
+    """A model that has been compiled by somebody else."""
+
+    def __init__(self, compiled: Any, config: Any):
+        super().__init__(compiled, config)
+        self.request = compiled.create_infer_request()
+
+    def program(self, shape: tuple[int, ...]) -> Any:
+        return self.request
+
+
+def folded_if_possible(model: PreTrainedModel) -> PreTrainedModel:
+    try:
+        return fold(model)
+    except ValueError:
+        return model
+
+
+def mark_quantized(folder: Path, method: str, settings: dict[str, Any]) -> None:
+    """Say in `config.json` what the weights are, so that the right loader takes them."""
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "bits": settings.get("bits", 32)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def packed_bytes(folder: Path) -> int | None:
+    """The size of the weights in a folder; None for one that is not on this disk."""
+    if not folder.is_dir():
+        return None
+    return sum((folder / name).stat().st_size for name in PACKED if (folder / name).is_file())
+
+
+def compare(
+    before: tuple[list[Tensor], float], after: tuple[list[Tensor], float], examples: Examples
+) -> dict[str, Any]:
+    if examples.metric == "top1":
+        agreement = accuracy(after[0][0], before[0][0].argmax(1))
+    else:
+        pairs = zip(after[0], before[0], strict=True)
+        values = [psnr(one, other).item() for one, other in pairs]
+        agreement = sum(min(value, 100.0) for value in values) / len(values)
+    figures = {"images": examples.images, "metric": examples.metric, "before": before[1], "after": after[1]}
+    return figures | {"agreement": agreement, "fingerprint": examples.fingerprint}
+
+
+def earlier_record(model: str) -> dict[str, Any]:
+    """What the parent's record says of its training and of the steps of compression so far."""
+    path = Path(resolve_model(model)) / "record.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: record[key] for key in ("parent", "training", "compression") if key in record}
+
+
+def remove_others(folder: Path) -> None:
+    """Remove the weights of an earlier model in `folder` that the present configuration does not name."""
+    config = json.loads((folder / "config.json").read_text())
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    kept = {"openvino": "openvino_model", "onnx": "model.onnx"}.get(method, "model.safetensors")
+    for name in PACKED:
+        if not name.startswith(kept):
+            (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if method != "quanto":
+        (folder / "quanto_qmap.json").unlink(missing_ok=True)
+
+
+USAGE = {
+    ("image-classification", "openvino"): """from optimum.intel import OVModelForImageClassification
+from transformers import AutoImageProcessor, pipeline
+
+model = OVModelForImageClassification.from_pretrained("{name}", trust_remote_code=True)
+processor = AutoImageProcessor.from_pretrained("{name}", trust_remote_code=True)
+pipeline("image-classification", model=model, image_processor=processor)("photo.jpg")""",
+    ("image-classification", ""): """from transformers import pipeline
+
+from hfvision.loading import load_model
+
+model, processor = load_model("{name}", "image-classification")
+pipeline("image-classification", model=model, image_processor=processor)("photo.jpg")""",
+    ("image-super-resolution", ""): """import hfvision
+
+hfvision.upscale("photo.jpg", "{name}").save("photo_large.png")""",
+    ("", "onnx"): """import onnxruntime
+
+session = onnxruntime.InferenceSession("{name}/model.onnx")
+session.run(None, {{"pixel_values": pixels}})""",
+}
+FORMS = {
+    "openvino": "weights and activations of 8 bits, for OpenVINO on CPUs",
+    "quanto": "weights of 8 or 4 bits (optimum-quanto)",
+    "onnx": "ONNX",
+    "bf16": "bf16",
+}
+
+
+def format_card(name: str, task: str, method: Method, record: dict[str, Any]) -> str:
+    step = record["compression"][-1]
+    keys = [(task, method), ("", method), (task, "")]
+    usage = next(USAGE[key] for key in keys if key in USAGE).format(name=name)
+    sizes = step["bytes"]
+    lines = [f"- Size: {sizes['after'] / 1e6:.2f} MB, the parent in fp32 {sizes['before_fp32'] / 1e6:.2f} MB."]
+    if "validation" in step:
+        figures = step["validation"]
+        if figures["metric"] == "top1":
+            lines.append(
+                f"- Top-1 accuracy on {figures['images']:,} validation images: {figures['after']:.2%}, the parent "
+                f"{figures['before']:.2%}; the answers agree for {figures['agreement']:.2%}."
+            )
+        else:
+            lines.append(
+                f"- PSNR on {figures['images']:,} validation photographs: {figures['after']:.2f} dB, the parent "
+                f"{figures['before']:.2f} dB; between both {figures['agreement']:.1f} dB."
+            )
+    tag = "image-classification" if task == "image-classification" else "image-to-image"
+    library = {"openvino": "openvino", "onnx": "onnx"}.get(method, "transformers")
+    return (
+        f"---\nlibrary_name: {library}\npipeline_tag: {tag}\ntags: [hfvision, {method}]\n---\n\n# {name}\n\n"
+        f"`{record['parent']}` in the form {FORMS[method]}.\n\n```python\n{usage}\n```\n\n" + "\n".join(lines) + "\n"
+    )
