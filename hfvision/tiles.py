@@ -97,10 +97,11 @@ def as_planes(pixels: np.ndarray, channels: int) -> torch.Tensor:
 
 def from_planes(strip: torch.Tensor, channels: int) -> torch.Tensor:
     """The reverse of [`as_planes`]: float (1 or 2, C, H, W) to (channels, H, W) in [0, 1]."""
+    strip = strip.clamp(0, 1)
     planes = [to_grey(plane) if len(plane) == 3 else plane for plane in strip]
     if channels > 2:
         planes[0] = strip[0].expand(3, -1, -1)
-    return torch.cat(planes).clamp(0, 1)
+    return torch.cat(planes)
 
 
 def resample_strips(

@@ -13,6 +13,8 @@ from hfvision.video import upscale_video
 
 av = pytest.importorskip("av")
 
+SIZE = (64, 48)
+
 
 class Nearest:
     """A network of any scale."""
@@ -24,8 +26,9 @@ class Nearest:
         return SimpleNamespace(reconstruction=interpolate(pixel_values, scale_factor=self.config.scale))
 
 
-def picture(index: int, width: int, height: int) -> np.ndarray:
+def picture(index: int) -> np.ndarray:
     """A red, a green and a blue field, and a grey one that brightens from frame to frame."""
+    width, height = SIZE
     image = np.zeros((height, width, 3), np.uint8)
     image[: height // 2, : width // 2] = (220, 30, 30)
     image[: height // 2, width // 2 :] = (30, 200, 60)
@@ -34,13 +37,11 @@ def picture(index: int, width: int, height: int) -> np.ndarray:
     return image
 
 
-def film(
-    path, *, size=(64, 48), times=(0, 1, 2, 3, 4, 5), sound="aac", codec="libx264", depth="", turn=0, matrix=None
-):
+def film(path, *, times=(0, 1, 2, 3, 4, 5), sound="aac", depth="", turn=0, matrix=None):
     """Frames at `times` 25ths of a second, with half a second of a tone."""
     with av.open(str(path), "w") as writer:
-        video = writer.add_stream(codec, rate=25)
-        video.width, video.height, video.pix_fmt = *size, "yuv420p" + depth
+        video = writer.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p" + depth
         video.codec_context.options = {"crf": "4"}
         if turn:
             video.set_display_rotation(turn)
@@ -48,7 +49,7 @@ def film(
             video.codec_context.colorspace, video.codec_context.color_range = matrix, 1
         audio = writer.add_stream(sound, rate=48000, layout="mono") if sound else None
         for index, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture(index, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
             if matrix:
                 frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
             frame.pts, frame.time_base = time, Fraction(1, 25)

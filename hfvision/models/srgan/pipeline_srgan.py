@@ -275,7 +275,8 @@ class SuperResolutionPipeline(Pipeline):
         image, reconstruction = model_outputs["image"], model_outputs["reconstruction"]
         result = self.image_processor.post_process_super_resolution(reconstruction[:1], [image])[0]
         if len(reconstruction) == 2:
-            result.putalpha(self.image_processor.post_process_super_resolution(reconstruction[1:])[0].convert("L"))
+            alpha = [SRGANImageProcessor.alpha(image)]
+            result.putalpha(self.image_processor.post_process_super_resolution(reconstruction[1:], alpha)[0])
         if image.info.get("icc_profile") and image.mode != "CMYK":
             result.info["icc_profile"] = image.info["icc_profile"]
         return result
