@@ -53,6 +53,22 @@ EXAMPLES = {
   hfvision push runs/photos user/photos
   hfvision push runs/photos user/photos --private --with-space
   hfvision push runs/photos user/photos --create-pr""",
+    "quantize": """examples:
+  hfvision quantize runs/photos --calibration photos/ --out runs/photos-int8
+  hfvision quantize sr-tiny-x2 --calibration my-photographs/ --out runs/upscaler-int8
+  hfvision quantize runs/photos --method quanto --bits 4 --out runs/photos-int4""",
+    "prune": """examples:
+  hfvision prune runs/photos --data photos/ --target-params 0.19 --epochs 20 --out runs/small
+  hfvision prune user/my-vit --data photos/ --target-macs 0.5 --rounds 2 --out runs/small
+  hfvision prune sr-tiny-x2 --data my-photographs/ --target-macs 0.7 --out runs/fast
+  hfvision prune runs/photos --help""",
+    "distil": """examples:
+  hfvision distil runs/photos cnn:tiny --data photos/ --epochs 30 --out runs/student
+  hfvision distil runs/upscaler fast-tiny --data my-photographs/ --scale 2 --out runs/student
+  hfvision distil runs/photos cnn:tiny --help""",
+    "benchmark": """examples:
+  hfvision benchmark cnn-cifar10 runs/small runs/photos-int8 --data photos/ --split validation
+  hfvision benchmark sr-tiny-x2 runs/upscaler-int8 --data Set5/ --batch 1 --out report/""",
     "quickstart": """example:
   hfvision quickstart --out runs/quickstart""",
 }
@@ -387,6 +403,71 @@ def push(args: argparse.Namespace) -> None:
         print(f"{what:8}{where.url}  {'commit' if where.new else 'no change since commit'} {where.commit[:8]}")
 
 
+def quantize(args: argparse.Namespace) -> None:
+    from .compression.quantize import quantize
+    from .compression.recipe import describe
+
+    record = quantize(
+        args.model,
+        args.out,
+        method=args.method,
+        calibration=args.calibration,
+        images=args.images,
+        bits=args.bits,
+        max_drop=args.max_drop,
+        seed=args.seed,
+        force=args.force,
+        trust_remote_code=args.trust_remote_code,
+    )
+    print(
+        json.dumps(record["compression"], indent=2) if args.json else f"{describe(record)}\nmodel and card: {args.out}"
+    )
+
+
+def prune(args: argparse.Namespace) -> None:
+    from .compression.recipe import describe, prune_and_train, prune_config_of
+    from .training.options import parse_options
+
+    config_class = prune_config_of(args.model)
+    description = "Cut channels and heads out of a model and train what is left beside its parent."
+    words = ["--model", args.model, *args.options]
+    config = parse_options(config_class, words, "hfvision prune MODEL", description)
+    print(f"{describe(prune_and_train(config))}\nmodel and record: {config.out}")
+
+
+def distil(args: argparse.Namespace) -> None:
+    from .loading import load_config
+
+    superres = hasattr(load_config(args.teacher), "scale")
+    words = ["--teacher", args.teacher, "--model", args.student, *args.options]
+    train(argparse.Namespace(task="superres" if superres else "classifier", options=words))
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    from .compression.benchmark import benchmark, format_benchmark, tradeoff_picture
+    from .report import write_record
+
+    refuse_file(args.out)
+    if args.out is not None and (args.out / "benchmark.json").exists() and not args.force:
+        raise ValueError(f"{args.out / 'benchmark.json'} is there already: use --force to replace it.")
+    record = benchmark(
+        args.models,
+        data=args.data,
+        split=args.split,
+        batches=args.batch,
+        engines=args.engines,
+        threads=args.threads,
+        rounds=args.rounds,
+        count=args.n,
+        trust_remote_code=args.trust_remote_code,
+    )
+    print(json.dumps(record, indent=2) if args.json else format_benchmark(record))
+    if args.out is not None:
+        write_record(args.out / "benchmark.json", record)
+        tradeoff_picture(record, args.out / "benchmark.png")
+        print(f"Figures and picture written to {args.out}", file=sys.stderr)
+
+
 def quickstart(args: argparse.Namespace) -> None:
     from .quickstart import run_quickstart
 
@@ -569,6 +650,62 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--revision", metavar="BRANCH", help="branch to push to, made where it is missing")
     command.add_argument("--create-pr", action="store_true", help="open a pull request instead")
     command.add_argument("--with-space", action="store_true", help="also push a Space that serves the model")
+
+    command = add(quantize, "Store a model in fewer bits: smaller, and with OpenVINO much faster on CPUs.")
+    command.add_argument("model", metavar="MODEL", help=model_help)
+    command.add_argument("--out", type=Path, required=True, help="folder for the quantized model")
+    command.add_argument(
+        "--method",
+        choices=["openvino", "quanto", "onnx", "bf16"],
+        default="openvino",
+        help="openvino: 8 bits, for CPUs (default); quanto: 8 or 4 bits in PyTorch, on a CPU smaller but slower; "
+        "onnx: a float file for other programs; bf16: half the size",
+    )
+    command.add_argument(
+        "--calibration",
+        nargs="+",
+        metavar="DATA",
+        help="images like those to come: labelled ones as of `hfvision train classifier --data`, or photographs",
+    )
+    command.add_argument("--images", type=positive, default=300, help="how many to calibrate with (default 300)")
+    command.add_argument("--bits", type=int, choices=[8, 4], default=8, help="of quanto's linear layers (default 8)")
+    command.add_argument(
+        "--max-drop", type=float, help="points of top-1, or dB, that openvino may lose: layers go back to float"
+    )
+    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    command.add_argument("--force", action="store_true", help="replace a model that is there already")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    command = add(prune, "Cut channels and heads out of a model and train what is left beside its parent.")
+    command.add_argument("model", metavar="MODEL", help=model_help)
+    command.add_argument("options", nargs=argparse.REMAINDER, help="see: hfvision prune MODEL --help")
+
+    command = add(distil, "Train a small model by the answers of a large one.")
+    command.add_argument("teacher", metavar="TEACHER", help=model_help)
+    command.add_argument(
+        "student", metavar="STUDENT", help="preset, as cnn:tiny or fast-tiny, or a model to go on with"
+    )
+    command.add_argument("options", nargs=argparse.REMAINDER, help="those of hfvision train")
+
+    command = add(benchmark, "Measure models on several engines side by side: time, memory, size, accuracy.")
+    command.add_argument("models", nargs="+", metavar="MODEL", help=f"{model_help}; the first is the parent")
+    command.add_argument("--data", help="labelled images, or a folder of photographs, for accuracy and PSNR")
+    command.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default test)")
+    command.add_argument("-n", type=positive, default=1000, help="images for accuracy or PSNR (default 1000)")
+    command.add_argument("--batch", type=positive, nargs="+", default=[1, 32], help="batch sizes (default 1 32)")
+    command.add_argument(
+        "--engines",
+        nargs="+",
+        metavar="ENGINE",
+        help="of: eager bf16 compile openvino openvino-bf16 onnx (default all)",
+    )
+    command.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")
+    command.add_argument("--rounds", type=positive, default=30, help="times that contenders take turns (default 30)")
+    command.add_argument("--out", type=Path, help="folder for benchmark.json and benchmark.png")
+    command.add_argument("--force", action="store_true", help="replace a benchmark that is there already")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
     command = add(quickstart, "Train, save, reload and upscale on the data in the package, in about two minutes.")
     command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for what it makes")

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -167,7 +168,9 @@ def to_openvino(model: PreTrainedModel) -> Any:
     shape = openvino.PartialShape([-1, channels, *([-1, -1] if side is None else [side, side])])
     example = torch.rand(2, channels, side or 64, side or 64)
     plain = PlainOutput(model.float().cpu().eval())
-    converted = openvino.convert_model(plain, example_input=example, input=[shape])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing
+        converted = openvino.convert_model(plain, example_input=example, input=[shape])
     converted.input(0).tensor.set_names({"pixel_values"})
     converted.output(0).tensor.set_names({output_name(model.config)})
     converted.validate_nodes_and_infer_types()

@@ -1,0 +1,256 @@
+"""Models on several engines side by side: latency, throughput, memory, size, accuracy, agreement with the parent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import quantiles
+from time import perf_counter, process_time
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data.degrade import downscale, quantize_8bit
+from ..data.images import find_images
+from ..data.load import load_image_dataset
+from ..data.normalize import Normalize
+from ..data.prepare import prepare_images
+from ..loading import load_config, load_model, resolve_model
+from ..metrics.accuracy import accuracy
+from ..metrics.psnr import psnr
+from ..report import BLUE, ORANGE, markdown_table, written_whole
+from ..superres.cost import number_of_threads, peak_memory
+from ..superres.evaluate import read_original
+from ..training.evaluate import match_classes
+from .engines import ENGINES, Contender, contenders
+from .prune import SUPERRES_SIDE, count
+from .quantize import packed_bytes
+
+WARMUP = 3
+
+
+def benchmark(
+    models: Sequence[str],
+    *,
+    data: str | None = None,
+    split: str = "test",
+    batches: Sequence[int] = (1, 32),
+    engines: Sequence[str] | None = None,
+    threads: int = 1,
+    rounds: int = 30,
+    count: int = 1000,
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Measure models on several engines in one run. Contenders take turns, so that what else the machine does meets
+    all alike, after three runs that warm up; the first model on PyTorch in fp32 is what all are compared with.
+
+    Args:
+        models: Hub ids, folders or shipped checkpoints of one task; the first is the parent.
+        data: labelled images as [`load_image_dataset`] takes them, or a folder of photographs.
+        split: of labelled images.
+        batches: images a call. Classifiers get images of their size, upscalers 64×64 pixels.
+        engines: some of `eager`, `bf16`, `compile`, `openvino`, `openvino-bf16`, `onnx`; all where not given.
+            Quantized models run on their own.
+        threads: of the CPU.
+        rounds: how often contenders take turns.
+        count: images, at most, for accuracy or PSNR.
+        trust_remote_code: run the model code of Hub repositories whose family is not installed here.
+
+    Returns:
+        `threads`, `rounds`, `parent`, and `results`, by contender: `model`, `engine`, `bytes`, `macs`, `parameters`;
+        `batches`, by size, with `latency_ms` and `cpu_ms` (`median`, `p90`), `images_per_second`, `speedup` over the
+        parent by processor time; `peak_memory_mb`, by how much the process grows at its first
+        call, of the largest batch, compiling included; and, with data, `top1` or `psnr`
+        and `agreement`: the part of answers that are the parent's, or the PSNR between both results.
+
+    Raises:
+        FileNotFoundError: if there is no such model or data.
+        ValueError: for models of several tasks or sizes, or an unknown engine.
+    """
+    chosen = tuple(engines or ENGINES)
+    if unknown := sorted(set(chosen) - set(ENGINES)):
+        raise ValueError(f"There is no engine {unknown[0]!r}: choose of {', '.join(ENGINES)}.")
+    if "eager" not in chosen:
+        chosen = ("eager", *chosen)
+    configs = {name: load_config(name, trust_remote_code=trust_remote_code) for name in models}
+    shapes = {name: image_shape(config) for name, config in configs.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"The models are for different images or tasks: {', '.join(map(str, shapes.values()))}.")
+    scale = getattr(configs[models[0]], "scale", None)
+    task = "image-super-resolution" if scale else "image-classification"
+    with number_of_threads(threads), torch.inference_mode():
+        loaded = {name: load_model(name, task, trust_remote_code=trust_remote_code) for name in models}
+        entrants: list[Contender] = []
+        for name, (model, _) in loaded.items():
+            size = packed_bytes(Path(resolve_model(name)))
+            entrants += contenders(name, model.float(), chosen, size)
+        results = {entrant.name: facts(entrant, loaded[entrant.model][0]) for entrant in entrants}
+        largest = random_images(shapes[models[0]][1:], max(batches))
+        for entrant in entrants:
+            results[entrant.name]["peak_memory_mb"] = peak_memory(SimpleNamespace(run=entrant.run), largest)
+        for batch in batches:
+            pixels = random_images(shapes[models[0]][1:], batch)
+            for name, figures in race(entrants, pixels, rounds).items():
+                results[name]["batches"][str(batch)] = figures
+        if data is not None:
+            quality = superres_quality if scale else classifier_quality
+            for name, figures in quality(entrants, loaded, data, split, count).items():
+                results[name] |= figures
+    return {"threads": threads, "rounds": rounds, "parent": entrants[0].name, "results": results}
+
+
+def image_shape(config: Any) -> tuple[Any, ...]:
+    """What the models of one benchmark have in common: scale or classes, and the shape of their images."""
+    scale = getattr(config, "scale", None)
+    side = SUPERRES_SIDE if scale else getattr(config, "image_size", None) or 224
+    return (f"×{scale}" if scale else f"{config.num_labels} classes", getattr(config, "num_channels", 3), side, side)
+
+
+def random_images(shape: Sequence[int], batch: int) -> Tensor:
+    return torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def facts(entrant: Contender, model: Any) -> dict[str, Any]:
+    entry = {"model": entrant.model, "engine": entrant.engine, "bytes": entrant.bytes}
+    if hasattr(model, "state_dict") and entrant.engine not in ("int8", "quanto"):
+        figures = count(type(model), model.config)
+        entry |= {"parameters": figures["params"], "macs": figures["macs"]}
+    return entry | {"batches": {}}
+
+
+def race(entrants: Sequence[Contender], pixels: Tensor, rounds: int) -> dict[str, dict[str, Any]]:
+    """Times of one call of each, who begins moving on from round to round."""
+    times: dict[str, list[tuple[float, float]]] = {entrant.name: [] for entrant in entrants}
+    for entrant in entrants:
+        for _ in range(WARMUP):
+            entrant.run(pixels)
+    for number in tqdm(range(rounds), desc=f"batch {len(pixels)}", leave=False):
+        first = number % len(entrants)
+        for entrant in [*entrants[first:], *entrants[:first]]:
+            clock, cpu = perf_counter(), process_time()
+            entrant.run(pixels)
+            times[entrant.name].append((1000 * (perf_counter() - clock), 1000 * (process_time() - cpu)))
+    figures = {}
+    for name, pairs in times.items():
+        clock, cpu = (spread(column) for column in zip(*pairs, strict=True))
+        figures[name] = {
+            "latency_ms": clock,
+            "cpu_ms": cpu,
+            "images_per_second": round(1000 * len(pixels) / clock["median"], 1),
+        }
+    parent = figures[entrants[0].name]["cpu_ms"]["median"]
+    for entry in figures.values():
+        entry["speedup"] = round(parent / max(entry["cpu_ms"]["median"], 1e-6), 3)
+    return figures
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    cuts = quantiles(values, n=10, method="inclusive") if len(values) > 1 else list(values) * 9
+    return {"median": round(cuts[4], 4), "p90": round(cuts[8], 4)}
+
+
+def classifier_quality(
+    entrants: Sequence[Contender], loaded: dict[str, Any], data: str, split: str, count: int
+) -> dict[str, dict[str, float]]:
+    splits = load_image_dataset(data, validation=0 if split == "train" else 0.1)
+    if split not in splits:
+        raise ValueError(f"{data} has no split {split!r}: choose --split {' or '.join(splits)}.")
+    some = splits[split].shuffle(seed=0)
+    some = some.select(range(min(count, len(some))))
+    answers, figures = {}, {}
+    for entrant in tqdm(entrants, desc="accuracy", leave=False):
+        model, processor = loaded[entrant.model]
+        known = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        order = match_classes(known, some.features["label"].names)
+        images, normalize = prepare_images(some, processor), Normalize.from_processor(processor)
+        logits = []
+        for start in range(0, len(images), 32):
+            batch = images.__getitems__([index % len(images) for index in range(start, start + 32)])
+            logits.append(entrant.run(normalize(batch["images"]))[:, order])
+        answers[entrant.name] = torch.cat(logits)[: len(images)].argmax(1)
+        figures[entrant.name] = {
+            "images": len(images),
+            "top1": accuracy(answers[entrant.name], images.labels),
+            "agreement": accuracy(answers[entrant.name], answers[entrants[0].name]),
+        }
+    return figures
+
+
+def superres_quality(
+    entrants: Sequence[Contender], loaded: dict[str, Any], data: str, split: str, count: int
+) -> dict[str, dict[str, float]]:
+    """PSNR on luma by the protocol of [`superres.evaluate.evaluate_superres`], on the photographs of one folder."""
+    files = find_images(Path(data))[:count]
+    config = loaded[entrants[0].model][0].config
+    figures = {entrant.name: {"images": len(files), "psnr": 0.0, "agreement": 0.0} for entrant in entrants}
+    for path in tqdm(files, desc="PSNR", leave=False):
+        original = read_original(path, config.scale)
+        small = downscale(original, config.scale).expand(-1, config.num_channels, -1, -1)
+        first = None
+        for entrant in entrants:
+            restored = quantize_8bit(entrant.run(small.contiguous()).float())
+            first = restored if first is None else first
+            entry = figures[entrant.name]
+            target = original.expand_as(restored)
+            entry["psnr"] += psnr(restored, target, crop=config.scale).item() / len(files)
+            entry["agreement"] += min(psnr(restored, first, crop=config.scale).item(), 100.0) / len(files)
+    return figures
+
+
+def format_benchmark(record: dict[str, Any]) -> str:
+    """The figures as a table for the terminal and for Markdown."""
+    sizes = list(next(iter(record["results"].values()))["batches"])
+    quality = next((key for key in ("top1", "psnr") if key in record["results"][record["parent"]]), None)
+    header = [
+        "",
+        *(f"{label}, batch {size}" for size in sizes for label in ("ms", "speed-up")),
+        "images/s",
+        "MB",
+        "memory",
+    ]
+    if quality:
+        header += [{"top1": "top-1", "psnr": "PSNR"}[quality], "agreement"]
+    rows = []
+    for name, entry in record["results"].items():
+        row = [name]
+        for size in sizes:
+            figures = entry["batches"][size]
+            row += [f"{figures['latency_ms']['median']:.2f}", f"{figures['speedup']:.2f}"]
+        row.append(f"{max(entry['batches'][size]['images_per_second'] for size in sizes):,.0f}")
+        row.append("–" if entry["bytes"] is None else f"{entry['bytes'] / 1e6:.2f}")
+        row.append("–" if entry["peak_memory_mb"] is None else f"{entry['peak_memory_mb']:.0f} MB")
+        if quality == "top1":
+            row += [f"{entry['top1']:.2%}", f"{entry['agreement']:.2%}"]
+        elif quality:
+            row += [f"{entry['psnr']:.2f} dB", f"{entry['agreement']:.1f} dB"]
+        rows.append(row)
+    threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
+    return (
+        f"{markdown_table(header, rows)}\n\nMilliseconds are medians of {record['rounds']} rounds of the clock on "
+        f"{threads}; speed-up is over {record['parent']} by processor time."
+    )
+
+
+def tradeoff_picture(record: dict[str, Any], path: Path) -> None:
+    """Write a PNG of quality against the time of an image, or, without data, of size against it."""
+    from matplotlib.figure import Figure
+
+    results = record["results"]
+    quality = next((key for key in ("top1", "psnr") if key in results[record["parent"]]), "bytes")
+    size = next(iter(results[record["parent"]]["batches"]))
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axis = figure.subplots()
+    for name, entry in results.items():
+        x, y = entry["batches"][size]["cpu_ms"]["median"], entry[quality]
+        if y is None:
+            continue
+        axis.scatter(x, y, color=ORANGE if entry["engine"] == "int8" else BLUE, s=36, zorder=3)
+        axis.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    label = {"top1": "top-1 accuracy", "psnr": "PSNR, dB", "bytes": "bytes of weights"}[quality]
+    axis.set(xscale="log", xlabel=f"CPU milliseconds, batch {size}, {record['threads']} thread(s)", ylabel=label)
+    axis.margins(x=0.25)
+    axis.grid(alpha=0.25, which="both")
+    axis.spines[["top", "right"]].set_visible(False)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -1,0 +1,285 @@
+"""Prunes a model and trains what is left beside its parent, in one go or in rounds; the work of `hfvision prune`."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn.functional import cross_entropy, l1_loss
+from transformers import PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..data.crops import RandomCrops
+from ..data.degrade import downscale
+from ..data.load import load_image_dataset
+from ..data.normalize import Normalize
+from ..data.prepare import prepare_images
+from ..loading import load_config, load_model
+from ..metrics.accuracy import accuracy
+from ..report import folder_written_whole, write_record
+from ..training.classify import ClassifierTrainingConfig, train_classifier
+from ..training.evaluate import match_classes, predict_logits
+from ..training.options import option
+from ..training.superres import (
+    SuperResTrainingConfig,
+    split_photographs,
+    train_superres,
+    validation_image,
+    validation_psnr,
+)
+from .prune import Metric, Pruned, magnitude_importance, prune, taylor_importance
+from .quantize import check_out, earlier_record, refuse_quantized
+
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions:
+    """What is cut, beside how what is left is trained.
+
+    Raises:
+        ValueError: for none or several targets, or a number out of its range.
+    """
+
+    model: str = option("", "the parent: Hub id, folder or shipped checkpoint; it is not changed")
+    target_params: float | None = option(None, "parameters to be left: a part of the parent's up to 1, or a number")
+    target_macs: float | None = option(None, "multiply-adds of an image to be left: a part, or a number")
+    target_latency: float | None = option(None, "time of an image to be left: a part, or milliseconds, on this CPU")
+    importance: Literal["taylor", "magnitude"] = option("taylor", "what rates channels and heads: data, or weights")
+    importance_images: int = option(1024, "training images or crops that taylor looks at")
+    rounds: int = option(1, "cut and train so many times, each time by the same part")
+    finetune: bool = option(True, "train what is left, with the parent as teacher unless another is given")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len([name for name in ("params", "macs", "latency") if getattr(self, f"target_{name}") is not None]) != 1:
+            raise ValueError("Say what is to be left by one of target_params, target_macs and target_latency.")
+        if self.target()[1] <= 0:
+            raise ValueError(f"The target must be above 0, got {self.target()[1]}.")
+        for name in ("importance_images", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not self.finetune and self.rounds > 1:
+            raise ValueError("Several rounds train in between: leave finetune on, or cut in one.")
+
+    def target(self) -> tuple[Metric, float]:
+        """What is to be left, and how much of it."""
+        names: tuple[Metric, ...] = ("params", "macs", "latency")
+        return next((n, getattr(self, f"target_{n}")) for n in names if getattr(self, f"target_{n}") is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierPruneConfig(PruneOptions, ClassifierTrainingConfig):
+    """How [`prune_and_train`] makes a classifier smaller."""
+
+    out: Path = option(Path("runs/pruned"), "folder for the pruned model and what tells of its training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResPruneConfig(PruneOptions, SuperResTrainingConfig):
+    """How [`prune_and_train`] makes an upscaler smaller."""
+
+    out: Path = option(Path("runs/pruned"), "folder for the pruned model and what tells of its training")
+
+
+def prune_config_of(model: str, *, trust_remote_code: bool = False) -> type[PruneOptions]:
+    """The configuration class for a model by Hub id, folder or shipped checkpoint."""
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    refuse_quantized(model, config)
+    return SuperResPruneConfig if hasattr(config, "scale") else ClassifierPruneConfig
+
+
+@dataclass(frozen=True)
+class Task:
+    """What pruning needs to know of a task: data for the importance, a loss, a measure of quality, a training."""
+
+    batches: list[dict[str, Tensor]]
+    loss: Callable[[PreTrainedModel, dict[str, Tensor]], Tensor]
+    measure: Callable[[PreTrainedModel], float]
+    metric: Literal["top1", "psnr"]
+    images: int
+    train: Callable[..., dict[str, Any]]
+    base: type
+
+
+def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict[str, Any]:
+    """Cut a model down to a target and train what is left, which `config.out` then holds like any training's result.
+
+    In `rounds`, each cuts by the same factor and trains for all `epochs`. The folders `cut-1`, … beside the result
+    hold the models before their training.
+
+    Returns:
+        The record of the last training, with `parent` and the steps of `compression`: `prune` with `parameters` and
+        `macs` before and after and the quality right after the cut, and `distil` with the quality after the training.
+
+    Raises:
+        FileNotFoundError, ValueError: as [`prune`], [`train_classifier`] and [`train_superres`].
+    """
+    superres = isinstance(config, SuperResPruneConfig)
+    name = "image-super-resolution" if superres else "image-classification"
+    refuse_quantized(config.model, load_config(config.model, trust_remote_code=config.trust_remote_code))
+    check_out(config.out, config.model, config.resume)
+    model, processor = load_model(config.model, name, trust_remote_code=config.trust_remote_code)
+    model = model.float()
+    if superres:
+        model.fuse()
+    task = (superres_task if superres else classifier_task)(config, model, processor)
+    steps = earlier_record(config.model).get("compression", [])
+    quality, (metric, target) = task.measure(model), config.target()
+    record: dict[str, Any] = {}
+    part, first = target, None
+    for number in range(1, config.rounds + 1):
+        if config.rounds > 1:
+            part = round_target(first, metric, target, number, config.rounds)
+        folder = config.out / f"cut-{number}"
+        pruned = cut_once(model, processor, task, config, metric, part, folder)
+        first = first or pruned.before
+        after_cut = task.measure(pruned.model)
+        steps = [*steps, prune_step(config, pruned, task, quality, after_cut)]
+        quality = after_cut
+        if not config.finetune:
+            with folder_written_whole(config.out) as temporary:
+                pruned.model.save_pretrained(temporary)
+                processor.save_pretrained(temporary)
+            break
+        last = number == config.rounds
+        out = config.out if last else config.out / f"round-{number}"
+        record = task.train(training_config(config, task.base, folder, out))
+        model, _ = load_model(str(out), name)
+        trained = task.measure(model)
+        steps = [*steps, distil_step(config, task, quality, trained)]
+        quality = trained
+    record = {"parent": Path(config.model).name, **record, "compression": steps}
+    write_record(config.out / "record.json", record)
+    return record
+
+
+def round_target(first: dict[str, float] | None, metric: Metric, target: float, number: int, rounds: int) -> float:
+    """What is to be left of the model of this round: for parts the same part each time, for numbers in equal steps."""
+    if target <= 1:
+        return target ** (1 / rounds)
+    return (
+        target if number == rounds or first is None else first[metric] * (target / first[metric]) ** (number / rounds)
+    )
+
+
+def cut_once(
+    model: PreTrainedModel,
+    processor: BaseImageProcessor,
+    task: Task,
+    config: PruneOptions,
+    metric: Metric,
+    target: float,
+    folder: Path,
+) -> Pruned:
+    """Cut, and write what is left to `folder`."""
+    if config.importance == "taylor":
+        importance = taylor_importance(model, task.batches, task.loss)
+    else:
+        importance = magnitude_importance(model)
+    pruned = prune(model, importance, target, metric)
+    with folder_written_whole(folder) as temporary:
+        pruned.model.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
+    return pruned
+
+
+def training_config(config: Any, base: type, start: Path, out: Path) -> Any:
+    """The training of a round, from the model in `start`, with the parent as teacher."""
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(base)}
+    return base(**options | {"model": str(start), "out": out, "teacher": config.teacher or config.model})
+
+
+def classifier_task(config: ClassifierPruneConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> Task:
+    columns = {"image_column": config.image_column, "label_column": config.label_column}
+    splits = load_image_dataset(config.data, validation=config.validation, seed=config.seed, **columns)
+    names = splits["train"].features["label"].names
+    order = match_classes([model.config.id2label[number] for number in range(model.config.num_labels)], names)
+    normalize = Normalize.from_processor(processor)
+    some = splits["train"].shuffle(seed=config.seed)
+    images = prepare_images(some.select(range(min(config.importance_images, len(some)))), processor)
+    held_out = prepare_images(splits["validation"], processor) if "validation" in splits else images
+    batches = []
+    for start in range(0, len(images), BATCH):
+        batch = images.__getitems__(list(range(start, min(start + BATCH, len(images)))))
+        labels = torch.tensor(order)[batch["labels"]]
+        batches.append({"pixel_values": normalize(batch["images"]), "labels": labels})
+
+    def loss(net: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+        return cross_entropy(net(pixel_values=batch["pixel_values"]).logits, batch["labels"])
+
+    def measure(net: PreTrainedModel) -> float:
+        logits, labels = predict_logits(net, held_out, normalize)
+        return accuracy(logits[:, order], labels)
+
+    return Task(batches, loss, measure, "top1", len(held_out), train_classifier, ClassifierTrainingConfig)
+
+
+def superres_task(config: SuperResPruneConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> Task:
+    scale, channels = model.config.scale, model.config.num_channels
+    photos, held_out = split_photographs(config, config.crop * scale)
+    crops = RandomCrops(photos, config.crop * scale, config.importance_images, config.seed, channels)
+    step = max(1, BATCH // 4)
+    batches = [
+        {"labels": torch.stack([crops[i]["labels"] for i in range(start, min(start + step, len(crops)))])}
+        for start in range(0, len(crops), step)
+    ]
+    originals = [validation_image(photo, scale, channels) for photo in held_out]
+
+    def loss(net: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+        labels = batch["labels"].float() / 255
+        return l1_loss(net(pixel_values=downscale(labels, scale)).reconstruction, labels)
+
+    @torch.no_grad()
+    def measure(net: PreTrainedModel) -> float:
+        return validation_psnr(lambda small: net(pixel_values=small).reconstruction, originals, scale, Accelerator())
+
+    return Task(batches, loss, measure, "psnr", len(originals), train_superres, SuperResTrainingConfig)
+
+
+def prune_step(config: PruneOptions, pruned: Pruned, task: Task, before: float, after: float) -> dict[str, Any]:
+    metric, target = config.target()
+    pairs = {
+        name: {"before": int(pruned.before[key]), "after": int(pruned.after[key])}
+        for name, key in (("parameters", "params"), ("macs", "macs"))
+    }
+    if "latency" in pruned.after:
+        pairs["latency_ms"] = {"before": pruned.before["latency"], "after": pruned.after["latency"]}
+    return {
+        "step": "prune",
+        "method": config.importance,
+        "settings": {f"target_{metric}": target, "rounds": config.rounds},
+        **pairs,
+        "validation": {"images": task.images, "metric": task.metric, "before": before, "after": after},
+    }
+
+
+def distil_step(config: Any, task: Task, before: float, after: float) -> dict[str, Any]:
+    return {
+        "step": "distil",
+        "method": config.distillation,
+        "settings": {"teacher": Path(config.teacher or config.model).name, "epochs": config.epochs},
+        "validation": {"images": task.images, "metric": task.metric, "before": before, "after": after},
+    }
+
+
+def describe(record: dict[str, Any]) -> str:
+    """The steps of a compression as lines."""
+    lines = []
+    for step in record["compression"]:
+        parts = [
+            f"{name.replace('_', ' ')} {step[name]['before']:,} → {step[name]['after']:,}"
+            for name in ("parameters", "macs", "bytes")
+            if name in step and step[name]["before"]
+        ]
+        if "validation" in step:
+            figures = step["validation"]
+            form = "{:.2%}" if figures["metric"] == "top1" else "{:.2f} dB"
+            parts.append(f"{figures['metric']} {form.format(figures['before'])} → {form.format(figures['after'])}")
+        lines.append(f"{step['step']} ({step['method']}): {', '.join(parts) or json.dumps(step['settings'])}")
+    return "\n".join(lines)
