@@ -20,7 +20,18 @@ Pair = tuple[Path, Path]
 
 
 def share_of(pairs: Sequence[Pair], rank: int, count: int) -> list[Pair]:
-    """What the process `rank` of `count` does: every pair is in just one share."""
+    """What the process `rank` of `count` does: every pair is in just one share.
+
+    Raises:
+        ValueError: if `accelerate launch` was to start several processes, and this one cannot see the others: on CPUs
+            it starts them through MPI alone, and each would do everything.
+    """
+    launched = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys()
+    if count == 1 and launched and "RANK" not in os.environ:
+        raise ValueError(
+            "accelerate launch started this process without the others: on CPUs start them by torchrun, as "
+            "torchrun --standalone --nproc-per-node 2 -m hfvision upscale …"
+        )
     return list(pairs[rank::count])
 
 

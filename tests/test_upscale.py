@@ -359,6 +359,14 @@ def test_two_processes_share_a_folder(model, tmp_path):
     assert len(list(out.glob("*.png"))) == 5
 
 
+def test_processes_that_cannot_see_each_other_are_refused(model, tmp_path, fails, monkeypatch):
+    source = save(tmp_path / "a.png", noise())
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert "torchrun" in fails("upscale", source, "--model", model)
+    assert list(tmp_path.iterdir()) == [source]
+
+
 MEMORY = """
 import resource, sys, torch
 from types import SimpleNamespace
