@@ -16,8 +16,11 @@ from hfvision.compression.fold import fold
 
 
 def trained(model):
-    """Every normalisation with scales and statistics as after a training."""
+    """Every normalisation with scales and statistics as after a training, and no weights that are all zero."""
     generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if not parameter.any():
+            parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low in (

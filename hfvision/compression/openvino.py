@@ -2,8 +2,10 @@
 
 import importlib
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -231,18 +233,19 @@ def to_int8(
     }
     advanced = nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed)
     calibration = nncf.Dataset(batches)
-    if max_drop is None:
-        return nncf.quantize(model, calibration, advanced_parameters=advanced, **options)
-    return nncf.quantize_with_accuracy_control(
-        model,
-        calibration,
-        nncf.Dataset([batches[0]]),
-        lambda compiled, _: (validate(compiled), None),
-        max_drop=max_drop,
-        drop_type=nncf.DropType.ABSOLUTE,
-        advanced_quantization_parameters=advanced,
-        **options,
-    )
+    with redirect_stdout(sys.stderr):  # where progress belongs
+        if max_drop is None:
+            return nncf.quantize(model, calibration, advanced_parameters=advanced, **options)
+        return nncf.quantize_with_accuracy_control(
+            model,
+            calibration,
+            nncf.Dataset([batches[0]]),
+            lambda compiled, _: (validate(compiled), None),
+            max_drop=max_drop,
+            drop_type=nncf.DropType.ABSOLUTE,
+            advanced_quantization_parameters=advanced,
+            **options,
+        )
 
 
 def save_openvino(model: Any, folder: Path) -> None:

@@ -117,6 +117,8 @@ def quantize(
     check_out(out, model, force)
     parent, processor = load_model(model, task, trust_remote_code=trust_remote_code)
     parent = parent.float()
+    if hasattr(parent, "fuse"):
+        parent.fuse()
     examples = None
     if calibration is not None:
         sources = [calibration] if isinstance(calibration, str) else list(calibration)
@@ -126,6 +128,8 @@ def quantize(
 
     fp32_bytes = sum(tensor.nbytes for tensor in parent.state_dict().values())
     settings: dict[str, Any] = {"calibration_images": sum(map(len, examples.batches))} if examples else {}
+    if method != "openvino":
+        parent = folded_if_possible(parent)
     with folder_written_whole(out) as folder:
         parent.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -138,7 +142,7 @@ def quantize(
             settings |= {"bits": bits}
             save_quanto(parent, bits, folder)
         elif method == "onnx":
-            settings |= {"largest_difference": save_onnx(folded_if_possible(parent), folder)}
+            settings |= {"largest_difference": save_onnx(parent, folder)}
         else:
             parent.to(torch.bfloat16).save_pretrained(folder)
         if method in ("openvino", "onnx"):
@@ -344,9 +348,9 @@ from hfvision.loading import load_model
 
 model, processor = load_model("{name}", "image-classification")
 pipeline("image-classification", model=model, image_processor=processor)("photo.jpg")""",
-    ("image-super-resolution", ""): """import hfvision
+    ("image-super-resolution", ""): """from hfvision.upscale import upscale
 
-hfvision.upscale("photo.jpg", "{name}").save("photo_large.png")""",
+upscale("photo.jpg", "{name}").save("photo_large.png")""",
     ("", "onnx"): """import onnxruntime
 
 session = onnxruntime.InferenceSession("{name}/model.onnx")
