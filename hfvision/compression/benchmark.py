@@ -220,7 +220,9 @@ def format_benchmark(record: dict[str, Any]) -> str:
         row.append(f"{max(entry['batches'][size]['images_per_second'] for size in sizes):,.0f}")
         row.append("–" if entry["bytes"] is None else f"{entry['bytes'] / 1e6:.2f}")
         row.append("–" if entry["peak_memory_mb"] is None else f"{entry['peak_memory_mb']:.0f} MB")
-        if quality == "top1":
+        if quality and quality not in entry:
+            row += ["–", "–"]
+        elif quality == "top1":
             row += [f"{entry['top1']:.2%}", f"{entry['agreement']:.2%}"]
         elif quality:
             row += [f"{entry['psnr']:.2f} dB", f"{entry['agreement']:.1f} dB"]
@@ -242,7 +244,7 @@ def tradeoff_picture(record: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axis = figure.subplots()
     for name, entry in results.items():
-        x, y = entry["batches"][size]["cpu_ms"]["median"], entry[quality]
+        x, y = entry["batches"][size]["cpu_ms"]["median"], entry.get(quality)
         if y is None:
             continue
         axis.scatter(x, y, color=ORANGE if entry["engine"] == "int8" else BLUE, s=36, zorder=3)
