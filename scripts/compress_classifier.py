@@ -4,8 +4,8 @@
 
 Options are those of `hfvision prune`. `runs/small` is then the pruned model, `runs/small-int8` the quantized one, and
 `runs/small-int8/record.json` has every step with parameters, multiply-adds, bytes and validation accuracy before and
-after, and `benchmark`: parent, pruned and quantized model side by side on one thread, with accuracy on the test split where
-if it has one. `scripts/compress_superres.py` is the same for an upscaler, without the accuracy.
+after, and `benchmark`: parent, pruned and quantized model side by side on one thread, with accuracy on the test split
+where there is one. `scripts/compress_superres.py` is the same for an upscaler, without the accuracy.
 """
 
 import argparse
