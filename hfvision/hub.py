@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import CommitInfo, HfApi, constants, get_token
 from transformers import AutoImageProcessor, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
@@ -215,6 +214,12 @@ def is_written(api: HfApi, repo_id: str, file: str, kind: str, revision: str | N
     return not is_machine_made(there.read_text(encoding="utf-8"))
 
 
+def is_lost_connection(error: BaseException | None) -> bool:
+    """Whether an error is one of transport; huggingface_hub 1 sends by httpx, 2 by httpx2, with classes alike."""
+    alike = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
+    return alike or isinstance(error, ConnectionError | TimeoutError)
+
+
 def persistently(call: Callable[[], Any]) -> Any:
     """What `call` returns; a lost connection is taken up again, and what has arrived is not sent again.
 
@@ -224,9 +229,9 @@ def persistently(call: Callable[[], Any]) -> Any:
     for pause in (*PAUSES, None):
         try:
             return call()
-        except (httpx.TransportError, OSError, RuntimeError) as error:
+        except Exception as error:
             cause = error.__cause__ if type(error) is RuntimeError else error  # which an upload wraps it in
-            if not isinstance(cause, httpx.TransportError | ConnectionError | TimeoutError):
+            if not is_lost_connection(cause):
                 raise
             if pause is None:
                 raise ConnectionError(
