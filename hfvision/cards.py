@@ -32,9 +32,9 @@ from .report import write_text
 GENERATED = "<!-- Written by `hfvision card` from record.json: change that, not this. -->"
 # What is in a file that nobody wrote: our card and Space, transformers' template.
 MACHINE_MADE = (GENERATED, "# Written by `hfvision push --with-space`", "[More Information Needed]")
-# The short cards of saved models, and of quantized ones: what is in them, and how they end.
-SHORT = ("of hfvision; its code travels with the weights", "` in the form ")
-SHORT_ENDS = ("travels with the weights.", "of every layer.", " MB.", "%.", " dB.")
+# The short cards of saved models: what is in them, and how they end.
+SHORT = "of hfvision; its code travels with the weights"
+SHORT_ENDS = ("travels with the weights.", "of every layer.")
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx.data")
 PARTS = {"evaluation.json": "evaluation", "superres.json": "evaluation", "robustness.json": "robustness"}
 
@@ -103,7 +103,7 @@ def record_about(
 
 def is_machine_made(text: str) -> bool:
     """Whether nobody wrote this card or app, or added to it, so that it may be written anew."""
-    short = any(sign in text for sign in SHORT) and text.rstrip().endswith(SHORT_ENDS) and "\n## " not in text
+    short = SHORT in text and text.rstrip().endswith(SHORT_ENDS) and "\n## " not in text
     return short or any(sign in text for sign in MACHINE_MADE)
 
 

@@ -194,12 +194,6 @@ def train(args: argparse.Namespace) -> None:
     run(parse_options(Config, args.options, f"hfvision train {args.task}", description))
 
 
-def refuse_file(out: Path | None) -> None:
-    """Refuse an `--out` that is to be a folder and is a file."""
-    if out is not None and out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: give the name of a folder.")
-
-
 def labelled_split(args: argparse.Namespace) -> "Dataset":
     """The part of the data that the options of [`add_data_options`] name, with columns `image` and `label`."""
     from .data.load import load_image_dataset
@@ -220,7 +214,7 @@ def evaluate_classifier(args: argparse.Namespace) -> None:
 
     from .data.prepare import prepare_images
     from .loading import load_model
-    from .report import confusion_picture, format_evaluation, reliability_diagram, write_record
+    from .report import confusion_picture, format_evaluation, refuse_file, reliability_diagram, write_record
     from .training.evaluate import evaluate_classifier
 
     refuse_file(args.out)
@@ -252,7 +246,7 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
 
     from .data.prepare import prepare_images
     from .loading import load_model
-    from .report import write_record
+    from .report import refuse_file, write_record
     from .robustness.evaluate import choose, evaluate_robustness
     from .robustness.pictures import draw_all
     from .robustness.summary import compare, format_comparison, format_robustness
@@ -321,7 +315,7 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
 
 def evaluate_superres(args: argparse.Namespace) -> None:
     from .loading import load_model
-    from .report import write_record
+    from .report import refuse_file, write_record
     from .superres.evaluate import evaluate_superres, find_sets
     from .superres.report import comparison_picture, format_superres
 
@@ -445,7 +439,7 @@ def distil(args: argparse.Namespace) -> None:
 
 def benchmark(args: argparse.Namespace) -> None:
     from .compression.benchmark import benchmark, format_benchmark, tradeoff_picture
-    from .report import write_record
+    from .report import refuse_file, write_record
 
     refuse_file(args.out)
     if args.out is not None and (args.out / "benchmark.json").exists() and not args.force:

@@ -19,7 +19,7 @@ from .data.normalize import Normalize
 from .data.prepare import prepare_images
 from .metrics.accuracy import accuracy
 from .metrics.psnr import psnr
-from .report import markdown_table, prediction_grid, side_by_side, write_record, write_text
+from .report import markdown_table, prediction_grid, refuse_file, side_by_side, write_record, write_text
 from .robustness.attacks import pgd
 from .robustness.pictures import attack_grid
 from .robustness.threat import PixelClassifier
@@ -51,8 +51,7 @@ def run_quickstart(
     Returns:
         The record that is written to `record.json`.
     """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: give the name of a folder.")
+    refuse_file(out)
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     record: dict[str, Any] = {"command": f"hfvision quickstart --seed {seed}", "seed": seed}

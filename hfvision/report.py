@@ -66,6 +66,12 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_file(out: Path | None) -> None:
+    """Raise ValueError where what is to be a folder is a file."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give the name of a folder.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
     with written_whole(path) as temporary:

@@ -1,11 +1,9 @@
-"""Turns a finished training into a checkpoint that ships: measured again, with record and card.
+"""Turns a finished training into a checkpoint that ships: weights as fp16, measured again, with record and card.
 
     python scripts/ship_classifier.py runs/cnn-cifar10 --data CIFAR10 --name cnn-cifar10 \\
         --data-name "CIFAR-10, JPEG re-encoded" --source "Krizhevsky 2009" --data-id uoft-cs/cifar10
 
-Weights are stored in fp16, or as they are with `--precision fp32`, and load as fp32. The figures are those of the
-stored weights, on the test split of DATA. `--robustness` takes what `hfvision evaluate robustness` has written of the
-run, whose weights must be stored as they are for that.
+Weights are stored in fp16 and load as fp32. The figures are those of the stored weights, on the test split of DATA.
 """
 
 import argparse
@@ -33,13 +31,9 @@ def main() -> None:
     parser.add_argument("--data-licence", default="its authors state no licence")
     parser.add_argument("--data-id", help="Hub id of the data")
     parser.add_argument("--licence", default="apache-2.0", help="of the weights")
-    parser.add_argument("--precision", choices=["fp16", "fp32"], default="fp16", help="of the stored weights")
-    parser.add_argument("--robustness", type=Path, help="robustness.json of an evaluation of the run")
     parser.add_argument("--note", help="a sentence about the figures")
     parser.add_argument("--limits", help="a sentence about what it is not for")
     args = parser.parse_args()
-    if args.robustness and args.precision == "fp16":
-        parser.error("--robustness is of the weights as they are: add --precision fp32")
 
     folder = FOLDER / args.name
     folder.mkdir(exist_ok=True)
@@ -48,9 +42,8 @@ def main() -> None:
         settings.pop("auto_map", None)
         write_text(folder / file, json.dumps(settings, indent=2) + "\n")
     weights = load_file(args.run / "model.safetensors")
-    if args.precision == "fp16":
-        weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
 
     model, image_processor = load_model(str(folder), "image-classification")
     test = load_image_dataset(args.data, validation=0)["test"]
@@ -77,10 +70,6 @@ def main() -> None:
         "training": training | {"environment": run["environment"]},
         "evaluation": {"command": evaluation, "data": args.data_name, "split": "test", "results": results},
     }
-    if args.robustness:
-        robustness = json.loads(args.robustness.read_text())
-        robustness["data"] |= {"source": args.data_name}
-        record["robustness"] = robustness | {"model": args.name}
     write_record(folder / "record.json", record)
     write_text(folder / "README.md", card_files(folder)["README.md"])
     plain, views = (f"{results[tta]['top1']:.2%}" for tta in ("none", "flip_shift"))

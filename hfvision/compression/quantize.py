@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..cards import write_card
 from ..data.degrade import downscale, modcrop, quantize_8bit
 from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
@@ -22,7 +23,7 @@ from ..loading import load_config, load_model, resolve_model
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
 from ..models.image_processing_classification import flatten_pil
-from ..report import folder_written_whole, write_record
+from ..report import folder_written_whole, refuse_file, write_record
 from ..training.evaluate import match_classes, predict_logits
 from .fold import fold
 from .onnx import save_onnx
@@ -161,8 +162,8 @@ def quantize(
         record = {"parent": Path(model).name, **earlier_record(model)}
         record["compression"] = [*record.get("compression", []), step]
         write_record(folder / "record.json", record)
-        (folder / "README.md").write_text(format_card(out.name, task, method, record), encoding="utf-8")
     remove_others(out)
+    write_card(out)
     return record
 
 
@@ -175,8 +176,7 @@ def refuse_quantized(name: str, config: Any) -> None:
 
 def check_out(out: Path, model: str, force: bool) -> None:
     """Refuse to write over a file, over the model itself, or, without `force`, over another one."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: give the name of a folder.")
+    refuse_file(out)
     if Path(resolve_model(model)).resolve() == out.resolve():
         raise ValueError(f"--out {out} is the model itself: give another folder.")
     if (out / "config.json").exists() and not force:
@@ -319,7 +319,7 @@ def earlier_record(model: str) -> dict[str, Any]:
     """What the parent's record says of its training and of the steps of compression so far."""
     path = Path(resolve_model(model)) / "record.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {key: record[key] for key in ("parent", "training", "compression") if key in record}
+    return {key: record[key] for key in ("about", "parent", "training", "compression") if key in record}
 
 
 def remove_others(folder: Path) -> None:
@@ -333,58 +333,3 @@ def remove_others(folder: Path) -> None:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if method != "quanto":
         (folder / "quanto_qmap.json").unlink(missing_ok=True)
-
-
-USAGE = {
-    ("image-classification", "openvino"): """from optimum.intel import OVModelForImageClassification
-from transformers import AutoImageProcessor, pipeline
-
-model = OVModelForImageClassification.from_pretrained("{name}", trust_remote_code=True)
-processor = AutoImageProcessor.from_pretrained("{name}", trust_remote_code=True)
-pipeline("image-classification", model=model, image_processor=processor)("photo.jpg")""",
-    ("image-classification", ""): """from transformers import pipeline
-
-from hfvision.loading import load_model
-
-model, processor = load_model("{name}", "image-classification")
-pipeline("image-classification", model=model, image_processor=processor)("photo.jpg")""",
-    ("image-super-resolution", ""): """from hfvision.upscale import upscale
-
-upscale("photo.jpg", "{name}").save("photo_large.png")""",
-    ("", "onnx"): """import onnxruntime
-
-session = onnxruntime.InferenceSession("{name}/model.onnx")
-session.run(None, {{"pixel_values": pixels}})""",
-}
-FORMS = {
-    "openvino": "weights and activations of 8 bits, for OpenVINO on CPUs",
-    "quanto": "weights of 8 or 4 bits (optimum-quanto)",
-    "onnx": "ONNX",
-    "bf16": "bf16",
-}
-
-
-def format_card(name: str, task: str, method: Method, record: dict[str, Any]) -> str:
-    step = record["compression"][-1]
-    keys = [(task, method), ("", method), (task, "")]
-    usage = next(USAGE[key] for key in keys if key in USAGE).format(name=name)
-    sizes = step["bytes"]
-    lines = [f"- Size: {sizes['after'] / 1e6:.2f} MB, the parent in fp32 {sizes['before_fp32'] / 1e6:.2f} MB."]
-    if "validation" in step:
-        figures = step["validation"]
-        if figures["metric"] == "top1":
-            lines.append(
-                f"- Top-1 accuracy on {figures['images']:,} validation images: {figures['after']:.2%}, the parent "
-                f"{figures['before']:.2%}; the answers agree for {figures['agreement']:.2%}."
-            )
-        else:
-            lines.append(
-                f"- PSNR on {figures['images']:,} validation photographs: {figures['after']:.2f} dB, the parent "
-                f"{figures['before']:.2f} dB; between both {figures['agreement']:.1f} dB."
-            )
-    tag = "image-classification" if task == "image-classification" else "image-to-image"
-    library = {"openvino": "openvino", "onnx": "onnx"}.get(method, "transformers")
-    return (
-        f"---\nlibrary_name: {library}\npipeline_tag: {tag}\ntags: [hfvision, {method}]\n---\n\n# {name}\n\n"
-        f"`{record['parent']}` in the form {FORMS[method]}.\n\n```python\n{usage}\n```\n\n" + "\n".join(lines) + "\n"
-    )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from ..data.degrade import quantize_8bit, resize_bicubic
-from ..models.srgan.image_processing_srgan import LUMA
+from ..models.srgan.image_processing_srgan import to_grey
 
 Dtype = Literal["fp32", "bf16"]
 DTYPES: tuple[Dtype, ...] = ("fp32", "bf16")
@@ -49,7 +49,7 @@ class Upscaler:
         """
         image = self.finish(self.run(self.prepare(x))).float().cpu()
         if image.shape[1] != x.shape[1]:
-            image = luma(image) if x.shape[1] == 1 else image.expand(-1, 3, -1, -1)
+            image = to_grey(image) if x.shape[1] == 1 else image.expand(-1, 3, -1, -1)
         return quantize_8bit(image)
 
 
@@ -65,7 +65,7 @@ def network(name: str, model: Any, dtype: Dtype = "fp32") -> Upscaler:
         model = model.float().to(memory_format=torch.channels_last)
 
     def prepare(x: Tensor) -> Tensor:
-        x = luma(x) if channels < x.shape[1] else x.float().expand(-1, channels, -1, -1)
+        x = to_grey(x.float()) if channels < x.shape[1] else x.float().expand(-1, channels, -1, -1)
         return x.to(device).contiguous(memory_format=torch.channels_last)
 
     def run(x: Tensor) -> Tensor:
@@ -73,11 +73,6 @@ def network(name: str, model: Any, dtype: Dtype = "fp32") -> Upscaler:
             return model(pixel_values=x).reconstruction
 
     return Upscaler(name, model.config.scale, run, dtype, prepare)
-
-
-def luma(x: Tensor) -> Tensor:
-    """(N, 3, H, W) to (N, 1, H, W), as Pillow makes grey of colour."""
-    return (x.float() * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def interpolations(scale: int) -> list[Upscaler]:

@@ -27,7 +27,7 @@ from ..metrics.psnr import psnr
 from ..models.srgan.configuration_srgan import PRESETS, SRGANConfig
 from ..models.srgan.image_processing_srgan import SRGANImageProcessor
 from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
-from ..report import folder_written_whole, side_by_side, training_curve, write_record, write_text
+from ..report import folder_written_whole, refuse_file, side_by_side, training_curve, write_record, write_text
 from .distill import hints
 from .gan import DiscriminatorLoss, GANLoss, PerceptualLoss, generator_loss
 from .loop import LoopConfig, Opponent, make_accelerator, train
@@ -216,8 +216,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         FloatingPointError: if the loss is not finite.
         OSError: if something cannot be written; what was saved before is still there.
     """
-    if config.out.exists() and not config.out.is_dir():
-        raise ValueError(f"out {config.out} is a file: give the name of a folder.")
+    refuse_file(config.out)
     accelerator = make_accelerator(config)
     torch.manual_seed(config.seed)
     model = load_generator(config.model, config.overrides(), trust_remote_code=config.trust_remote_code)

@@ -103,8 +103,8 @@ class SRGANImageProcessor(TorchvisionBackend):
 
 
 def to_grey(image: torch.Tensor) -> torch.Tensor:
-    """The luma (1, H, W) of a colour image (3, H, W)."""
-    return (image * torch.tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
+    """The luma (…, 1, H, W) of colour images (…, 3, H, W)."""
+    return (image * torch.tensor(LUMA)[:, None, None]).sum(-3, keepdim=True)
 
 
 def to_integers(image: torch.Tensor, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
