@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,6 +84,33 @@ def contents(folder):
 
 def similarity(a, b):
     return torch.nn.functional.cosine_similarity(a.flatten() - a.mean(), b.flatten() - b.mean(), dim=0).item()
+
+
+SIGNAL = """
+import faulthandler, os, signal
+faulthandler.enable()
+import numpy as np
+from test_fold import cnn
+from hfvision.compression.openvino import OpenVINOModel, to_int8, to_openvino
+
+model = cnn(stage_widths=[[[8]], [[8]]])
+images = [np.random.rand(2, 3, 16, 16).astype("float32")] * 5
+converted = to_openvino(model)
+models = [OpenVINOModel(converted, model.config), OpenVINOModel(to_int8(converted, images), model.config)]
+for number in (0, 1):
+    models[number].program(images[0].shape)
+while models:
+    del models[0]
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_after_openvino_models_are_gone_is_heard():
+    pytest.importorskip("nncf")
+    command = [sys.executable, "-c", SIGNAL]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["heard"]), done.stderr
 
 
 @pytest.mark.parametrize("name", ["cnn", "vit", "sr"])

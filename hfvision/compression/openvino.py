@@ -1,11 +1,12 @@
 """Models computed by OpenVINO on the CPU: made from PyTorch, quantized to 8 bits, saved, loaded, called alike."""
 
+import ctypes
 import importlib
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,30 @@ def optional(name: str, extra: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(f"{name} is not installed: pip install 'hfvision[{extra}]'") from error
+
+
+class SignalStack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = [("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Give the thread back the signal stack it had.
+
+    OpenVINO's CPU plugin puts one of its own in its place, and frees it without a word when a later plugin's is in use
+    (seen in 2026.4): the next signal, such as the end of a data loader's worker, then ends the process.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    sigaltstack, stack = ctypes.CDLL(None).sigaltstack, SignalStack()
+    sigaltstack(None, ctypes.byref(stack))
+    try:
+        yield
+    finally:
+        sigaltstack(ctypes.byref(stack), None)
 
 
 class OpenVINOModel(nn.Module):
@@ -92,7 +117,8 @@ class OpenVINOModel(nn.Module):
         if shape is not None:
             model.reshape(list(shape))
         settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": self.precision}
-        return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        with signal_stack_kept():
+            return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
     def float(self) -> "OpenVINOModel":
         return self
@@ -233,7 +259,7 @@ def to_int8(
     }
     advanced = nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed)
     calibration = nncf.Dataset(batches)
-    with redirect_stdout(sys.stderr):  # where progress belongs
+    with redirect_stdout(sys.stderr), signal_stack_kept():  # stderr is where progress belongs
         if max_drop is None:
             return nncf.quantize(model, calibration, advanced_parameters=advanced, **options)
         return nncf.quantize_with_accuracy_control(
