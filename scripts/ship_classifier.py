@@ -4,21 +4,21 @@
         --data-name "CIFAR-10, JPEG re-encoded" --source "Krizhevsky 2009" --data-id uoft-cs/cifar10
 
 Weights are stored in fp16 and load as fp32. The figures are those of the stored weights, on the test split of DATA.
+What was done to a parent, as by `hfvision prune`, stays in the record.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
-from hfvision.cards import card_files
-from hfvision.checkpoints import FOLDER
-from hfvision.data.load import load_image_dataset
-from hfvision.data.prepare import prepare_images
-from hfvision.loading import load_model
-from hfvision.report import write_record, write_text
-from hfvision.training.evaluate import evaluate_classifier
+from shipping import (
+    NEXT,
+    classifier_evaluation,
+    describe_classifier,
+    store_weights,
+    training_part,
+    write_checkpoint,
+)
 
 
 def main() -> None:
@@ -33,47 +33,26 @@ def main() -> None:
     parser.add_argument("--licence", default="apache-2.0", help="of the weights")
     parser.add_argument("--note", help="a sentence about the figures")
     parser.add_argument("--limits", help="a sentence about what it is not for")
+    parser.add_argument("--citation", help="BibTeX of the data")
     args = parser.parse_args()
 
-    folder = FOLDER / args.name
-    folder.mkdir(exist_ok=True)
-    for file in ("config.json", "preprocessor_config.json"):
-        settings = json.loads((args.run / file).read_text())
-        settings.pop("auto_map", None)
-        write_text(folder / file, json.dumps(settings, indent=2) + "\n")
-    weights = load_file(args.run / "model.safetensors")
-    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
-
-    model, image_processor = load_model(str(folder), "image-classification")
-    test = load_image_dataset(args.data, validation=0)["test"]
-    images = prepare_images(test, image_processor)
-    names = test.features["label"].names
-    results = {
-        tta: evaluate_classifier(model, images, image_processor, names=names, tta=tta)
-        for tta in ("none", "flip_shift")
-    }
+    folder = store_weights(args.run, args.name)
     run = json.loads((args.run / "record.json").read_text())
-    training = run["training"]
-    hidden = {str(training["config"]["data"]): "DATA", str(training["config"]["out"]): f"runs/{args.name}"}
-    for text, stand_in in hidden.items():
-        training["command"] = training["command"].replace(text, stand_in)
-    training["config"] |= {"data": "DATA", "out": f"runs/{args.name}"}
+    training = training_part(args.run, args.name, {str(run["training"]["config"]["data"]): "DATA"})
     training["data"] |= {"source": args.data_name}
     if "validation" in run:
         training["data"]["validation_images"] = run["validation"]["images"]
     data = {"name": args.data_name, "source": args.source, "licence": args.data_licence, "id": args.data_id}
     about = {"licence": args.licence, "data": [data], "note": args.note, "limits": args.limits}
-    evaluation = f"hfvision evaluate classifier {args.name} --data DATA --tta flip_shift"
+    about |= {"citation": args.citation}
     record = {
         "about": {key: value for key, value in about.items() if value},
-        "training": training | {"environment": run["environment"]},
-        "evaluation": {"command": evaluation, "data": args.data_name, "split": "test", "results": results},
+        **{key: run[key] for key in ("parent", "compression") if key in run},
+        "training": training,
+        "evaluation": classifier_evaluation(args.name, args.data, args.data_name),
     }
-    write_record(folder / "record.json", record)
-    write_text(folder / "README.md", card_files(folder)["README.md"])
-    plain, views = (f"{results[tta]['top1']:.2%}" for tta in ("none", "flip_shift"))
-    print(f"{args.name}: {plain}, with flips and shifts {views}; next: python scripts/make_cards.py")
+    write_checkpoint(folder, record)
+    print(f"{args.name}: {describe_classifier(record['evaluation'])}; {NEXT}")
 
 
 if __name__ == "__main__":

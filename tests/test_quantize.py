@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from hfvision import ImageClassificationProcessor, SRGANImageProcessor
 from hfvision.cli import main
 from hfvision.compression.openvino import OpenVINOModel, load_openvino, to_openvino
 from hfvision.compression.quantize import quantize
+from hfvision.data.load import load_image_dataset
 from hfvision.loading import load_config, load_model
 from hfvision.upscale import upscale
 
@@ -236,6 +238,18 @@ def test_bf16_halves_the_weights_and_loads_with_transformers_alone(folder, tmp_p
     if name == "cnn":
         assert AutoModelForImageClassification.from_pretrained(out).dtype == torch.bfloat16
         assert AutoImageProcessor.from_pretrained(out).size["height"] == 16
+
+
+def test_what_is_lost_is_measured_on_images_that_the_training_held_out(folder, tmp_path):
+    parent = tmp_path / "parent"
+    shutil.copytree(folder / "cnn", parent)
+    trained = {"training": {"config": {"validation": 0.25, "seed": 3}}}
+    (parent / "record.json").write_text(json.dumps(trained))
+    images = str(folder / "images" / "train")
+    record = quantize(str(parent), tmp_path / "out", method="bf16", calibration=images, images=20)
+    held_out = load_image_dataset(images, validation=0.25, seed=3)["validation"]
+    assert record["compression"][0]["validation"]["images"] == len(held_out)
+    assert len(held_out) != len(load_image_dataset(images)["validation"])
 
 
 def test_what_openvino_computes_wrong_is_refused():

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -86,7 +86,8 @@ def quantize(
         out: folder to write.
         method: one of these.
         calibration: for `openvino`, and for the figures of the others: labelled images as [`load_image_dataset`]
-            takes them for classifiers, photographs as [`load_photos`] for super-resolution.
+            takes them for classifiers, photographs as [`load_photos`] for super-resolution. What a classifier loses is
+            measured on the images that its training held out, where that is recorded.
         images: of them to calibrate with (crops of photographs).
         bits: of `quanto`'s linear layers.
         max_drop: for `openvino`: points of top-1, or dB of PSNR, that may be lost on the validation images; layers go
@@ -123,8 +124,11 @@ def quantize(
     examples = None
     if calibration is not None:
         sources = [calibration] if isinstance(calibration, str) else list(calibration)
-        read = photograph_examples if task == "image-super-resolution" else labelled_examples
-        examples = read(parent, processor, sources, images, seed)
+        if task == "image-super-resolution":
+            examples = photograph_examples(parent, sources, images, seed)
+        else:
+            trained = earlier_record(model).get("training", {}).get("config", {})
+            examples = labelled_examples(parent, processor, sources, images, seed, trained)
     before = examples.measure(parent) if examples else None
 
     fp32_bytes = sum(tensor.nbytes for tensor in parent.state_dict().values())
@@ -184,12 +188,19 @@ def check_out(out: Path, model: str, force: bool) -> None:
 
 
 def labelled_examples(
-    model: PreTrainedModel, processor: BaseImageProcessor, sources: Sequence[str], images: int, seed: int
+    model: PreTrainedModel,
+    processor: BaseImageProcessor,
+    sources: Sequence[str],
+    images: int,
+    seed: int,
+    trained: Mapping[str, Any],
 ) -> Examples:
-    """Of labelled images: to calibrate with from the training split, to validate with from the validation split."""
+    """Of labelled images: to calibrate with from the training split, to validate with from the validation split, which
+    is the one of the model's training where its record has the settings (`trained`)."""
     if len(sources) > 1:
         raise ValueError(f"A classifier calibrates with one data set, got {', '.join(sources)}.")
-    splits = load_image_dataset(sources[0], seed=seed)
+    same = {key: trained[key] for key in ("validation", "seed") if trained.get("validation")}
+    splits = load_image_dataset(sources[0], **{"seed": seed} | same)
     names = splits["train"].features["label"].names
     order = match_classes([model.config.id2label[number] for number in range(model.config.num_labels)], names)
     normalize = Normalize.from_processor(processor)
@@ -212,9 +223,7 @@ def labelled_examples(
     return Examples(batches, measure, len(validation), "top1", splits["train"]._fingerprint)
 
 
-def photograph_examples(
-    model: PreTrainedModel, processor: BaseImageProcessor, sources: Sequence[str], images: int, seed: int
-) -> Examples:
+def photograph_examples(model: PreTrainedModel, sources: Sequence[str], images: int, seed: int) -> Examples:
     """Of photographs, made smaller as in training: crops to calibrate with; the middles to validate with, of every
     fifth photograph, which is not calibrated with where there are five or more."""
     scale, channels = model.config.scale, model.config.num_channels

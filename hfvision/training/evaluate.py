@@ -191,9 +191,10 @@ def single_image_speed(
             torch.accelerator.synchronize()
         times.append(1000 * (time.perf_counter() - begin))
     median, p90 = torch.tensor(times[3:]).quantile(torch.tensor([0.5, 0.9])).tolist()
+    quantization = getattr(model.config, "quantization_config", None) or {}
     return {
         "latency_ms": {"median": median, "p90": p90},
         "device": str(model.device),
         "threads": torch.get_num_threads(),
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": "int8" if quantization.get("quant_method") == "openvino" else str(model.dtype).removeprefix("torch."),
     }

@@ -1,0 +1,38 @@
+"""Turns a finished training of an upscaler into a checkpoint that ships: weights as fp16, measured, record and card.
+
+    python scripts/ship_superres.py runs/sr-light-x2 --name sr-light-x2 --sets Kodak24 Set5 Set14 \\
+        --about scripts/recipes/superres_photos.yaml
+
+Weights are stored in fp16 and load as fp32. The figures are those of the stored weights. `--about` holds what a
+training does not know: the licence of the weights, and name, source and licence of the photographs.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+from shipping import NEXT, describe_upscaler, store_weights, superres_evaluation, training_part, write_checkpoint
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("run", type=Path, help="folder of a training")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--sets", nargs="+", required=True, help="folders of photographs to measure on")
+    parser.add_argument("--about", type=Path, required=True, help="YAML file")
+    args = parser.parse_args()
+
+    folder = store_weights(args.run, args.name)
+    config = json.loads((args.run / "record.json").read_text())["training"]["config"]
+    photographs = {source: Path(source).name for key in ("data", "validation_data") for source in config[key]}
+    training = training_part(args.run, args.name, photographs)
+    training["data"]["sources"] = [photographs[source] for source in training["data"]["sources"]]
+    about = yaml.safe_load(args.about.read_text())
+    record = {"about": about, "training": training, "evaluation": superres_evaluation(args.name, args.sets)}
+    write_checkpoint(folder, record)
+    print(f"{args.name}: {describe_upscaler(args.name, record['evaluation'])}; {NEXT}")
+
+
+if __name__ == "__main__":
+    main()
