@@ -48,6 +48,21 @@ def test_classifiers_load_as_float32_and_know_a_photographed_cat(name, answers):
     assert "cat" in [answer["label"] for answer in classify(str(hfvision.sample_photos()["cat"]))[:answers]]
 
 
+@pytest.mark.parametrize("name", [name for name in hfvision.list_checkpoints() if name.endswith("-int8")])
+def test_int8_answers_as_its_parent(name):
+    pytest.importorskip("openvino")
+    parent = name.removesuffix("-int8")
+    task = "image-super-resolution" if name.startswith("sr-") else "image-classification"
+    (model, _), (quantized, _) = load_model(parent, task), load_model(name, task)
+    photo = hfvision.read_image(hfvision.sample_photos()["cat"]).convert("RGB").resize((320, 320))
+    pixels = pil_to_tensor(photo)[None].float() / 255
+    if task == "image-classification":
+        pixels = 4 * pixels.unfold(2, 32, 32).unfold(3, 32, 32).permute(2, 3, 0, 1, 4, 5).reshape(-1, 3, 32, 32) - 2
+    with torch.inference_mode():
+        expected, found = (next(iter(net(pixel_values=pixels).values())) for net in (model, quantized))
+    assert torch.cosine_similarity(expected.flatten() - expected.mean(), found.flatten() - found.mean(), dim=0) > 0.99
+
+
 def test_upscaler_beats_bicubic_on_photographs_it_has_not_seen():
     model, _ = load_model("sr-tiny-x2", "image-super-resolution")
     for name, photo in hfvision.sample_photos().items():
