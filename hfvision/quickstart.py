@@ -3,6 +3,7 @@
 import shutil
 import time
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForImageToImage
 
 from .checkpoints import checkpoint
+from .compression.benchmark import benchmark
+from .compression.quantize import quantize
+from .compression.recipe import ClassifierPruneConfig, prune_and_train
 from .data.degrade import downscale, modcrop, resize_bicubic
 from .data.images import read_image
 from .data.load import sample_dataset, sample_photos
@@ -33,11 +37,17 @@ HELD_OUT_PHOTO = "cat"
 SHIPPED = "sr-tiny-x2"
 EPSILON = "0.1"
 ATTACKED = 500  # test images that are attacked
+KEPT = 0.187  # of the parameters
 CROP = (120, 60, 280, 180)  # left, top, right, bottom of the compared detail: the cat's eyes
 
 
 def run_quickstart(
-    out: Path, seed: int = 0, epochs: int = 10, hardening_epochs: int = 3, steps: int = 1200
+    out: Path,
+    seed: int = 0,
+    epochs: int = 10,
+    hardening_epochs: int = 3,
+    compression_epochs: int = 2,
+    steps: int = 1200,
 ) -> dict[str, Any]:
     """Train, evaluate, save, reload and use the models; write them with a record, a report and pictures.
 
@@ -46,6 +56,7 @@ def run_quickstart(
         seed: of everything random.
         epochs: of the classifier's training.
         hardening_epochs: of its training on attacked images.
+        compression_epochs: of the training of what pruning left.
         steps: of the upscaler's training.
 
     Returns:
@@ -57,6 +68,7 @@ def run_quickstart(
     record: dict[str, Any] = {"command": f"hfvision quickstart --seed {seed}", "seed": seed}
     record["classifier"] = run_classifier(out, seed, epochs)
     record["hardening"] = run_hardening(out, seed, hardening_epochs)
+    record["compression"] = run_compression(out, seed, compression_epochs)
     record["upscaler"] = run_upscaler(out, seed, steps)
     record["seconds"] = round(time.perf_counter() - start, 1)
     write_record(out / "record.json", record)
@@ -69,7 +81,7 @@ def run_quickstart(
 
 
 def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
-    print("1/5  Train a CNN on 6,000 images of clothes (Fashion-MNIST)")
+    print("1/6  Train a CNN on 6,000 images of clothes (Fashion-MNIST)")
     folder = out / "classifier"
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     config = ClassifierTrainingConfig(
@@ -89,7 +101,7 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     share, parameters = trained["test"]["top1"], trained["training"]["parameters"]
     print(f"     {share:.1%} of 1,000 test images are right; {parameters:,} parameters")
 
-    print("2/5  Load it with AutoModelForImageClassification, classify the test images again")
+    print("2/6  Load it with AutoModelForImageClassification, classify the test images again")
     data = sample_dataset("fashion_mnist")["test"]
     labels = torch.tensor(data["label"][:])
     model = AutoModelForImageClassification.from_pretrained(folder)
@@ -121,7 +133,7 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
 
 
 def run_hardening(out: Path, seed: int, epochs: int) -> dict[str, Any]:
-    print(f"3/5  Harden it: {epochs} more epochs, on attacked images (pixels changed by up to {EPSILON})")
+    print(f"3/6  Harden it: {epochs} more epochs, on attacked images (pixels changed by up to {EPSILON})")
     folders = {"standard": out / "classifier", "hardened": out / "hardened"}
     shutil.rmtree(folders["hardened"] / "checkpoints", ignore_errors=True)
     config = ClassifierTrainingConfig(
@@ -163,9 +175,42 @@ def run_hardening(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     return {"epsilon": EPSILON, "attack": "PGD of 20 steps", "test_images": ATTACKED, "accuracy": figures}
 
 
+def run_compression(out: Path, seed: int, epochs: int) -> dict[str, Any]:
+    int8 = find_spec("nncf") is not None
+    print(f"4/6  Make it small: keep {KEPT:.1%} of the parameters, {epochs} more epochs{', 8 bits' if int8 else ''}")
+    folders = {"classifier": out / "classifier", "pruned": out / "pruned", "pruned, int8": out / "pruned-int8"}
+    shutil.rmtree(folders["pruned"], ignore_errors=True)
+    config = ClassifierPruneConfig(
+        data="fashion_mnist",
+        model=str(folders["classifier"]),
+        target_params=KEPT,
+        epochs=epochs,
+        batch_size=64,
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        augment="none",
+        seed=seed,
+        out=folders["pruned"],
+    )
+    prune_and_train(config)
+    if int8:
+        quantize(str(folders["pruned"]), folders["pruned, int8"], calibration="fashion_mnist", seed=seed, force=True)
+    else:
+        del folders["pruned, int8"]
+        print("     For 8 bits too: pip install 'hfvision[openvino]'")
+    measured = benchmark([str(folder) for folder in folders.values()], data="fashion_mnist", engines=["eager"])
+    figures = {}
+    for name, row in zip(folders, measured["results"].values(), strict=True):
+        kept = {key: row[key] for key in ("parameters", "bytes", "top1", "batches") if key in row}
+        speedup, size = row["batches"]["1"]["speedup"], row["bytes"] / 1e6
+        figures[name] = kept | {"speedup": speedup}
+        print(f"     {name}: {row['top1']:.1%} right, {size:.2f} MB, {speedup:.1f} times as fast")
+    return {"kept": KEPT, "threads": measured["threads"], "models": figures}
+
+
 def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
     paths = sample_photos()
-    print(f"4/5  Train a ×{SCALE} upscaler on crops of {len(paths) - 1} photographs")
+    print(f"5/6  Train a ×{SCALE} upscaler on crops of {len(paths) - 1} photographs")
     folder = out / "upscaler"
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     config = SuperResTrainingConfig(
@@ -199,7 +244,7 @@ def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
     }
     side_by_side(details, out / "upscaler.png")
 
-    print(f"5/5  Upscale the photograph itself {SCALE} times")
+    print(f"6/6  Upscale the photograph itself {SCALE} times")
     upscaled = upscale(photo, load_upscaler(str(folder)))
     target = out / f"{HELD_OUT_PHOTO}_x{SCALE}.png"
     save_image(upscaled, target)
@@ -215,6 +260,13 @@ def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
 
 def format_report(record: dict[str, Any]) -> str:
     classifier, hardening, upscaler = record["classifier"], record["hardening"], record["upscaler"]
+    small = markdown_table(
+        ["", "test accuracy", "MB", "times as fast"],
+        [
+            [name, f"{row['top1']:.1%}", f"{row['bytes'] / 1e6:.2f}", f"{row['speedup']:.1f}"]
+            for name, row in record["compression"]["models"].items()
+        ],
+    )
     attacked = [
         [f"{name} classifier, {kind}", f"{share:.1%}"]
         for name, shares in hardening["accuracy"].items()
@@ -254,6 +306,14 @@ each pixel by {hardening["epsilon"]} (black is 0, white 1), on {hardening["test_
 `hfvision evaluate robustness` attacks harder.
 
 ![attacks on both](attack.png)
+
+## Small classifier
+
+The classifier with {record["compression"]["kept"]:.1%} of its parameters kept, trained further beside it, and that one
+in 8 bits where OpenVINO is installed; how fast it is, by processor time of one image on
+{record["compression"]["threads"]} thread.
+
+{small}
 
 ## Upscaler
 

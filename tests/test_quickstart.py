@@ -4,13 +4,14 @@ import pytest
 from PIL import Image
 from transformers import AutoModelForImageClassification, AutoModelForImageToImage
 
+from hfvision.loading import load_model
 from hfvision.quickstart import run_quickstart
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "quickstart"
-    return out, run_quickstart(out, seed=1, epochs=2, hardening_epochs=2, steps=150)
+    return out, run_quickstart(out, seed=1, epochs=2, hardening_epochs=2, compression_epochs=1, steps=150)
 
 
 def test_both_models_learn(run):
@@ -30,6 +31,13 @@ def test_models_load_and_the_record_is_written(run):
     upscaler = AutoModelForImageToImage.from_pretrained(out / "upscaler")
     assert upscaler.config.fused
     assert upscaler.num_parameters() == record["upscaler"]["parameters"]
+    for name, row in record["compression"]["models"].items():
+        folder = out / name.replace(", ", "-")
+        model, _ = load_model(str(folder), "image-classification")
+        assert row["top1"] > record["classifier"]["accuracy"] - 0.1
+        if name == "pruned":
+            assert model.num_parameters() == row["parameters"] < 0.19 * record["classifier"]["parameters"]
+        assert f"| {name} | {row['top1']:.1%} |" in (out / "report.md").read_text()
     written = json.loads((out / "record.json").read_text())
     assert written["classifier"]["accuracy"] == record["classifier"]["accuracy"]
     assert written["environment"]["libraries"]["hfvision"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import ImageClassifierOutput, ImageSuperResolutionOutput
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 XML, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 OUTPUTS = {"logits": ImageClassifierOutput, "reconstruction": ImageSuperResolutionOutput}
@@ -196,9 +196,12 @@ def to_openvino(model: PreTrainedModel) -> Any:
     shape = openvino.PartialShape([-1, channels, *([-1, -1] if side is None else [side, side])])
     example = torch.rand(2, channels, side or 64, side or 64)
     plain = PlainOutput(model.float().cpu().eval())
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # tracing reads every attribute, those too that transformers warns of
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing
+        warnings.simplefilter("ignore")
         converted = openvino.convert_model(plain, example_input=example, input=[shape])
+    logging.set_verbosity(verbosity)
     converted.input(0).tensor.set_names({"pixel_values"})
     converted.output(0).tensor.set_names({output_name(model.config)})
     converted.validate_nodes_and_infer_types()
