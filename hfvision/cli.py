@@ -62,10 +62,10 @@ EXAMPLES = {
   hfvision prune user/my-vit --data photos/ --target-macs 0.5 --rounds 2 --out runs/small
   hfvision prune sr-tiny-x2 --data my-photographs/ --target-macs 0.7 --out runs/fast
   hfvision prune runs/photos --help""",
-    "distil": """examples:
-  hfvision distil runs/photos cnn:tiny --data photos/ --epochs 30 --out runs/student
-  hfvision distil runs/upscaler fast-tiny --data my-photographs/ --scale 2 --out runs/student
-  hfvision distil runs/photos cnn:tiny --help""",
+    "distill": """examples:
+  hfvision distill runs/photos cnn:tiny --data photos/ --epochs 30 --out runs/student
+  hfvision distill runs/upscaler fast-tiny --data my-photographs/ --scale 2 --out runs/student
+  hfvision distill runs/photos cnn:tiny --help""",
     "benchmark": """examples:
   hfvision benchmark cnn-cifar10 runs/small runs/photos-int8 --data photos/ --split validation
   hfvision benchmark sr-tiny-x2 runs/upscaler-int8 --data Set5/ --batch 1 --out report/""",
@@ -429,7 +429,7 @@ def prune(args: argparse.Namespace) -> None:
     print(f"{describe(prune_and_train(config))}\nmodel and record: {config.out}")
 
 
-def distil(args: argparse.Namespace) -> None:
+def distill(args: argparse.Namespace) -> None:
     from .loading import load_config
 
     superres = hasattr(load_config(args.teacher), "scale")
@@ -675,7 +675,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("model", metavar="MODEL", help=model_help)
     command.add_argument("options", nargs=argparse.REMAINDER, help="see: hfvision prune MODEL --help")
 
-    command = add(distil, "Train a small model by the answers of a large one.")
+    command = add(distill, "Train a small model by the answers of a large one.")
     command.add_argument("teacher", metavar="TEACHER", help=model_help)
     command.add_argument(
         "student", metavar="STUDENT", help="preset, as cnn:tiny or fast-tiny, or a model to go on with"

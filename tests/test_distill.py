@@ -1,22 +1,29 @@
 """Losses of distillation, and a student beside its teacher."""
 
 import copy
+import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForImageClassification, AutoModelForImageToImage
 
 from hfvision import (
     CNNConfig,
     CNNForImageClassification,
     ImageClassificationProcessor,
+    SRGANConfig,
+    SRGANForImageSuperResolution,
+    SRGANImageProcessor,
     VisionTransformerConfig,
     VisionTransformerForImageClassification,
 )
+from hfvision.cli import main
 from hfvision.data.normalize import Normalize
 from hfvision.training.distill import Distiller, feature_matching_loss, hard_distillation_loss, soft_target_loss
 from hfvision.training.transfer import add_lora
@@ -281,3 +288,42 @@ def test_a_missing_teacher_is_said():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         distiller(**settings)
+
+
+def test_command_teaches_a_classifier_and_keeps_its_teacher(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    generator = np.random.default_rng(0)
+    for label, low in (("cat", 0), ("dog", 80), ("owl", 160)):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = generator.integers(low, low + 96, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
+    teacher, out = tmp_path / "teacher", tmp_path / "student"
+    trained_teacher().save_pretrained(teacher)
+    processor().save_pretrained(teacher)
+    before = {path.name: path.read_bytes() for path in teacher.iterdir()}
+    student = ["cnn:tiny", "--model-fields", "{stage_widths: [[[8]], [[8]]], stage_strides: [1, 2]}"]
+    how = ["--epochs", "2", "--batch-size", "16", "--augment", "none", "--mixed-precision", "no"]
+    where = ["--data", str(tmp_path / "images"), "--validation", "0.2", "--out", str(out)]
+    assert main(["distill", str(teacher), *student, *where, *how]) == 0
+    assert {path.name: path.read_bytes() for path in teacher.iterdir()} == before
+    assert AutoModelForImageClassification.from_pretrained(out).config.stage_widths == [[[8]], [[8]]]
+    record = json.loads((out / "record.json").read_text())
+    assert record["training"]["config"]["teacher"] == str(teacher)
+    assert record["validation"]["images"] == 12
+
+
+def test_command_teaches_an_upscaler(tmp_path):
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(pixels).resize((96, 72), Image.Resampling.BICUBIC).save(tmp_path / "photos" / f"{number}.png")
+    teacher, out = tmp_path / "teacher", tmp_path / "student"
+    SRGANForImageSuperResolution(SRGANConfig(scale=2, hidden_size=8, block_widths=[[8]])).save_pretrained(teacher)
+    SRGANImageProcessor().save_pretrained(teacher)
+    how = ["--scale", "2", "--crop", "12", "--epochs", "1", "--steps-per-epoch", "3", "--mixed-precision", "no"]
+    student = ["fast-tiny", "--model-fields", "{hidden_size: 4, block_widths: [[4]]}"]
+    where = ["--data", str(tmp_path / "photos"), "--out", str(out)]
+    assert main(["distill", str(teacher), *student, *where, *how]) == 0
+    assert AutoModelForImageToImage.from_pretrained(out).config.hidden_size == 4
+    assert json.loads((out / "record.json").read_text())["training"]["config"]["teacher"] == str(teacher)

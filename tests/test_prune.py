@@ -180,7 +180,7 @@ def test_command_prunes_trains_and_records_each_step(images, tmp_path, monkeypat
     assert {path.name: path.read_bytes() for path in parent.iterdir()} == before
     model = AutoModelForImageClassification.from_pretrained(out)
     steps = json.loads((out / "record.json").read_text())["compression"]
-    assert [step["step"] for step in steps] == ["prune", "distil", "prune", "distil"]
+    assert [step["step"] for step in steps] == ["prune", "distill", "prune", "distill"]
     assert steps[0]["parameters"]["before"] > steps[0]["parameters"]["after"] == steps[2]["parameters"]["before"]
     assert steps[2]["parameters"]["after"] == model.num_parameters() <= 0.4 * steps[0]["parameters"]["before"]
     assert steps[3]["validation"]["after"] >= 0.9

@@ -115,7 +115,7 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict
 
     Returns:
         The record of the last training, with `parent` and the steps of `compression`: `prune` with `parameters` and
-        `macs` before and after and the quality right after the cut, and `distil` with the quality after the training.
+        `macs` before and after and the quality right after the cut, and `distill` with the quality after the training.
 
     Raises:
         FileNotFoundError, ValueError: as [`prune`], [`train_classifier`] and [`train_superres`].
@@ -152,7 +152,7 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict
         record = task.train(training_config(config, task.base, folder, out))
         model, _ = load_model(str(out), name)
         trained = task.measure(model)
-        steps = [*steps, distil_step(config, task, quality, trained)]
+        steps = [*steps, distill_step(config, task, quality, trained)]
         quality = trained
     record = {"parent": Path(config.model).name, **record, "compression": steps}
     write_record(config.out / "record.json", record)
@@ -259,9 +259,9 @@ def prune_step(config: PruneOptions, pruned: Pruned, task: Task, before: float, 
     }
 
 
-def distil_step(config: Any, task: Task, before: float, after: float) -> dict[str, Any]:
+def distill_step(config: Any, task: Task, before: float, after: float) -> dict[str, Any]:
     return {
-        "step": "distil",
+        "step": "distill",
         "method": config.distillation,
         "settings": {"teacher": Path(config.teacher or config.model).name, "epochs": config.epochs},
         "validation": {"images": task.images, "metric": task.metric, "before": before, "after": after},

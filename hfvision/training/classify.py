@@ -67,7 +67,7 @@ class ClassifierTrainingConfig(LoopConfig):
     cutmix: float | None = option(None, "alpha of cutmix (default: as the preset)")
     label_smoothing: float = option(0.1, "part of each label that goes to all classes alike")
     balance: Literal["none", "weights", "sampling"] = option("none", "against classes of unequal size")
-    teacher: str | None = option(None, "model to distil from: Hub id, folder or shipped checkpoint")
+    teacher: str | None = option(None, "model to distill from: Hub id, folder or shipped checkpoint")
     distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
     distillation_weight: float = option(0.5, "part of the loss that the teacher decides")
     distillation_temperature: float = option(2.0, "softens the teacher's answers")

@@ -62,7 +62,7 @@ class SuperResTrainingConfig(LoopConfig):
     )
     pixel_loss: Literal["l1", "l2", "charbonnier"] = option("l1", "of the pixels")
     pixel_weight: float = option(1.0, "of the pixel loss")
-    teacher: str | None = option(None, "larger network to distil from: Hub id, folder or shipped checkpoint")
+    teacher: str | None = option(None, "larger network to distill from: Hub id, folder or shipped checkpoint")
     distillation: Literal["pixels", "features"] = option("pixels", "what is learned from the teacher")
     distillation_weight: float = option(0.5, "part of the pixel loss that the teacher decides")
     gan: Literal["none", GANLoss] = option("none", "second stage: train against a discriminator, from PSNR weights")
