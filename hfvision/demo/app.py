@@ -1,0 +1,71 @@
+"""The app: four tabs over the models that the package carries, or that it is started with."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import gradio as gr
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from .classify import classify_tab
+from .describe import describe_tab
+from .limits import KEPT_SECONDS, MAX_BYTES
+from .models import find_offers
+from .robustness import robustness_tab
+from .upscale import upscale_tab
+
+QUEUE = 64  # requests that wait; later ones are told to come back
+SHARED = {"concurrency_id": "models", "concurrency_limit": 1}
+TABS = {
+    "Classify": classify_tab,
+    "Upscale": upscale_tab,
+    "Robustness": robustness_tab,
+    "Under the hood": describe_tab,
+}
+FONTS = ("ui-sans-serif", "system-ui", "sans-serif")
+CODE_FONTS = ("ui-monospace", "Consolas", "monospace")
+CSS = """
+.gradio-container { max-width: 1180px !important; margin: auto !important; }
+.pixels img { image-rendering: pixelated; }
+.graph { overflow: auto; max-height: 80vh; background: white; border-radius: 8px; padding: 8px; }
+.graph svg { max-width: 100%; height: auto; }
+"""
+
+
+def build(models: Sequence[str] = ()) -> gr.Blocks:
+    """The app with the shipped checkpoints and `models`, which come first.
+
+    Args:
+        models: folders or Hub ids.
+
+    Raises:
+        FileNotFoundError, ValueError: if one of `models` is not there or of an unknown kind.
+    """
+    offers = find_offers(models)
+    with gr.Blocks(title="hfvision", delete_cache=(KEPT_SECONDS, KEPT_SECONDS), analytics_enabled=False) as demo:
+        gr.Markdown("# hfvision\nSmall, robust, fast image models: say what is in a picture, enlarge it, attack it.")
+        for title, tab in TABS.items():
+            with gr.Tab(title):
+                tab(offers, SHARED)
+    demo.queue(max_size=QUEUE)
+    return demo
+
+
+async def health(request: Request) -> JSONResponse:
+    """That the server answers."""
+    return JSONResponse({"status": "ok"})
+
+
+def launch_options() -> dict[str, Any]:
+    """Arguments of `Blocks.launch`: looks, limits, the health endpoint, the MCP server where `mcp` is installed."""
+    return {
+        "theme": gr.themes.Soft(font=FONTS, font_mono=CODE_FONTS),
+        "css": CSS,
+        "max_file_size": MAX_BYTES,
+        "app_kwargs": {"routes": [Route("/health", health)]},
+        "mcp_server": find_spec("mcp") is not None,
+        "footer_links": ["api"],
+        "ssr_mode": False,
+    }

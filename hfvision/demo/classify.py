@@ -1,0 +1,111 @@
+"""The tab that says what is in an image, by a model and by its compressed form."""
+
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import gradio as gr
+import torch
+
+from ..data.load import sample_photos
+from ..models.image_processing_classification import flatten_pil
+from ..report import markdown_table
+from .limits import Upload, on_gpu, read_upload, refuse
+from .models import Offers, load, megabytes
+
+RUNS = 5  # that the time is the median of
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of an image: `scores` by label, the likeliest first, and the `milliseconds` it took."""
+
+    scores: dict[str, float]
+    milliseconds: float
+
+
+@on_gpu
+@torch.inference_mode()
+def ask(name: str, path: str | None) -> Answer:
+    """The answer of the classifier called `name` for an uploaded image."""
+    model, processor = load(name, "classify")
+    image = flatten_pil(read_upload(path), "L" if getattr(model.config, "num_channels", 3) == 1 else "RGB")
+    pixels = processor(image, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
+    times = []
+    for _ in range(RUNS):
+        start = perf_counter()
+        logits = model(pixel_values=pixels).logits
+        if pixels.device.type != "cpu":
+            torch.accelerator.synchronize()
+        times.append(1000 * (perf_counter() - start))
+    probabilities = logits[0].float().softmax(0)
+    top = probabilities.topk(min(5, len(probabilities)))
+    labels = [model.config.id2label[index] for index in top.indices.tolist()]
+    return Answer(dict(zip(labels, top.values.tolist(), strict=True)), median(times))
+
+
+def compare(offers: Offers, path: str | None, name: str) -> tuple[dict, dict | None, str]:
+    """What `classify_image` returns."""
+    try:
+        model = offers.find(name)
+    except ValueError as error:
+        raise refuse(str(error)) from None
+    if model.scale:
+        raise refuse(f"{model.label} is an upscaler: choose a classifier.")
+    rows, answers = [], []
+    for each in filter(None, (model, offers.compressed(model.name))):
+        answer = ask(each.name, path)
+        size = megabytes(each.name)
+        rows.append([each.label, "" if size is None else f"{size:.2f}", f"{answer.milliseconds:.1f}"])
+        answers.append(answer)
+    device = load(model.name, "classify")[0].device
+    where = f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name()
+    text = f"{markdown_table(['', 'MB of weights', 'ms an image'], rows)}\n\nOn {where}."
+    if len(answers) == 1:
+        return answers[0].scores, None, f"{text} There is no compressed form of this model here."
+    same = next(iter(answers[0].scores)) == next(iter(answers[1].scores))
+    faster = answers[0].milliseconds / answers[1].milliseconds
+    text += f" **{'Both say the same' if same else 'They disagree'}**; the small one is {faster:.1f} times as fast."
+    return answers[0].scores, answers[1].scores, text
+
+
+def classify_tab(offers: Offers, shared: dict[str, Any]) -> None:
+    """Draw the tab; `shared` are the arguments of all events."""
+
+    def classify_image(image: str, model: str) -> tuple[dict, dict | None, str]:
+        """Say what is in an image, by a model and by its compressed form.
+
+        Args:
+            image: a PNG, JPEG, WebP or TIFF file.
+            model: one of the classifiers of the list.
+
+        Returns:
+            The five likeliest classes with their probabilities, those of the compressed model, and a table of the
+            size of both and the time they took.
+        """
+        return compare(offers, image, model)
+
+    choices = [model.label for model in offers.classifiers()]
+    with gr.Row():
+        with gr.Column():
+            source = Upload(type="filepath", image_mode=None, format="png", label="Image", height=280)
+            name = gr.Dropdown(choices, value=choices[0] if choices else None, label="Model")
+            button = gr.Button("Classify", variant="primary")
+        with gr.Column():
+            with gr.Row():
+                original = gr.Label(num_top_classes=5, label="The model", min_width=200)
+                small = gr.Label(num_top_classes=5, label="Its compressed form", min_width=200)
+            facts = gr.Markdown()
+    outputs = [original, small, facts]
+    gr.Examples(
+        [[str(path), choices[0]] for path in sample_photos().values()] if choices else [],
+        [source, name],
+        outputs,
+        classify_image,
+        cache_examples=bool(choices),
+        cache_mode="lazy",
+        label="Examples",
+        api_visibility="private",
+    )
+    button.click(classify_image, [source, name], outputs, api_name="classify_image", **shared)

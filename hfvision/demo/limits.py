@@ -1,0 +1,85 @@
+"""What the demo takes, and how it refuses: in words, without a path, before anything is decoded."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, TypeVar
+
+import gradio as gr
+from PIL import Image
+
+from ..data.images import Photo, read_image, read_photo
+
+MAX_BYTES = 20 * 2**20  # of an upload
+MAX_PIXELS = 24_000_000  # of a photograph to look at
+MAX_UPSCALED = 4_000_000  # pixels of a photograph to upscale
+SECONDS = 90  # of one request
+KEPT_SECONDS = 1800  # of results that wait for their download
+RESULTS = "hfvision-demo-"
+
+T = TypeVar("T")
+
+
+class Upload(gr.Image):
+    """An image component that hands over the very file, so that `read_image` tells what is wrong with it."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> str | None:
+        """The path of the uploaded file."""
+        if payload is None or payload.path is None:
+            return super().preprocess(payload)
+        return payload.path
+
+
+def refuse(message: str) -> gr.Error:
+    return gr.Error(message, print_exception=False, duration=8)
+
+
+def read_upload(path: str | None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An uploaded image as [`read_image`] gives it; a `gr.Error` in words for one that cannot be taken."""
+    return read(read_image, path, max_pixels)
+
+
+def read_uploaded_photo(path: str | None, max_pixels: int = MAX_UPSCALED) -> Photo:
+    """The same in full depth, with metadata: [`read_photo`]."""
+    return read(read_photo, path, max_pixels)
+
+
+def read(reader: Callable[..., T], path: str | None, max_pixels: int) -> T:
+    if not path:
+        raise refuse("Choose an image first.")
+    try:
+        return reader(Path(path).read_bytes(), max_pixels=max_pixels)
+    except (ValueError, OSError) as error:
+        raise refuse(
+            f"{error} Give a PNG, JPEG, WebP or TIFF file of up to {max_pixels / 1e6:.0f} megapixels."
+        ) from None
+
+
+def within_seconds(parts: Iterable[T], seconds: float = SECONDS) -> Iterator[T]:
+    """The parts of a computation as they come, and a `gr.Error` when they take longer than a request may."""
+    start = time.monotonic()
+    for part in parts:
+        if time.monotonic() - start > seconds:
+            raise refuse(f"This takes longer than {seconds:.0f} seconds here: give a smaller image.")
+        yield part
+
+
+def result_path(name: str) -> Path:
+    """A path for a result to download, in a folder of its own; those of older requests are removed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{RESULTS}*"):
+        if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+            rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=RESULTS)) / name
+
+
+def on_gpu(function: Callable[..., T]) -> Callable[..., T]:
+    """Hold a GPU while the function runs, where the Space shares them (ZeroGPU)."""
+    try:
+        from spaces import GPU
+    except ImportError:
+        return function
+    return GPU(function)
