@@ -71,6 +71,10 @@ EXAMPLES = {
   hfvision benchmark sr-tiny-x2 runs/upscaler-int8 --data Set5/ --batch 1 --out report/""",
     "quickstart": """example:
   hfvision quickstart --out runs/quickstart""",
+    "demo": """examples:
+  hfvision demo
+  hfvision demo --model runs/photos user/upscaler
+  hfvision demo --host 0.0.0.0 --port 8080 --auth ada:secret""",
 }
 
 
@@ -468,6 +472,23 @@ def quickstart(args: argparse.Namespace) -> None:
     run_quickstart(args.out, seed=args.seed)
 
 
+def demo(args: argparse.Namespace) -> None:
+    try:
+        from .demo.app import build, launch_options
+    except ImportError as error:
+        raise ImportError(f"{error.name} is not installed: pip install 'hfvision[demo]'") from error
+
+    options = {"server_name": args.host, "server_port": args.port, "share": args.share, "auth": args.auth}
+    build(args.model).launch(**launch_options() | options)
+
+
+def user_and_password(text: str) -> tuple[str, str]:
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise argparse.ArgumentTypeError("it must be USER:PASSWORD")
+    return user, password
+
+
 def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -704,6 +725,15 @@ def build_parser() -> argparse.ArgumentParser:
     command = add(quickstart, "Train, save, reload and upscale on the data in the package, in about two minutes.")
     command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for what it makes")
     command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+
+    command = add(demo, "Open a page to classify, upscale, attack and look inside, with the models of the package.")
+    command.add_argument(
+        "--model", nargs="+", default=[], metavar="MODEL", help="more to choose from: Hub ids, folders"
+    )
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1, this machine)")
+    command.add_argument("--port", type=positive, help="port (default: the first free one from 7860 on)")
+    command.add_argument("--share", action="store_true", help="make a public link through Gradio's server")
+    command.add_argument("--auth", type=user_and_password, metavar="USER:PASSWORD", help="ask for these")
     return parser
 
 

@@ -1,5 +1,7 @@
 """The app: four tabs over the models that the package carries, or that it is started with."""
 
+import os
+import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -11,7 +13,7 @@ from starlette.routing import Route
 
 from .classify import classify_tab
 from .describe import describe_tab
-from .limits import KEPT_SECONDS, MAX_BYTES
+from .limits import KEPT_SECONDS, MAX_BYTES, RESULTS
 from .models import find_offers
 from .robustness import robustness_tab
 from .upscale import upscale_tab
@@ -27,8 +29,12 @@ TABS = {
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif")
 CODE_FONTS = ("ui-monospace", "Consolas", "monospace")
 CSS = """
-.gradio-container { max-width: 1180px !important; margin: auto !important; }
-.pixels img { image-rendering: pixelated; }
+.gradio-container { width: 100% !important; max-width: 1180px !important; margin: auto !important; }
+.gradio-container main { width: 100%; }
+@media (max-width: 640px) {
+  .gradio-container main { padding: 8px !important; }
+  .tab-container button { padding: 0 7px !important; font-size: 14px !important; }
+}
 .graph { overflow: auto; max-height: 80vh; background: white; border-radius: 8px; padding: 8px; }
 .graph svg { max-width: 100%; height: auto; }
 """
@@ -43,6 +49,7 @@ def build(models: Sequence[str] = ()) -> gr.Blocks:
     Raises:
         FileNotFoundError, ValueError: if one of `models` is not there or of an unknown kind.
     """
+    os.environ.setdefault("GRADIO_EXAMPLES_CACHE", tempfile.mkdtemp(prefix=RESULTS))
     offers = find_offers(models)
     with gr.Blocks(title="hfvision", delete_cache=(KEPT_SECONDS, KEPT_SECONDS), analytics_enabled=False) as demo:
         gr.Markdown("# hfvision\nSmall, robust, fast image models: say what is in a picture, enlarge it, attack it.")

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import torch
 
+from ..card_figures import hardware
 from ..data.load import sample_photos
 from ..models.image_processing_classification import flatten_pil
 from ..report import markdown_table
@@ -60,7 +61,7 @@ def compare(offers: Offers, path: str | None, name: str) -> tuple[dict, dict | N
         rows.append([each.label, "" if size is None else f"{size:.2f}", f"{answer.milliseconds:.1f}"])
         answers.append(answer)
     device = load(model.name, "classify")[0].device
-    where = f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name()
+    where = hardware(str(device), torch.get_num_threads())
     text = f"{markdown_table(['', 'MB of weights', 'ms an image'], rows)}\n\nOn {where}."
     if len(answers) == 1:
         return answers[0].scores, None, f"{text} There is no compressed form of this model here."
@@ -73,12 +74,15 @@ def compare(offers: Offers, path: str | None, name: str) -> tuple[dict, dict | N
 def classify_tab(offers: Offers, shared: dict[str, Any]) -> None:
     """Draw the tab; `shared` are the arguments of all events."""
 
-    def classify_image(image: str, model: str) -> tuple[dict, dict | None, str]:
+    choices = [model.label for model in offers.classifiers()]
+    first = choices[0] if choices else None
+
+    def classify_image(image: str, model: str | None = first) -> tuple[dict, dict | None, str]:
         """Say what is in an image, by a model and by its compressed form.
 
         Args:
             image: a PNG, JPEG, WebP or TIFF file.
-            model: one of the classifiers of the list.
+            model: one of the classifiers of the list; the first where not given.
 
         Returns:
             The five likeliest classes with their probabilities, those of the compressed model, and a table of the
@@ -86,11 +90,10 @@ def classify_tab(offers: Offers, shared: dict[str, Any]) -> None:
         """
         return compare(offers, image, model)
 
-    choices = [model.label for model in offers.classifiers()]
     with gr.Row():
         with gr.Column():
             source = Upload(type="filepath", image_mode=None, format="png", label="Image", height=280)
-            name = gr.Dropdown(choices, value=choices[0] if choices else None, label="Model")
+            name = gr.Dropdown(choices, value=first, label="Model")
             button = gr.Button("Classify", variant="primary")
         with gr.Column():
             with gr.Row():
@@ -99,8 +102,8 @@ def classify_tab(offers: Offers, shared: dict[str, Any]) -> None:
             facts = gr.Markdown()
     outputs = [original, small, facts]
     gr.Examples(
-        [[str(path), choices[0]] for path in sample_photos().values()] if choices else [],
-        [source, name],
+        [[str(path)] for path in sample_photos().values()],
+        source,
         outputs,
         classify_image,
         cache_examples=bool(choices),

@@ -31,7 +31,7 @@ SHOWN = 288  # pixels of a side of a picture, at least
 
 def show(image: Tensor) -> Image.Image:
     """(C, H, W) in [0, 1] as a picture large enough to look at, every pixel a square."""
-    picture = to_pil_image(image.cpu().clamp(0, 1))
+    picture = to_pil_image((255 * image.cpu().clamp(0, 1)).round().to(torch.uint8))
     times = max(1, SHOWN // max(picture.size))
     return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
 
@@ -116,13 +116,14 @@ def robustness_tab(offers: Offers, shared: dict[str, Any]) -> None:
     outputs = [text]
     for number, title in enumerate(("Standard model", "Hardened model")):
         there = number < len(models)
+        gr.Markdown(f"### {title}: {models[number].label}" if there else "", visible=there)
         with gr.Row(visible=there):
-            heading = f"{title}: {models[number].label}" if there else title
             outputs += [
-                gr.Image(format="png", label=f"{heading}, original", interactive=False, height=SHOWN, min_width=150),
-                gr.Image(format="png", label="change, magnified", interactive=False, height=SHOWN, min_width=150),
-                gr.Image(format="png", label="attacked", interactive=False, height=SHOWN, min_width=150),
-                gr.Label(num_top_classes=3, label="what it says of the attacked image", min_width=200),
+                *(
+                    gr.Image(format="png", label=label, interactive=False, height=SHOWN, min_width=150, buttons=[])
+                    for label in ("what it sees", "change, magnified", "attacked")
+                ),
+                gr.Label(num_top_classes=3, label="its answer", min_width=200),
             ]
     gr.Examples([[str(path)] for path in sample_photos().values()], [source], label="Examples")
     button.click(attack_image, [source, attack, epsilon], outputs, api_name="attack_image", **shared)

@@ -140,23 +140,28 @@ def upscale_tab(offers: Offers, shared: dict[str, Any]) -> None:
         """
         return run(offers, image, scale, model, gan_share)
 
-    def models_of(scale: int) -> dict[str, Any]:
-        labels = [model.label for model in offers.upscalers() if model.scale == scale]
-        return gr.Dropdown(choices=[AUTOMATIC, *labels], value=AUTOMATIC)
+    def scale_of(model: str) -> Any:
+        return gr.skip() if model == AUTOMATIC else offers.find(model).scale
 
     scales = sorted({model.scale for model in offers.upscalers()})
-    first = scales[0] if scales else 2
-    labels = [model.label for model in offers.upscalers() if model.scale == first]
+    labels = [model.label for model in offers.upscalers()]
     with gr.Row():
         with gr.Column(scale=1):
             source = Upload(type="filepath", image_mode=None, format="png", label="Photograph", height=260)
             with gr.Row():
-                scale = gr.Radio([(f"×{s}", s) for s in scales or [2]], value=first, label="Scale", min_width=120)
+                scale = gr.Radio(
+                    [(f"×{s}", s) for s in scales], value=min(scales, default=None), label="Scale", min_width=120
+                )
                 name = gr.Dropdown([AUTOMATIC, *labels], value=AUTOMATIC, label="Model", min_width=160)
             share = gr.Slider(
-                0, 1, 0, step=0.1, label="Share of the GAN", info="sharper, and partly invented",
-                visible=any(blendable(offers, s) for s in scales),
-            )  # fmt: skip
+                0,
+                1,
+                0,
+                step=0.1,
+                label="Share of the GAN",
+                info="sharper, and partly invented",
+                visible=any(blendable(offers, each) for each in scales),
+            )
             button = gr.Button("Upscale", variant="primary")
             facts = gr.Markdown(f"Up to {MAX_UPSCALED / 1e6:.0f} megapixels; transparency and profile are kept.")
             file = gr.File(label="The result, lossless", interactive=False)
@@ -165,11 +170,17 @@ def upscale_tab(offers: Offers, shared: dict[str, Any]) -> None:
                 type="filepath", format="png", image_mode=None, label="Bicubic | network", interactive=False
             )
             detail = gr.ImageSlider(
-                type="pil", format="png", image_mode=None, label="Detail, pixel for pixel: bicubic | network",
-                interactive=False, elem_classes="pixels",
-            )  # fmt: skip
+                type="pil",
+                format="png",
+                image_mode=None,
+                label="Pixel for pixel",
+                width=CROP[0],
+                interactive=False,
+            )
     outputs = [slider, detail, file, facts]
-    scale.input(models_of, scale, name, api_visibility="private", show_progress="hidden")
+    quietly = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    scale.input(lambda: AUTOMATIC, None, name, **quietly)
+    name.input(scale_of, name, scale, **quietly)
     inputs = [source, scale, name, share]
     gr.Examples([[str(path)] for path in sample_photos().values()], [source], label="Examples")
     button.click(upscale_image, inputs, outputs, api_name="upscale_image", **shared)
