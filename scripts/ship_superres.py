@@ -1,7 +1,7 @@
 """Turns a finished training of an upscaler into a checkpoint that ships: weights as fp16, measured, record and card.
 
     python scripts/ship_superres.py runs/sr-light-x2 --name sr-light-x2 --sets Kodak24 Set5 Set14 \\
-        --about scripts/recipes/superres_photos.yaml
+        --about scripts/about_superres.yaml
 
 Weights are stored in fp16 and load as fp32. The figures are those of the stored weights. `--about` holds what a
 training does not know: the licence of the weights, and name, source and licence of the photographs.

@@ -14,11 +14,13 @@ from transformers import pipeline
 
 from hfvision.training.classify import ClassifierTrainingConfig
 from hfvision.training.options import parse_options
+from hfvision.training.superres import SuperResTrainingConfig, load_generator
 from hfvision.training.transfer import load_start
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MACHINES = sorted((SCRIPTS / "recipes").glob("accelerate_*.yaml"))
-TRAININGS = sorted(set((SCRIPTS / "recipes").glob("*.yaml")) - set(MACHINES))
+UPSCALERS = sorted((SCRIPTS / "recipes").glob("sr_*.yaml"))
+TRAININGS = sorted(set((SCRIPTS / "recipes").glob("*.yaml")) - {*MACHINES, *UPSCALERS})
 
 
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)
@@ -29,6 +31,14 @@ def test_trainings_are_read_and_their_models_exist(path):
     model, processor = load_start(config.model, names=["a", "b"], num_channels=config.num_channels)
     assert model.num_labels == 2
     assert processor.num_channels == model.config.num_channels
+
+
+@pytest.mark.parametrize("path", UPSCALERS, ids=lambda path: path.stem)
+def test_trainings_of_upscalers_are_read_and_start_where_another_ended(path):
+    config = parse_options(SuperResTrainingConfig, ["--config", str(path)], "train", "")
+    assert config.out.name == path.stem.replace("_", "-")
+    starts = {f"runs/{other.stem.replace('_', '-')}" for other in UPSCALERS if other != path}
+    assert config.model in starts or load_generator(config.model, config.overrides()).config.scale == config.scale
 
 
 def test_batches_and_rise_are_those_of_the_papers():
