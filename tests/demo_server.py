@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,12 +34,12 @@ def make_models(folder: Path) -> list[str]:
 
 
 @contextmanager
-def running_demo(folder: Path) -> Iterator[str]:
-    """The address of the demo with the models of [`make_models`]."""
+def running_demo(models: Sequence[str] = ()) -> Iterator[str]:
+    """The address of the demo with these models beside the shipped ones."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from hfvision.demo.app import build, launch_options
 
-    demo = build(make_models(folder))
+    demo = build(models)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
     try:
         yield url

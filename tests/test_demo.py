@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo_server import running_demo
+from demo_server import make_models, running_demo
 from PIL import Image, ImageCms
 from transformers import pipeline
 
@@ -28,7 +28,7 @@ PHOTO = sample_photos()["cat"]
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    with running_demo(tmp_path_factory.mktemp("models")) as address:
+    with running_demo(make_models(tmp_path_factory.mktemp("models"))) as address:
         yield address
 
 
