@@ -37,7 +37,7 @@ def leave_code_out(folder: Path) -> None:
     """Make a checkpoint one of the package, which brings the code of its model."""
     for file in SETTINGS:
         settings = json.loads((folder / file).read_text())
-        settings.pop("auto_map", None)
+        settings = {key: value for key, value in settings.items() if key not in ("auto_map", "custom_pipelines")}
         write_text(folder / file, json.dumps(settings, indent=2) + "\n")
     for path in folder.glob("*.py"):
         path.unlink()

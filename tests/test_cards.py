@@ -28,7 +28,7 @@ from hfvision.superres.evaluate import measure_sets
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 # What a value that is not there, or a template that was not filled, would leave.
-HOLES = re.compile(r"\bNone\b(?! of)|\bnan\b|\bTODO\b|\bTBD\b|More Information|\{[a-z_]+[.\[:}!]")
+HOLES = re.compile(r"\bNone\b(?! of)|\bnan\b|\bTODO\b|\bTBD\b|More Information|\{[a-z_]+(?:[.\[}!]|:(?! ))")
 
 
 def python_of(card: str) -> str:
