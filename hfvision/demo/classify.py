@@ -11,7 +11,7 @@ from ..card_figures import hardware
 from ..data.load import sample_photos
 from ..models.image_processing_classification import flatten_pil
 from ..report import markdown_table
-from .limits import Upload, on_gpu, read_upload, refuse
+from .limits import on_gpu, read_upload, refuse, upload_field
 from .models import Offers, load, megabytes
 
 RUNS = 7  # of which the fastest counts, as the machine may do other things meanwhile
@@ -91,7 +91,7 @@ def classify_tab(offers: Offers, shared: dict[str, Any]) -> None:
 
     with gr.Row():
         with gr.Column():
-            source = Upload(type="filepath", image_mode=None, format="png", label="Image", height=280)
+            source = upload_field("Image", 280)
             name = gr.Dropdown(choices, value=first, label="Model")
             button = gr.Button("Classify", variant="primary")
         with gr.Column():

@@ -22,16 +22,16 @@ RESULTS = "hfvision-demo-"
 T = TypeVar("T")
 
 
-class Upload(gr.Image):
-    """An image component that hands over the very file, so that `read_image` tells what is wrong with it."""
+def upload_field(label: str, height: int) -> gr.Image:
+    """An image component that hands over the path of the very file, so that `read_image` tells what is wrong."""
+    field = gr.Image(type="filepath", image_mode=None, format="png", label=label, height=height)
+    decode = field.preprocess
 
-    is_template = True
+    def preprocess(payload: Any) -> str | None:
+        return decode(payload) if payload is None or payload.path is None else payload.path
 
-    def preprocess(self, payload: Any) -> str | None:
-        """The path of the uploaded file."""
-        if payload is None or payload.path is None:
-            return super().preprocess(payload)
-        return payload.path
+    field.preprocess = preprocess
+    return field
 
 
 def refuse(message: str) -> gr.Error:

@@ -16,7 +16,7 @@ from ..robustness.apgd import apgd
 from ..robustness.attacks import fgsm, pgd
 from ..robustness.square import square
 from ..robustness.threat import PixelClassifier
-from .limits import Upload, on_gpu, read_upload, refuse
+from .limits import on_gpu, read_upload, refuse, upload_field
 from .models import Offer, Offers, load
 
 ATTACKS = {
@@ -105,7 +105,7 @@ def robustness_tab(offers: Offers, shared: dict[str, Any]) -> None:
     models = offers.attacked()
     with gr.Row():
         with gr.Column():
-            source = Upload(type="filepath", image_mode=None, format="png", label="Image", height=260)
+            source = upload_field("Image", 260)
         with gr.Column():
             attack = gr.Dropdown(list(ATTACKS), value="PGD, 20 steps", label="Attack")
             epsilon = gr.Slider(

@@ -15,7 +15,7 @@ from ..blend import blend
 from ..data.images import Photo, to_pil
 from ..data.load import sample_photos
 from ..upscale import Upscaling, shipped_upscalers, write_photo
-from .limits import MAX_UPSCALED, Upload, on_gpu, read_uploaded_photo, refuse, result_path, within_seconds
+from .limits import MAX_UPSCALED, on_gpu, read_uploaded_photo, refuse, result_path, upload_field, within_seconds
 from .models import Offer, Offers, load
 
 AUTOMATIC = "automatic"
@@ -147,7 +147,7 @@ def upscale_tab(offers: Offers, shared: dict[str, Any]) -> None:
     labels = [model.label for model in offers.upscalers()]
     with gr.Row():
         with gr.Column(scale=1):
-            source = Upload(type="filepath", image_mode=None, format="png", label="Photograph", height=260)
+            source = upload_field("Photograph", 260)
             with gr.Row():
                 scale = gr.Radio(
                     [(f"×{s}", s) for s in scales], value=min(scales, default=None), label="Scale", min_width=120
