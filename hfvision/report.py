@@ -186,11 +186,12 @@ def image_grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], p
 
 
 def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
-    """Write a PNG of a training, epoch by epoch: losses, accuracies where there are any, and the learning rate.
+    """Write a PNG of a training, epoch by epoch: losses, accuracy or PSNR where there is any, the learning rate.
 
     Args:
         history: one dict an epoch with `epoch`, `loss`, `learning_rate`, and, where measured, `accuracy`,
-            `attacked_accuracy`, `validation_loss`, `validation_accuracy`, `validation_robust_accuracy`.
+            `attacked_accuracy`, `validation_loss`, `validation_accuracy`, `validation_robust_accuracy`,
+            `validation_psnr` (dB).
         path: of the picture.
     """
     from matplotlib.figure import Figure
@@ -203,9 +204,11 @@ def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
         "attacked_accuracy": (BLUE, "--", "training, attacked"),
         "validation_accuracy": (ORANGE, "-", "validation"),
         "validation_robust_accuracy": (ORANGE, "--", "validation, attacked"),
+        "validation_psnr": (ORANGE, "-", "validation"),
     }
+    names = {"loss": "loss", "accuracy": "accuracy", "psnr": "PSNR on validation photographs, dB"}
     drawn = [key for key in styles if key in history[0]]
-    panels = [(name, [key for key in drawn if key.endswith(name)]) for name in ("loss", "accuracy")]
+    panels = [(name, [key for key in drawn if key.endswith(name)]) for name in names]
     panels = [(name, keys) for name, keys in panels if keys]
     figure = Figure(figsize=(5 * len(panels), 3.2), layout="constrained")
     epochs = [entry["epoch"] for entry in history]
@@ -214,13 +217,13 @@ def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
             colour, line, label = styles[key]
             values = [entry[key] for entry in history]
             axis.plot(epochs, values, line, color=colour, label=label, marker="." if len(epochs) < 30 else None)
-        axis.set(xlabel="epoch", ylabel=name, xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
+        axis.set(xlabel="epoch", ylabel=names[name], xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         if name == "accuracy":
             axis.yaxis.set_major_formatter(PercentFormatter(1))
-        else:
+        elif name == "loss":
             axis.set_ylim(0, 1.05 * max(entry[key] for entry in history for key in keys))
             rate = axis.twinx()
             rate.fill_between(epochs, [entry["learning_rate"] for entry in history], color="0.5", alpha=0.12, lw=0)

@@ -28,12 +28,15 @@ def history():
 def test_a_training_curve_draws_what_the_history_has(history, tmp_path):
     bare = [{key: entry[key] for key in ("epoch", "loss", "learning_rate")} for entry in history]
     without_validation = [{k: v for k, v in entry.items() if k != "validation_accuracy"} for entry in history]
-    for name, entries in (("all", history), ("bare", bare), ("training", without_validation), ("one", history[:1])):
+    upscaler = [entry | {"validation_psnr": 30.0 + entry["epoch"]} for entry in bare]
+    drawn = {"all": history, "bare": bare, "training": without_validation, "one": history[:1], "upscaler": upscaler}
+    for name, entries in drawn.items():
         training_curve(entries, tmp_path / f"{name}.png")
     pictures = {path.stem: opened(path) for path in tmp_path.iterdir()}
     assert pictures["all"].width > 1.5 * pictures["bare"].width
     assert pictures["all"].size == pictures["training"].size
     assert differ(pictures["all"], pictures["training"])
+    assert pictures["upscaler"].size == pictures["all"].size
     assert "one" in pictures
 
 
