@@ -374,8 +374,15 @@ def test_everything_that_has_a_card_is_published_by_one_script(hub):
     script = Path(__file__).parents[1] / "scripts" / "push_to_hub.py"
     command = [sys.executable, str(script), "tester", "--private"]
     subprocess.run(command, check=True, timeout=300, capture_output=True)
-    assert set(hub.repos) == {("model", f"tester/{name}") for name in list_checkpoints()}
-    assert all(repo.private and "model.safetensors" in repo.at("main").files for repo in hub.repos.values())
+    models = {("model", f"tester/{name}") for name in list_checkpoints()}
+    assert set(hub.repos) == {*models, ("space", "tester/hfvision")}
+    assert all(repo.private for repo in hub.repos.values())
+    for kind, name in models:
+        weights = "openvino_model.bin" if name.endswith("-int8") else "model.safetensors"
+        assert weights in hub.repos[kind, name].at("main").files
+    space = Path(__file__).parents[1] / "spaces" / "vision"
+    pushed = pushed_files(hub, "hfvision", "space")
+    assert all(pushed[path.name].data == path.read_bytes() for path in space.iterdir() if path.is_file())
 
 
 def test_int8_models_load_elsewhere_by_the_lines_of_their_cards(hub, run_isolated, folder, tmp_path):
