@@ -1,6 +1,8 @@
 """The demo by its API: what it answers is what the package computes, and bad uploads are refused in words."""
 
 import asyncio
+import base64
+import io
 import os
 import subprocess
 import sys
@@ -209,6 +211,12 @@ def test_files_of_the_server_are_not_given_away(url, path):
     assert caught.value.code in (403, 404)
 
 
+@pytest.mark.parametrize("path", ["/etc/hostname", str(Path(__file__))])
+def test_files_of_the_server_are_not_taken_for_uploads(client, path):
+    with pytest.raises(gradio_client.exceptions.AppError):
+        client.predict({"path": path, "meta": {"_type": "gradio.FileData"}}, api_name="/classify_image")
+
+
 def test_health(url):
     with urllib.request.urlopen(f"{url}health", timeout=20) as answer:
         assert answer.read() == b'{"status":"ok"}'
@@ -239,29 +247,38 @@ def test_tools_for_language_models(url):
     mcp = pytest.importorskip("mcp")
     from mcp.client.streamable_http import streamablehttp_client
 
+    photo = io.BytesIO()
+    Image.open(PHOTO).resize((40, 30)).save(photo, "PNG")
+    images = [f"data:image/png;base64,{base64.b64encode(data).decode()}" for data in (photo.getvalue(), b"words")]
+
     async def use():
         async with (
             streamablehttp_client(f"{url}gradio_api/mcp/") as (reading, writing, _),
             mcp.ClientSession(reading, writing) as session,
         ):
             await session.initialize()
-            tools = (await session.list_tools()).tools
-            name = next(tool.name for tool in tools if tool.name.endswith("describe_model"))
-            return tools, await session.call_tool(name, {"model": "sr-tiny-x2"})
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            options = {"scale": 2, "model": "sr-tiny-x2"}
+            answers = [await session.call_tool("upscale_image", {"image": image} | options) for image in images]
+            return tools, *answers, await session.call_tool("describe_model", {"model": "sr-tiny-x2"})
 
-    tools, answer = asyncio.run(use())
-    names = {tool.name.removeprefix("hfvision_") for tool in tools}
-    assert names >= {"classify_image", "upscale_image", "attack_image", "describe_model"}
-    upscaler = next(tool for tool in tools if tool.name.endswith("upscale_image"))
+    tools, upscaled, refused, described = asyncio.run(use())
+    assert set(tools) == {"classify_image", "upscale_image", "attack_image", "describe_model"}
+    upscaler = tools["upscale_image"]
     assert "Make a photograph larger" in upscaler.description
     assert set(upscaler.inputSchema["properties"]) == {"image", "scale", "model", "gan_share"}
-    assert "SRGANForImageSuperResolution" in str(answer.content)
+    assert not upscaled.isError
+    assert "40×30 → 80×60" in str(upscaled.content)
+    assert refused.isError
+    assert "is not an image" in str(refused.content)
+    assert "SRGANForImageSuperResolution" in str(described.content)
 
 
 def test_results_that_nobody_fetched_are_removed(tmp_path, monkeypatch):
+    from hfvision.demo import limits
     from hfvision.demo.limits import KEPT_SECONDS, result_path
 
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(limits, "scratch", lambda: tmp_path)
     old, new = result_path("one.png"), result_path("two.png")
     old.write_text("")
     past = time.time() - KEPT_SECONDS - 1
@@ -285,7 +302,25 @@ def test_without_a_hardened_model_the_standard_one_is_attacked_alone():
 
     text, *results = run(Offers((Offer("cnn-cifar10"),)), str(PHOTO), "FGSM, one step", 8)
     assert "no hardened model" in text
-    assert results[4:] == [None] * 4
+    assert len(results) == 4
+
+
+def test_without_any_model_the_attack_is_refused():
+    from hfvision.demo.models import Offers
+    from hfvision.demo.robustness import run
+
+    with pytest.raises(gradio.Error, match="no classifier here"):
+        run(Offers(), str(PHOTO), "FGSM, one step", 8)
+
+
+def test_an_attack_has_its_time(monkeypatch):
+    from hfvision.demo import robustness
+    from hfvision.demo.limits import stopwatch
+    from hfvision.demo.models import Offer, Offers
+
+    monkeypatch.setattr(robustness, "stopwatch", lambda: stopwatch(0))
+    with pytest.raises(gradio.Error, match="longer than 0 seconds"):
+        robustness.run(Offers((Offer("cnn-cifar10"),)), str(PHOTO), "PGD, 20 steps", 8)
 
 
 def test_command_serves_and_asks_for_a_password(tmp_path):

@@ -99,6 +99,21 @@ def test_an_attack_is_shown(page):
     assert panel.get_by_text("change, magnified").first.is_visible()
 
 
+@pytest.mark.parametrize(
+    ("tab", "button", "done"),
+    [
+        ("Classify", "Classify", "ms an image"),
+        ("Upscale", "Upscale", "451×300 → 902×600"),
+        ("Robustness", "Attack", "(standard)"),
+    ],
+)
+def test_an_example_is_shown_with_its_result(page, tab, button, done):
+    open_tab(page, tab)
+    panel = page.get_by_role("tabpanel").filter(has=page.get_by_role("button", name=button, exact=True))
+    panel.locator(".gallery-item").nth(1).click()
+    panel.get_by_text(re.compile(re.escape(done))).first.wait_for()
+
+
 def test_the_graph_is_drawn(page):
     open_tab(page, "Under the hood")
     page.get_by_role("button", name="Look inside", exact=True).click()

@@ -1,7 +1,6 @@
 """The app: four tabs over the models that the package carries, or that it is started with."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -13,7 +12,7 @@ from starlette.routing import Route
 
 from .classify import classify_tab
 from .describe import describe_tab
-from .limits import KEPT_SECONDS, MAX_BYTES, RESULTS
+from .limits import KEPT_SECONDS, MAX_BYTES, scratch
 from .models import find_offers
 from .robustness import robustness_tab
 from .upscale import upscale_tab
@@ -32,11 +31,16 @@ CSS = """
 .gradio-container { width: 100% !important; max-width: 1180px !important; margin: auto !important; }
 .gradio-container main { width: 100%; }
 @media (max-width: 640px) {
-  .gradio-container main { padding: 8px !important; }
-  .tab-container button { padding: 0 7px !important; font-size: 14px !important; }
+  .main.fillable { padding: 12px !important; }
+  .tab-container button { padding: 0 5px !important; font-size: 14px !important; }
+  .pixels label { font-size: 11px !important; }
 }
+footer .divider { display: none; }
+.pixels { height: auto !important; aspect-ratio: 1; }
+.pixels .icon-button-wrapper { display: none; }
+.pixels img { image-rendering: pixelated; }
 .graph { overflow: auto; max-height: 80vh; background: white; border-radius: 8px; padding: 8px; }
-.graph svg { max-width: 100%; height: auto; }
+.graph svg { display: block; margin: auto; max-width: 100%; height: auto; }
 """
 
 
@@ -49,7 +53,7 @@ def build(models: Sequence[str] = ()) -> gr.Blocks:
     Raises:
         FileNotFoundError, ValueError: if one of `models` is not there or of an unknown kind.
     """
-    os.environ.setdefault("GRADIO_EXAMPLES_CACHE", tempfile.mkdtemp(prefix=RESULTS))
+    os.environ.setdefault("GRADIO_EXAMPLES_CACHE", str(scratch() / "examples"))
     offers = find_offers(models)
     with gr.Blocks(title="hfvision", delete_cache=(KEPT_SECONDS, KEPT_SECONDS), analytics_enabled=False) as demo:
         gr.Markdown("# hfvision\nSmall, robust, fast image models: say what is in a picture, enlarge it, attack it.")

@@ -26,12 +26,11 @@ def inside(name: str, scale: int | None) -> tuple[str, str]:
     size = megabytes(name)
     stored = [] if size is None else [["weights", f"{size:.2f} MB"]]
     if isinstance(model, OpenVINOModel):
-        facts = markdown_table(["", ""], [["computed by", "OpenVINO, in 8 bits"], *stored])
+        facts = markdown_table(["computed by", "OpenVINO, in 8 bits"], stored)
         return facts, "<p>Its layers are those of the model that it was made from.</p>"
     pixels = torch.rand(1, getattr(model.config, "num_channels", 3), side, side, device=model.device)
     summary = summarize(model, pixels)
     rows = [
-        ["network", summary.model],
         ["input", "×".join(map(str, summary.input_shape))],
         ["parameters", f"{summary.parameters:,}"],
         ["multiply-adds", in_words(summary.multiply_adds)],
@@ -40,7 +39,7 @@ def inside(name: str, scale: int | None) -> tuple[str, str]:
         *stored,
     ]
     svg = to_svg(computational_graph(model, pixels))
-    return markdown_table(["", ""], rows), f'<div class="graph">{svg}</div>'
+    return markdown_table(["network", summary.model], rows), f'<div class="graph">{svg}</div>'
 
 
 def card(name: str) -> str:

@@ -1,8 +1,10 @@
 """What the demo takes, and how it refuses: in words, without a path, before anything is decoded."""
 
+import atexit
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, TypeVar
@@ -17,7 +19,6 @@ MAX_PIXELS = 24_000_000  # of a photograph to look at
 MAX_UPSCALED = 4_000_000  # pixels of a photograph to upscale
 SECONDS = 90  # of one request
 KEPT_SECONDS = 1800  # of results that wait for their download
-RESULTS = "hfvision-demo-"
 
 T = TypeVar("T")
 
@@ -59,21 +60,39 @@ def read(reader: Callable[..., T], path: str | None, max_pixels: int) -> T:
         ) from None
 
 
+def stopwatch(seconds: float = SECONDS) -> Callable[..., None]:
+    """A function, of any arguments, that raises a `gr.Error` once a request has taken as long as it may."""
+    start = time.monotonic()
+
+    def check(*_: Any) -> None:
+        if time.monotonic() - start > seconds:
+            raise refuse(f"This takes longer than {seconds:.0f} seconds here: give less to do, or a smaller image.")
+
+    return check
+
+
 def within_seconds(parts: Iterable[T], seconds: float = SECONDS) -> Iterator[T]:
     """The parts of a computation as they come, and a `gr.Error` when they take longer than a request may."""
-    start = time.monotonic()
+    check = stopwatch(seconds)
     for part in parts:
-        if time.monotonic() - start > seconds:
-            raise refuse(f"This takes longer than {seconds:.0f} seconds here: give a smaller image.")
+        check()
         yield part
+
+
+@lru_cache(maxsize=1)
+def scratch() -> Path:
+    """A temporary folder of this process, removed when it ends."""
+    folder = Path(tempfile.mkdtemp(prefix="hfvision-demo-"))
+    atexit.register(rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def result_path(name: str) -> Path:
     """A path for a result to download, in a folder of its own; those of older requests are removed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{RESULTS}*"):
+    for folder in scratch().glob("result-*"):
         if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
             rmtree(folder, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=RESULTS)) / name
+    return Path(tempfile.mkdtemp(prefix="result-", dir=scratch())) / name
 
 
 def on_gpu(function: Callable[..., T]) -> Callable[..., T]:

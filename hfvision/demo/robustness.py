@@ -9,19 +9,20 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from ..data.load import sample_photos
 from ..data.normalize import Normalize
 from ..models.image_processing_classification import flatten_pil
 from ..robustness.apgd import apgd
 from ..robustness.attacks import fgsm, pgd
 from ..robustness.square import square
 from ..robustness.threat import PixelClassifier
-from .limits import on_gpu, read_upload, refuse, upload_field
+from .examples import add_examples
+from .limits import on_gpu, read_upload, refuse, stopwatch, upload_field
 from .models import Offer, Offers, load
 
+USUAL = "PGD, 20 steps"
 ATTACKS = {
     "FGSM, one step": fgsm,
-    "PGD, 20 steps": partial(pgd, steps=20),
+    USUAL: partial(pgd, steps=20),
     "APGD, 50 steps": partial(apgd, steps=50),
     "Square, 500 queries, without gradients": partial(square, queries=500),
 }
@@ -44,6 +45,7 @@ def attack_one(model: Offer, path: str | None, attack: str, epsilon: float) -> t
     bare = processor(image, return_tensors="pt", do_normalize=False, do_rescale=False)["pixel_values"]
     pixels = bare.to(network.device).float() / 255
     victim = PixelClassifier(network, Normalize.from_processor(processor))
+    victim.register_forward_pre_hook(stopwatch())
     with torch.inference_mode():
         before = victim(pixels)[0].softmax(0)
     attacked = pixels
@@ -74,6 +76,8 @@ def run(offers: Offers, path: str | None, attack: str, epsilon: float) -> tuple[
     if not 0 <= epsilon <= LARGEST:
         raise refuse(f"The budget must be from 0 to {LARGEST} levels of a pixel's 255, got {epsilon:g}.")
     attacked = offers.attacked()
+    if not attacked:
+        raise refuse("There is no classifier here to attack.")
     lines, results = [], []
     for model in attacked:
         original, change, picture, before, after = attack_one(model, path, attack, epsilon)
@@ -81,14 +85,13 @@ def run(offers: Offers, path: str | None, attack: str, epsilon: float) -> tuple[
         lines.append(verdict(model, before, after))
     if not any(model.hardened for model in attacked):
         lines.append("There is no hardened model of these classes here to compare with.")
-    results += [None] * (8 - len(results))
     return "\n\n".join(lines), *results
 
 
 def robustness_tab(offers: Offers, shared: dict[str, Any]) -> None:
     """Draw the tab; `shared` are the arguments of all events."""
 
-    def attack_image(image: str, attack: str = "PGD, 20 steps", epsilon: float = 4) -> tuple:
+    def attack_image(image: str, attack: str = USUAL, epsilon: float = 4) -> tuple:
         """Change an image so little that people hardly see it, and so that a classifier takes it for something else.
 
         Args:
@@ -103,27 +106,41 @@ def robustness_tab(offers: Offers, shared: dict[str, Any]) -> None:
         return run(offers, image, attack, epsilon)
 
     models = offers.attacked()
+    text = gr.Markdown(render=False)
+    rows = [
+        [
+            *(
+                gr.Image(
+                    format="png",
+                    label=label,
+                    interactive=False,
+                    min_width=140,
+                    buttons=[],
+                    elem_classes="pixels",
+                    render=False,
+                )
+                for label in ("what it sees", "change, magnified", "attacked")
+            ),
+            gr.Label(num_top_classes=3, label="its answer", min_width=140, render=False),
+        ]
+        for _ in models
+    ]
+    outputs = [text, *(component for row in rows for component in row)]
     with gr.Row():
         with gr.Column():
             source = upload_field("Image", 260)
         with gr.Column():
-            attack = gr.Dropdown(list(ATTACKS), value="PGD, 20 steps", label="Attack")
+            attack = gr.Dropdown(list(ATTACKS), value=USUAL, label="Attack")
             epsilon = gr.Slider(
                 0, LARGEST, 4, step=1, label="Budget", info="how far each pixel may go, of its 255 levels"
             )
             button = gr.Button("Attack", variant="primary")
-            text = gr.Markdown()
-    outputs = [text]
-    for number, title in enumerate(("Standard model", "Hardened model")):
-        there = number < len(models)
-        gr.Markdown(f"### {title}: {models[number].label}" if there else "", visible=there)
-        with gr.Row(visible=there):
-            outputs += [
-                *(
-                    gr.Image(format="png", label=label, interactive=False, height=SHOWN, min_width=150, buttons=[])
-                    for label in ("what it sees", "change, magnified", "attacked")
-                ),
-                gr.Label(num_top_classes=3, label="its answer", min_width=200),
-            ]
-    gr.Examples([[str(path)] for path in sample_photos().values()], [source], label="Examples")
-    button.click(attack_image, [source, attack, epsilon], outputs, api_name="attack_image", **shared)
+    inputs = [source, attack, epsilon]
+    add_examples(attack_image, inputs, [USUAL if models else None, 4], outputs)
+    text.render()
+    for model, row in zip(models, rows, strict=True):
+        gr.Markdown(f"### {'Hardened' if model.hardened else 'Standard'} model: {model.label}")
+        with gr.Row():
+            for component in row:
+                component.render()
+    button.click(attack_image, inputs, outputs, api_name="attack_image", **shared)

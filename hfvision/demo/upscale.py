@@ -13,8 +13,8 @@ from torch.nn.functional import avg_pool2d
 
 from ..blend import blend
 from ..data.images import Photo, to_pil
-from ..data.load import sample_photos
 from ..upscale import Upscaling, shipped_upscalers, write_photo
+from .examples import add_examples
 from .limits import MAX_UPSCALED, on_gpu, read_uploaded_photo, refuse, result_path, upload_field, within_seconds
 from .models import Offer, Offers, load
 
@@ -145,6 +145,12 @@ def upscale_tab(offers: Offers, shared: dict[str, Any]) -> None:
 
     scales = sorted({model.scale for model in offers.upscalers()})
     labels = [model.label for model in offers.upscalers()]
+    plain = {"format": "png", "image_mode": None, "interactive": False, "render": False}
+    slider = gr.ImageSlider(type="filepath", label="Bicubic | network", **plain)
+    detail = gr.ImageSlider(type="pil", label="Pixel for pixel", width=CROP[0], **plain)
+    file = gr.File(label="The result, lossless", interactive=False, render=False)
+    facts = gr.Markdown(f"Up to {MAX_UPSCALED / 1e6:.0f} megapixels; transparency and profile are kept.", render=False)
+    outputs = [slider, detail, file, facts]
     with gr.Row():
         with gr.Column(scale=1):
             source = upload_field("Photograph", 260)
@@ -163,24 +169,17 @@ def upscale_tab(offers: Offers, shared: dict[str, Any]) -> None:
                 visible=any(blendable(offers, each) for each in scales),
             )
             button = gr.Button("Upscale", variant="primary")
-            facts = gr.Markdown(f"Up to {MAX_UPSCALED / 1e6:.0f} megapixels; transparency and profile are kept.")
-            file = gr.File(label="The result, lossless", interactive=False)
+            inputs = [source, scale, name, share]
+            add_examples(upscale_image, inputs, [min(scales, default=None), AUTOMATIC, 0.0], outputs)
+            facts.render()
         with gr.Column(scale=2):
-            slider = gr.ImageSlider(
-                type="filepath", format="png", image_mode=None, label="Bicubic | network", interactive=False
-            )
-            detail = gr.ImageSlider(
-                type="pil",
-                format="png",
-                image_mode=None,
-                label="Pixel for pixel",
-                width=CROP[0],
-                interactive=False,
-            )
-    outputs = [slider, detail, file, facts]
+            slider.render()
+            with gr.Row():
+                detail.render()
+                file.render()
+    whole = scale.api_info() | {"type": "integer"}  # what Gradio says is a string, which tools then refuse
+    scale.api_info = lambda: whole
     quietly = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     scale.input(lambda: AUTOMATIC, None, name, **quietly)
     name.input(scale_of, name, scale, **quietly)
-    inputs = [source, scale, name, share]
-    gr.Examples([[str(path)] for path in sample_photos().values()], [source], label="Examples")
     button.click(upscale_image, inputs, outputs, api_name="upscale_image", **shared)
