@@ -14,14 +14,15 @@ from hfvision import sample_photos
 from hfvision.demo.app import build, launch_options
 
 DOCS = Path(__file__).parents[1] / "docs"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
 TABS = {  # the button of each tab, and a text that is there when it is done
     "Classify": ("Classify", "ms an image"),
     "Upscale": ("Upscale", "megapixels) in"),
     "Robustness": ("Attack", "(standard)"),
     "Under the hood": ("Look inside", "multiply-adds"),
 }
-WIDTH, HEIGHT = 1180, 820
+WIDTH, HEIGHT = 1180, 960
 
 
 def take(page: Page, tab: str) -> Image.Image:

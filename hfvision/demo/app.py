@@ -31,7 +31,6 @@ CSS = """
 .gradio-container { width: 100% !important; max-width: 1180px !important; margin: auto !important; }
 .gradio-container main { width: 100%; }
 @media (max-width: 640px) {
-  .main.fillable { padding: 12px !important; }
   .tab-container button { padding: 0 5px !important; font-size: 14px !important; }
   .pixels label { font-size: 11px !important; }
 }

@@ -19,7 +19,7 @@ from .limits import MAX_UPSCALED, on_gpu, read_uploaded_photo, refuse, result_pa
 from .models import Offer, Offers, load
 
 AUTOMATIC = "automatic"
-CROP = (384, 288)  # width and height in pixels of what is shown pixel for pixel
+CROP = (288, 216)  # width and height in pixels of what is shown pixel for pixel
 GRID = 16  # pixels; crops start at multiples of it
 
 
