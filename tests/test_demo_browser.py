@@ -78,6 +78,8 @@ def test_the_slider_moves_over_the_upscaled_photograph(page):
     open_tab(page, "Upscale")
     panel = choose(page, "Upscale", PHOTO)
     panel.get_by_text(re.compile("451×300 → 902×600")).wait_for()
+    for detail in panel.locator(".exact img").all():
+        assert detail.evaluate("image => [image.width, image.height, image.naturalWidth]") == [288, 216, 288]
     handle = panel.locator(".slider-wrap .inner").first
     handle.scroll_into_view_if_needed()
     before = handle.bounding_box()

@@ -147,7 +147,7 @@ def upscale_tab(offers: Offers, shared: dict[str, Any]) -> None:
     labels = [model.label for model in offers.upscalers()]
     plain = {"format": "png", "image_mode": None, "interactive": False, "render": False}
     slider = gr.ImageSlider(type="filepath", label="Bicubic | network", **plain)
-    detail = gr.ImageSlider(type="pil", label="Pixel for pixel", width=CROP[0], **plain)
+    detail = gr.ImageSlider(type="pil", label="Pixel for pixel", elem_classes="exact", **plain)
     file = gr.File(label="The result, lossless", interactive=False, render=False)
     facts = gr.Markdown(f"Up to {MAX_UPSCALED / 1e6:.0f} megapixels; transparency and profile are kept.", render=False)
     outputs = [slider, detail, file, facts]
