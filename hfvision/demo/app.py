@@ -39,6 +39,7 @@ footer .divider { display: none; }
 .pixels .icon-button-wrapper { display: none; }
 .pixels img { image-rendering: pixelated; }
 .exact { flex: none !important; width: fit-content !important; min-width: 0 !important; }
+.exact:not(:has(img)) { width: 288px !important; }
 .exact img { width: auto !important; max-width: none !important; }
 .graph { overflow: auto; max-height: 80vh; background: white; border-radius: 8px; padding: 8px; }
 .graph svg { display: block; margin: auto; max-width: 100%; height: auto; }
