@@ -7,7 +7,6 @@ from textwrap import fill
 from typing import Any
 
 from huggingface_hub import ModelCardData
-from transformers import PreTrainedConfig
 
 from .card_figures import (
     Record,
@@ -25,7 +24,7 @@ from .card_figures import (
 )
 from .card_text import citation, describe, limits, training
 from .checkpoints import FOLDER
-from .loading import AUTO_MODELS, load_config
+from .loading import AUTO_MODELS, load_config, quantization
 from .publishable import hide_paths
 from .report import write_text
 
@@ -178,12 +177,6 @@ def metadata(record: Record, task: str, title: str, name: str, scale: int | None
         eval_results=entries or None,
         **({"co2_eq_emissions": emissions} if emissions else {}),
     )
-
-
-def quantization(config: PreTrainedConfig) -> str | None:
-    """How the weights of a model are quantized: `openvino`, `quanto`, `onnx`, or not."""
-    settings = getattr(config, "quantization_config", None) or {}
-    return (settings if isinstance(settings, dict) else settings.to_dict()).get("quant_method")
 
 
 def usage(source: str, scale: int | None, shipped: bool, remote: bool, method: str | None) -> str:

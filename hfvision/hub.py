@@ -14,8 +14,8 @@ from huggingface_hub import CommitInfo, HfApi, constants, get_token
 from transformers import AutoImageProcessor, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .cards import card_files, is_machine_made, quantization
-from .loading import AUTO_MODELS, load_config, load_model
+from .cards import card_files, is_machine_made
+from .loading import AUTO_MODELS, load_config, load_model, quantization
 from .publishable import check_publishable, is_publishable
 from .report import write_text
 from .space import write_space

@@ -128,7 +128,7 @@ def load_compressed(source: str, config: PreTrainedConfig, auto: Any) -> Any | N
         ImportError: if the library that computes it is not installed.
         ValueError: if its files cannot be read, or it is ONNX, which is for other programs.
     """
-    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    method = quantization(config)
     if method == "openvino":
         from .compression.openvino import load_openvino
 
@@ -140,6 +140,12 @@ def load_compressed(source: str, config: PreTrainedConfig, auto: Any) -> Any | N
     if method == "onnx":
         raise ValueError(f"{source} holds an ONNX model, for other programs: use its parent here.")
     return None
+
+
+def quantization(config: PreTrainedConfig) -> str | None:
+    """How the weights of a model are quantized: `openvino`, `quanto`, `onnx`, or not."""
+    settings = getattr(config, "quantization_config", None) or {}
+    return (settings if isinstance(settings, dict) else settings.to_dict()).get("quant_method")
 
 
 def one_line(error: Exception) -> str:

@@ -38,6 +38,7 @@ SHIPPED = "sr-tiny-x2"
 EPSILON = "0.1"
 ATTACKED = 500  # test images that are attacked
 KEPT = 0.187  # of the parameters
+TRAINING = {"data": "fashion_mnist", "batch_size": 64, "weight_decay": 0.05, "augment": "none"}
 CROP = (120, 60, 280, 180)  # left, top, right, bottom of the compared detail: the cat's eyes
 
 
@@ -85,14 +86,11 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     folder = out / "classifier"
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     config = ClassifierTrainingConfig(
-        data="fashion_mnist",
+        **TRAINING,
         model="cnn:textbook",
         num_channels=1,
         epochs=epochs,
-        batch_size=64,
         learning_rate=2e-3,
-        weight_decay=0.05,
-        augment="none",
         model_fields="{classifier_dropout: 0.3}",
         seed=seed,
         out=folder,
@@ -137,16 +135,13 @@ def run_hardening(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     folders = {"standard": out / "classifier", "hardened": out / "hardened"}
     shutil.rmtree(folders["hardened"] / "checkpoints", ignore_errors=True)
     config = ClassifierTrainingConfig(
-        data="fashion_mnist",
+        **TRAINING,
         model=str(folders["standard"]),
         adversarial="fast",
         epsilon=EPSILON,
         robust_images=200,
         epochs=epochs,
-        batch_size=64,
         learning_rate=1e-3,
-        weight_decay=0.05,
-        augment="none",
         seed=seed,
         out=folders["hardened"],
     )
@@ -181,14 +176,11 @@ def run_compression(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     folders = {"classifier": out / "classifier", "pruned": out / "pruned", "pruned, int8": out / "pruned-int8"}
     shutil.rmtree(folders["pruned"], ignore_errors=True)
     config = ClassifierPruneConfig(
-        data="fashion_mnist",
+        **TRAINING,
         model=str(folders["classifier"]),
         target_params=KEPT,
         epochs=epochs,
-        batch_size=64,
         learning_rate=1e-3,
-        weight_decay=0.05,
-        augment="none",
         seed=seed,
         out=folders["pruned"],
     )

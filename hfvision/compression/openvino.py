@@ -198,10 +198,12 @@ def to_openvino(model: PreTrainedModel) -> Any:
     plain = PlainOutput(model.float().cpu().eval())
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # tracing reads every attribute, those too that transformers warns of
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        converted = openvino.convert_model(plain, example_input=example, input=[shape])
-    logging.set_verbosity(verbosity)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            converted = openvino.convert_model(plain, example_input=example, input=[shape])
+    finally:
+        logging.set_verbosity(verbosity)
     converted.input(0).tensor.set_names({"pixel_values"})
     converted.output(0).tensor.set_names({output_name(model.config)})
     converted.validate_nodes_and_infer_types()

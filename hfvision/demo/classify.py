@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 import torch
+from PIL import Image
 
 from ..card_figures import hardware
 from ..models.image_processing_classification import flatten_pil
@@ -33,12 +34,17 @@ class Answer:
     computed: float
 
 
+def read_for(model: Any, path: str | None) -> Image.Image:
+    """An uploaded image in the colours that the model takes."""
+    return flatten_pil(read_upload(path), "L" if getattr(model.config, "num_channels", 3) == 1 else "RGB")
+
+
 @on_gpu
 @torch.inference_mode()
 def ask(name: str, path: str | None) -> Answer:
     """The answer of the classifier called `name` for an uploaded image."""
-    model, processor = load(name, "classify")
-    image = flatten_pil(read_upload(path), "L" if getattr(model.config, "num_channels", 3) == 1 else "RGB")
+    model, processor = load(name)
+    image = read_for(model, path)
     pixels = processor(image, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
     times = []
     end = perf_counter() + TIMED
@@ -68,7 +74,7 @@ def compare(offers: Offers, path: str | None, name: str) -> tuple[dict, dict | N
         figures = (megabytes(each.name), answer.waited, answer.computed)
         rows.append([each.label, *("" if figure is None else f"{figure:.2f}" for figure in figures)])
         answers.append(answer)
-    device = load(model.name, "classify")[0].device
+    device = load(model.name)[0].device
     where = hardware(str(device), torch.get_num_threads())
     text = f"{markdown_table(['', 'MB of weights', 'ms an image', 'ms of processor'], rows)}\n\nOn {where}."
     if len(answers) == 1:

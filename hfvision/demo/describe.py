@@ -21,7 +21,7 @@ UPSCALED = 64  # pixels of a side of the image that an upscaler is described for
 @lru_cache(maxsize=32)
 def inside(name: str, scale: int | None) -> tuple[str, str]:
     """Facts of a model as Markdown, and its graph as SVG in HTML."""
-    model, _ = load(name, "upscale" if scale else "classify")
+    model, _ = load(name)
     side = UPSCALED if scale else getattr(model.config, "image_size", None) or 224
     size = megabytes(name)
     stored = [] if size is None else [["weights", f"{size:.2f} MB"]]

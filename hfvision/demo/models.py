@@ -1,7 +1,7 @@
 """Which models the demo offers: what the package carries and what it was started with, sorted by their records."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,10 +11,9 @@ import torch
 
 from ..cards import read_record
 from ..checkpoints import list_checkpoints
+from ..compression.openvino import OpenVINOModel
 from ..compression.quantize import packed_bytes
-from ..loading import load_config, load_model, resolve_model
-
-TASKS = {"classify": "image-classification", "upscale": "image-super-resolution"}
+from ..loading import load_config, load_model, quantization, resolve_model
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Offer:
 class Offers:
     """All models of a demo."""
 
-    models: tuple[Offer, ...] = field(default_factory=tuple)
+    models: tuple[Offer, ...] = ()
 
     def classifiers(self) -> list[Offer]:
         """Classifiers that are no compressed form of another one."""
@@ -101,28 +100,23 @@ def offer(name: str) -> Offer:
     config, folder = load_config(name), Path(resolve_model(name))
     record = read_record(folder) if folder.is_dir() else {}
     settings = record.get("training", {}).get("config", {})
-    quantized = (getattr(config, "quantization_config", None) or {}).get("quant_method") == "openvino"
     return Offer(
         name,
         scale=getattr(config, "scale", None),
         parent=record.get("parent"),
-        quantized=quantized,
+        quantized=quantization(config) == "openvino",
         hardened=settings.get("adversarial", "none") != "none",
         gan=settings.get("gan", "none") != "none",
     )
 
 
 @lru_cache(maxsize=8)
-def load(name: str, task: str) -> tuple[Any, Any]:
+def load(name: str) -> tuple[Any, Any]:
     """The model and its image processor, in fp32, on the GPU where there is one."""
-    model, processor = load_model(name, TASKS[task])
+    task = "image-super-resolution" if hasattr(load_config(name), "scale") else "image-classification"
+    model, processor = load_model(name, task)
     model = model.float()
-    if (
-        torch.cuda.is_available()
-        and hasattr(model, "to")
-        and model.device.type == "cpu"
-        and not hasattr(model, "folder")
-    ):
+    if torch.cuda.is_available() and not isinstance(model, OpenVINOModel):
         model = model.to("cuda")
     return model, processor
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from ..data.normalize import Normalize
-from ..models.image_processing_classification import flatten_pil
 from ..robustness.apgd import apgd
 from ..robustness.attacks import fgsm, pgd
 from ..robustness.square import square
 from ..robustness.threat import PixelClassifier
+from .classify import read_for
 from .examples import add_examples
-from .limits import on_gpu, read_upload, refuse, stopwatch, upload_field
+from .limits import on_gpu, refuse, stopwatch, upload_field
 from .models import Offer, Offers, load
 
 USUAL = "PGD, 20 steps"
@@ -40,8 +40,8 @@ def show(image: Tensor) -> Image.Image:
 @on_gpu
 def attack_one(model: Offer, path: str | None, attack: str, epsilon: float) -> tuple[Any, ...]:
     """The image as the model gets it, the change magnified, the attacked image, and the answers before and after."""
-    network, processor = load(model.name, "classify")
-    image = flatten_pil(read_upload(path), "L" if getattr(network.config, "num_channels", 3) == 1 else "RGB")
+    network, processor = load(model.name)
+    image = read_for(network, path)
     bare = processor(image, return_tensors="pt", do_normalize=False, do_rescale=False)["pixel_values"]
     pixels = bare.to(network.device).float() / 255
     victim = PixelClassifier(network, Normalize.from_processor(processor))

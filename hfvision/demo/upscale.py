@@ -46,7 +46,7 @@ def choose(offers: Offers, scale: int, label: str, gan_share: float) -> tuple[An
         if model.scale != scale:
             what = f"upscales ×{model.scale}" if model.scale else "is a classifier"
             raise refuse(f"{model.label} {what}: choose a model for ×{scale}, or {AUTOMATIC}.")
-    return load(model.name, "upscale")[0], model.label
+    return load(model.name)[0], model.label
 
 
 def blendable(offers: Offers, scale: int) -> tuple[Offer, Offer] | None:
@@ -54,7 +54,7 @@ def blendable(offers: Offers, scale: int) -> tuple[Offer, Offer] | None:
     fitting = [model for model in offers.upscalers() if model.scale == scale]
     for gan in (model for model in fitting if model.gan):
         for plain in (model for model in fitting if not model.gan):
-            first, second = (load(model.name, "upscale")[0].config for model in (plain, gan))
+            first, second = (load(model.name)[0].config for model in (plain, gan))
             if (first.block_widths, first.hidden_size) == (second.block_widths, second.hidden_size):
                 return plain, gan
     return None
@@ -62,7 +62,7 @@ def blendable(offers: Offers, scale: int) -> tuple[Offer, Offer] | None:
 
 @lru_cache(maxsize=4)
 def blended(plain: str, gan: str, share: float) -> Any:
-    return blend(load(plain, "upscale")[0], load(gan, "upscale")[0], share)
+    return blend(load(plain)[0], load(gan)[0], share)
 
 
 @on_gpu

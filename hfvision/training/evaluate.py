@@ -15,6 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.augment import test_time_views
 from ..data.normalize import Normalize
+from ..loading import quantization
 from ..metrics.accuracy import accuracy, wilson_interval
 from ..metrics.calibration import expected_calibration_error, negative_log_likelihood, reliability
 from ..metrics.confusion import class_scores, confusion_matrix
@@ -191,10 +192,9 @@ def single_image_speed(
             torch.accelerator.synchronize()
         times.append(1000 * (time.perf_counter() - begin))
     median, p90 = torch.tensor(times[3:]).quantile(torch.tensor([0.5, 0.9])).tolist()
-    quantization = getattr(model.config, "quantization_config", None) or {}
     return {
         "latency_ms": {"median": median, "p90": p90},
         "device": str(model.device),
         "threads": torch.get_num_threads(),
-        "dtype": "int8" if quantization.get("quant_method") == "openvino" else str(model.dtype).removeprefix("torch."),
+        "dtype": "int8" if quantization(model.config) == "openvino" else str(model.dtype).removeprefix("torch."),
     }
