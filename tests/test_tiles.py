@@ -20,14 +20,14 @@ NETWORKS = {
     "stepwise": {"preset": "srresnet", "scale": 4, "hidden_size": 8, "block_widths": [[8]] * 2},
     "nearest": {
         **{"preset": "fast-tiny", "scale": 2, "hidden_size": 8, "block_widths": [[8]]},
-        **{"skip": "nearest", "upsampler": "stepwise", "hidden_act": "gelu"},
+        **{"skip": "nearest", "upsampler": "stepwise", "hidden_act": "leaky_relu"},
     },
 }
 
 
-def network(name: str) -> SRGANForImageSuperResolution:
+def network(name: str, **options) -> SRGANForImageSuperResolution:
     torch.manual_seed(0)
-    options = dict(NETWORKS[name])
+    options = NETWORKS[name] | options
     model = SRGANForImageSuperResolution(SRGANConfig.from_preset(options.pop("preset"), **options)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -65,15 +65,27 @@ def test_tiles_are_the_whole_image_bit_by_bit(name, size):
         assert torch.equal(tiled(run, image, model.config, tile), expected), tile
 
 
-def test_many_threads_give_the_same_bits():
-    model, threads = network("residual"), torch.get_num_threads()
-    image = torch.rand(1, 3, 150, 170)
+@pytest.fixture
+def two_threads():
+    threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    try:
-        run = GuardedNetwork(model)
-        assert torch.equal(tiled(run, image, model.config, 64), run(image))
-    finally:
-        torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["residual", "nearest"])
+def test_many_threads_give_the_same_bits(two_threads, name):
+    model, image = network(name), torch.rand(1, 3, 191, 140)
+    run = GuardedNetwork(model)
+    for tile in (2 * receptive_radius(model.config) + 1, 64, 97):
+        assert torch.equal(tiled(run, image, model.config, tile), run(image)), tile
+
+
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
+def test_curved_activations_differ_in_their_last_bit_alone(two_threads, activation):
+    model, image = network("nearest", hidden_act=activation), torch.rand(1, 3, 191, 140)
+    run = GuardedNetwork(model)
+    torch.testing.assert_close(tiled(run, image, model.config, 64), run(image), rtol=0, atol=5e-7)
 
 
 def test_a_smaller_overlap_shows_seams():
