@@ -326,3 +326,84 @@ def test_class_weights_are_the_inverse_frequency():
     assert weights.dtype == torch.float32
     assert weights.tolist() == pytest.approx([4 / 6, 0, 2, 0])
     assert weights[labels].mean().item() == pytest.approx(1)
+
+
+def patients(counts: dict[str, tuple[int, ...]]) -> Dataset:
+    """A split of patients who each have one class of images: for each class their numbers of images."""
+    labels, names = [], []
+    for number, (label, sizes) in enumerate(counts.items()):
+        for patient, size in enumerate(sizes):
+            labels += [number] * size
+            names += [f"{label}{patient}"] * size
+    return make(labels, ClassLabel(names=list(counts))).add_column("patient", names)
+
+
+def groups_of(split: Dataset) -> set[str]:
+    return set(split["group"])
+
+
+def test_validation_in_whole_groups(tmp_path):
+    sizes = tuple(1 + number % 5 for number in range(100))
+    split = patients({"well": sizes, "ill": sizes[::3]})
+    write_parquet(tmp_path / "train.parquet", split)
+    data = load_image_dataset(tmp_path, validation=0.2, validation_group="patient")
+    assert not groups_of(data["train"]) & groups_of(data["validation"])
+    assert groups_of(data["train"]) | groups_of(data["validation"]) == set(split["patient"])
+    every = np.bincount(split["label"])
+    assert np.abs(np.bincount(data["validation"]["label"]) / every - 0.2).max() < 0.02
+    again = load_image_dataset(tmp_path, validation=0.2, validation_group="patient")
+    assert groups_of(again["validation"]) == groups_of(data["validation"])
+    other = load_image_dataset(tmp_path, validation=0.2, validation_group="patient", seed=1)
+    assert groups_of(other["validation"]) != groups_of(data["validation"])
+
+
+def test_classes_of_few_groups_are_on_both_sides(tmp_path):
+    split = patients({"many": (3,) * 40, "two": (30, 10), "three": (9, 9, 9)})
+    write_parquet(tmp_path / "train.parquet", split)
+    data = load_image_dataset(tmp_path, validation=0.1, validation_group="patient")
+    assert set(data["validation"]["label"]) == set(data["train"]["label"]) == {0, 1, 2}
+    assert not groups_of(data["train"]) & groups_of(data["validation"])
+
+
+def test_a_class_of_one_group_is_trained_on_and_said(tmp_path):
+    write_parquet(tmp_path / "train.parquet", patients({"well": (2,) * 10, "ill": (9,)}))
+    with pytest.warns(UserWarning, match="no image of ill: there is only one group"):
+        data = load_image_dataset(tmp_path, validation_group="patient")
+    assert set(data["train"]["label"]) == {0, 1}
+
+
+def test_groups_on_both_sides_of_given_splits_are_said(tmp_path):
+    split = patients({"well": (2, 2, 2), "ill": (2, 2, 2)})
+    write_parquet(tmp_path / "train.parquet", split)
+    write_parquet(tmp_path / "test.parquet", split.select([0, 5, 6]))
+    with pytest.warns(UserWarning, match="3 values of patient are in both train and test"):
+        load_image_dataset(tmp_path, validation_group="patient")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("object", "no column 'object'; there are: image, label, patient"), ("label", "cannot group them")],
+)
+def test_groups_that_cannot_be(tmp_path, column, message):
+    write_parquet(tmp_path / "train.parquet", patients({"well": (2, 2), "ill": (2, 2)}))
+    with pytest.raises(ValueError, match=message):
+        load_image_dataset(tmp_path, validation_group=column)
+
+
+def test_missing_and_single_groups_are_refused(tmp_path):
+    split = patients({"well": (2, 2), "ill": (2, 2)}).remove_columns("patient")
+    write_parquet(tmp_path / "train.parquet", split.add_column("patient", ["a", None, *"bcdefg"]))
+    with pytest.raises(ValueError, match="1 images of the split train have no patient, the first in row 1"):
+        load_image_dataset(tmp_path, validation_group="patient")
+    write_parquet(tmp_path / "train.parquet", split.add_column("patient", ["a"] * 8))
+    with pytest.raises(ValueError, match="one group, 'a'"):
+        load_image_dataset(tmp_path, validation_group="patient")
+
+
+def test_a_stream_sets_whole_groups_aside(tmp_path):
+    write_parquet(tmp_path / "train.parquet", patients({"well": (3,) * 30, "ill": (3,) * 30}))
+    data = load_image_dataset(tmp_path, validation=0.3, validation_group="patient", streaming=True)
+    sides = [[row["group"] for row in data[name]] for name in ("train", "validation")]
+    assert sum(map(len, sides)) == 180
+    assert 20 < len(sides[1]) < 100
+    assert not set(sides[0]) & set(sides[1])

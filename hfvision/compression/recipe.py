@@ -196,7 +196,8 @@ def training_config(config: Any, base: type, start: Path, out: Path) -> Any:
 
 
 def classifier_task(config: ClassifierPruneConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> Task:
-    columns = {"image_column": config.image_column, "label_column": config.label_column}
+    names = ("image_column", "label_column", "validation_group")
+    columns = {name: getattr(config, name) for name in names}
     splits = load_image_dataset(config.data, validation=config.validation, seed=config.seed, **columns)
     names = splits["train"].features["label"].names
     order = match_classes([model.config.id2label[number] for number in range(model.config.num_labels)], names)

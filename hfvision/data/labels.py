@@ -48,7 +48,7 @@ def encode_labels(splits: datasets.DatasetDict, num_proc: int | None = None) -> 
         return splits
     steps = [datasets.Value("string")] if dtype == "large_string" else []  # which ClassLabel does not take
     for label in [*steps, datasets.ClassLabel(names=classes)]:
-        features = datasets.Features(image=datasets.Image(), label=label)
+        features = datasets.Features(splits["train"].features | {"label": label})
         splits = datasets.DatasetDict({name: s.cast(features, num_proc=num_proc) for name, s in splits.items()})
     return splits
 
@@ -69,13 +69,18 @@ def check_range(used: dict[str, set[int]], count: int) -> None:
 
 
 def split_validation(splits: datasets.DatasetDict, part: float, seed: int) -> datasets.DatasetDict:
-    """`part` of each class in `train` as the split `validation`."""
+    """`part` of each class in `train` as the split `validation`, in whole groups where there is such a column."""
     train = splits["train"]
     labels = train.select_columns("label").with_format("numpy")[:]["label"]
-    chosen = choose_validation(labels, part, seed)
+    if "group" in train.column_names:
+        chosen = choose_groups(labels, train["group"][:], part, seed)
+    else:
+        chosen = choose_validation(labels, part, seed)
+    unit = "group" if "group" in train.column_names else "image"
     if missing := [train.features["label"].names[label] for label in np.setdiff1d(labels, labels[chosen])]:
         warnings.warn(
-            f"The validation split has no image of {', '.join(missing)}: there is only one to train on.", stacklevel=3
+            f"The validation split has no image of {', '.join(missing)}: there is only one {unit} to train on.",
+            stacklevel=3,
         )
     sides = {"train": train.select(np.flatnonzero(~chosen)), "validation": train.select(np.flatnonzero(chosen))}
     return datasets.DatasetDict(splits | sides)
@@ -91,6 +96,56 @@ def choose_validation(labels: np.ndarray, part: float, seed: int) -> np.ndarray:
     return chosen
 
 
+def choose_groups(labels: np.ndarray, groups: list[Any], part: float, seed: int) -> np.ndarray:
+    """bool (N,): whole groups, about `part` of each class, yet one at least and not all; of a single group none.
+
+    In random order, each group is taken that brings the shares of the classes closer to `part`, in the sum of their
+    squares; then the smallest of each class that has none yet.
+
+    Raises:
+        ValueError: if there is one group alone.
+    """
+    _, members = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    _, classes = np.unique(labels, return_inverse=True)
+    counts = np.zeros((members.max() + 1, classes.max() + 1))  # images of each group and class
+    np.add.at(counts, (members, classes), 1)
+    if len(counts) == 1:
+        raise ValueError(f"All training images are of one group, {groups[0]!r}: none can be set aside for validation.")
+    shares = counts / counts.sum(0)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    taken, have = np.zeros(len(counts), dtype=bool), np.zeros(shares.shape[1])
+
+    def take(group: int) -> None:
+        nonlocal have
+        if (have + shares[group] < 1 - 1e-9).all():  # some of each class stays to train on
+            taken[group], have = True, have + shares[group]
+
+    for group in order:
+        if ((have + shares[group] - part) ** 2).sum() < ((have - part) ** 2).sum():
+            take(group)
+    for number in range(shares.shape[1]):
+        of_class = order[counts[order, number] > 0]
+        for group in of_class[counts[of_class].sum(1).argsort(kind="stable")]:
+            if not have[number]:
+                take(group)
+    return taken[members]
+
+
+def check_groups(splits: datasets.DatasetDict, column: str) -> None:
+    """Raise ValueError for images without a group; warn of groups on both sides of a split."""
+    found = {}
+    for name, split in splits.items():
+        groups = split.select_columns("group").with_format("arrow")[:]["group"]
+        if groups.null_count:
+            first = np.flatnonzero(groups.is_null().to_numpy())[0]
+            raise ValueError(
+                f"{groups.null_count} images of the split {name} have no {column}, the first in row {first}."
+            )
+        found[name] = set(groups.unique().to_pylist())
+        if both := found[name] & found["train"] if name != "train" else set():
+            warnings.warn(f"{len(both)} values of {column} are in both train and {name}.", stacklevel=3)
+
+
 def check_stream(splits: datasets.IterableDatasetDict) -> None:
     feature = splits["train"].features["label"]
     if not isinstance(feature, datasets.ClassLabel) or feature.num_classes < 2:
@@ -103,7 +158,7 @@ def check_stream(splits: datasets.IterableDatasetDict) -> None:
 
 
 def split_stream(splits: datasets.IterableDatasetDict, part: float, seed: int) -> datasets.IterableDatasetDict:
-    """About `part` of the stream `train` as the split `validation`, by the images' files alone.
+    """About `part` of the stream `train` as the split `validation`, by the images' files, or their groups, alone.
 
     Skipping the first images would skip others in each process and worker that reads a share of the stream.
     """
@@ -111,15 +166,20 @@ def split_stream(splits: datasets.IterableDatasetDict, part: float, seed: int) -
     raw = train.cast_column("image", datasets.Image(decode=False))
 
     def side(inside: bool) -> datasets.IterableDataset:
-        chosen = raw.filter(partial(in_part, part=part, seed=seed, inside=inside), input_columns="image")
+        by = "group" if "group" in train.features else "image"
+        chosen = raw.filter(partial(in_part, part=part, seed=seed, inside=inside), input_columns=by)
         return chosen.map(dict).cast(train.features)  # a filtered stream would not decode
 
     sides = {"train": side(False), "validation": side(True).take(STREAM_VALIDATION)}
     return datasets.IterableDatasetDict(splits | sides)
 
 
-def in_part(image: dict[str, Any], part: float, seed: int, inside: bool) -> bool:
-    content = image["bytes"] if image["bytes"] is not None else str(image["path"]).encode()
+def in_part(image: dict[str, Any] | str | int, part: float, seed: int, inside: bool) -> bool:
+    """Whether an image, by its file or the name of its group, is on that side of the choice."""
+    if isinstance(image, dict) and image["bytes"] is not None:
+        content = image["bytes"]
+    else:
+        content = str(image["path"] if isinstance(image, dict) else image).encode()
     return (digest(content, seed) < part * 2**63) == inside
 
 

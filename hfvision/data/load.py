@@ -22,9 +22,12 @@ def load_image_dataset(
     streaming: bool = False,
     image_column: str | None = None,
     label_column: str | None = None,
+    validation_group: str | None = None,
     num_proc: int | None = None,
 ) -> "datasets.DatasetDict | datasets.IterableDatasetDict":
     """Labelled images as splits with the columns `image` (`datasets.Image`) and `label` (`ClassLabel`), no others.
+
+    With `validation_group` they keep that column too, as `group`.
 
     Splits are `train` and, where there are such images, `validation` and `test`; a source with one split, whatever
     its name, gives `train`. Where the source has no validation split (also named `val`, `valid` or `dev`), a part of
@@ -42,16 +45,20 @@ def load_image_dataset(
         streaming: read the source as a stream; it needs `ClassLabel` labels or class folders.
         image_column: where it cannot be told by type (`datasets.Image`) or name (`image`, `img`, …).
         label_column: where it cannot be told by type (`ClassLabel`) or name (`label`, `class`, …).
+        validation_group: column of what images belong together: patient, object, day. What is set aside for
+            validation is whole groups then, about that part of each class; a class of two groups or more is on both
+            sides. Of a stream, about that part of the groups. A split that comes with the source and shares groups
+            with `train` is warned of.
         num_proc: processes that prepare the labels; results are cached by `datasets`.
 
     Raises:
         FileNotFoundError: if there is no such source.
-        ValueError: for a source of another form, columns that cannot be told, missing labels, splits whose classes
-            differ, or a single class.
+        ValueError: for a source of another form, columns that cannot be told, missing labels or groups, splits whose
+            classes differ, a single class, or a single group.
     """
     if not 0 <= validation < 1:
         raise ValueError(f"validation must be at least 0 and below 1, got {validation}.")
-    from .labels import check_stream, encode_labels, split_stream, split_validation
+    from .labels import check_groups, check_stream, encode_labels, split_stream, split_validation
     from .sources import open_source
 
     splits = open_source(source, streaming)
@@ -62,19 +69,25 @@ def load_image_dataset(
         "image": find_column(features, "image", image_column),
         "label": find_column(features, "label", label_column),
     }
+    if validation_group is not None:
+        columns["group"] = find_column(features, "group", validation_group)
+        if columns["group"] in (columns["image"], columns["label"]):
+            raise ValueError(f"The column {validation_group!r} holds the images or labels: it cannot group them.")
     for name, split in splits.items():
         splits[name] = keep_columns(split, name, columns)
     if streaming:
         check_stream(splits)
     else:
         splits = encode_labels(splits, num_proc)
+        if validation_group is not None:
+            check_groups(splits, validation_group)
     if "validation" in splits or not validation:
         return splits
     return split_stream(splits, validation, seed) if streaming else split_validation(splits, validation, seed)
 
 
 def find_column(features: "datasets.Features", what: str, given: str | None) -> str:
-    """The column of the images (`what` = "image") or of the labels ("label")."""
+    """The column of the images (`what` = "image"), of the labels ("label"), or the given one."""
     import datasets
 
     if given is not None:
@@ -93,7 +106,7 @@ def find_column(features: "datasets.Features", what: str, given: str | None) -> 
 def keep_columns(
     split: "datasets.Dataset | datasets.IterableDataset", name: str, columns: dict[str, str]
 ) -> "datasets.Dataset | datasets.IterableDataset":
-    """The split with the columns `image` and `label` alone."""
+    """The split with the columns of `columns` alone, by their names there."""
     import datasets
 
     if missing := [column for column in columns.values() if column not in split.features]:

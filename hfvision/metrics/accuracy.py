@@ -55,7 +55,7 @@ def accuracy(predictions: Tensor, labels: Tensor, *, top_k: int = 1) -> float:
     return (best == labels[:, None]).any(1).double().mean().item()
 
 
-def wilson_interval(share: float, images: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(share: float, images: float, confidence: float = 0.95) -> tuple[float, float]:
     """The interval of an accuracy, 0 to 1, that was measured as `share` of `images` drawn at random.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference".

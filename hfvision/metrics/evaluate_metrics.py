@@ -9,6 +9,7 @@ import torch
 from datasets import Features, List, Value
 
 from .accuracy import accuracy
+from .auroc import auroc
 from .calibration import expected_calibration_error, negative_log_likelihood
 from .confusion import class_scores, confusion_matrix
 from .niqe import niqe
@@ -106,6 +107,25 @@ class Accuracy(evaluate.Metric):
         if scores.ndim == 2 and scores.shape[1] > 5:
             result["top5_accuracy"] = accuracy(scores, labels, top_k=5)
         return result
+
+
+class AUROC(evaluate.Metric):
+    """[`auroc.auroc`] from scores (N,) and labels (N,) of 0 and 1.
+
+    `AUROC().compute(predictions=…, references=…)` returns `{"auroc": float}`.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Area under the ROC curve: how often a positive scores higher than a negative.",
+            citation="Hanley, McNeil: The meaning and use of the area under a receiver operating characteristic (ROC) "
+            "curve. Radiology 143(1), 1982.",
+            inputs_description="predictions: scores (N,); references: labels (N,) of 0 and 1",
+            features=Features(predictions=Value("float64"), references=LABEL),
+        )
+
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+        return {"auroc": auroc(torch.tensor(predictions, dtype=torch.float64), torch.tensor(references))}
 
 
 class CalibrationError(evaluate.Metric):

@@ -48,6 +48,9 @@ class ClassifierTrainingConfig(LoopConfig):
     image_column: str | None = option(None, "column of the images, where it is not found by itself")
     label_column: str | None = option(None, "column of the labels, where it is not found by itself")
     validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
+    validation_group: str | None = option(
+        None, "column of patients, objects …: all images of one are on the same side of that choice"
+    )
     streaming: bool = option(False, "read the data as a stream: for sets larger than the disk")
     memory_limit: float = option(4.0, "GB; sets whose decoded images fit are held in memory")
     bad_images: Literal["stop", "skip"] = option("stop", "what to do about an image that cannot be read")
@@ -221,6 +224,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
             streaming=config.streaming,
             image_column=config.image_column,
             label_column=config.label_column,
+            validation_group=config.validation_group,
         )
     names = data["train"].features["label"].names
     model, processor = load_start(
