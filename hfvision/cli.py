@@ -638,7 +638,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("source", nargs="+", help="image files, or one data set as of `hfvision train classifier`")
     command.add_argument(
         "--augment",
-        choices=["none", "classic", "strong", "imagenet"],
+        choices=["none", "classic", "strong", "upright", "imagenet"],
         default="strong",
         help="preset (default strong)",
     )

@@ -18,7 +18,8 @@ SETTINGS = PRESETS | {
     "resized crop": Augmentation(resized_crop=0.25),
     "randaugment": Augmentation(randaugment=2),
     "trivial": Augmentation(trivial_augment=True, flip=True),
-    "all": Augmentation(0.1, True, 30, 0.1, 0.1, 0.1, 0.5, 1, False, 0.5),
+    "light": Augmentation(light=1),
+    "all": Augmentation(0.1, True, 30, 0.1, 0.1, 0.1, 0.5, 1, False, 0.5, light=0.5),
 }
 
 
@@ -162,6 +163,32 @@ def test_what_comes_in_from_outside_repeats_the_border():
     assert 40 < filled.sum() < 90  # moved left by 3 pixels or more, of 8: 31%
 
 
+def test_light_multiplies_brightness_and_contrast_about_the_mean():
+    # Two grey levels at equal parts: their mean shows the brightness, their distance brightness times contrast.
+    image = torch.tensor([30, 34], dtype=torch.uint8).repeat(1, 3, 8, 4)
+    lit = augment(image.expand(500, -1, -1, -1), keys(500), Augmentation(light=1)).double()
+    brightness = lit.mean((1, 2, 3)) / 32
+    assert 0.48 < brightness.min() < 0.55
+    assert 1.85 < brightness.max() < 2.02
+    assert 0.4 < (brightness < 1).double().mean() < 0.6
+    contrast = (lit[..., 1] - lit[..., 0]).mean((1, 2)) / 4 / brightness
+    assert contrast.min() < 0.7
+    assert contrast.max() > 1.6
+    black = torch.zeros(20, 1, 4, 4, dtype=torch.uint8)
+    assert torch.equal(augment(black, keys(20), Augmentation(light=3)), black)
+
+
+def test_upright_never_shows_a_mirror_image_or_a_quarter_turn():
+    # Four quarters of different greys: each of the eight ways to mirror and turn them looks different.
+    sign = torch.tensor([[20.0, 200.0], [80.0, 120.0]]).repeat_interleave(16, 0).repeat_interleave(16, 1)[None, None]
+    turned = [torch.rot90(pose, turn, (2, 3)) for pose in (sign, sign.flip(3)) for turn in range(4)]
+    poses = torch.cat(turned).flatten(1)
+    for preset, always in (("upright", True), ("classic", False)):
+        seen = augment(sign.byte().expand(500, -1, -1, -1), keys(500), PRESETS[preset]).float().flatten(1)
+        nearest = torch.corrcoef(torch.cat([poses, seen]))[8:, :8].argmax(1)
+        assert (nearest == 0).all() == always
+
+
 def test_a_warp_by_nothing_is_nothing():
     images = noise(5)
     assert torch.equal(augment(images, keys(5), Augmentation(rotation=1e-6)), images)
@@ -274,6 +301,7 @@ def test_each_reading_is_fresh_and_map_would_freeze_it():
         ("erasing", 1.1),
         ("mixup", -0.2),
         ("cutmix", math.inf),
+        ("light", -0.5),
     ],
 )
 def test_settings_out_of_range_are_refused(name, value):

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from hfvision import read_image, sample_photos
 from hfvision.data.keyed import image_keys
-from hfvision.robustness.corruptions import CORRUPTIONS, corrupt
+from hfvision.robustness.corruptions import CORRUPTIONS, corrupt, corrupt_some
 
 PHOTO = read_image(sample_photos()["coffee"]).convert("RGB").resize((32, 32), Image.Resampling.LANCZOS)
 PHOTOS = torch.stack([pil_to_tensor(read_image(p).convert("RGB").resize((32, 32))) for p in sample_photos().values()])
@@ -97,6 +97,22 @@ def test_jpeg_and_pixelate_are_those_of_pillow():
         small = PHOTO.resize((side, side), Image.Resampling.BOX)
         expected = np.asarray(small.resize((32, 32), Image.Resampling.BOX))
         assert np.array_equal(corrupted_photo("pixelate", severity), expected)
+
+
+def test_some_are_corrupted_each_by_its_key_alone():
+    images = PHOTOS[:1].expand(400, -1, -1, -1)
+    some = corrupt_some(images, keys(400), 0.4)
+    changed = (some != images).flatten(1).any(1)
+    assert 130 < changed.sum() < 190
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+    parts = [corrupt_some(images[part], keys(400)[part], 0.4) for part in order.split(7)]
+    assert torch.equal(torch.cat(parts), some[order])
+    assert torch.equal(corrupt_some(images, keys(400), 0), images)
+    known = [corrupt(PHOTOS[:1], name, level, keys(1)) for name in CORRUPTIONS for level in range(1, 6)]
+    same = torch.cat([(some == image).flatten(1).all(1)[None] for image in known])
+    assert same.any(1).sum() >= 25  # all but noise, which has other keys here, in every severity
+    with pytest.raises(ValueError, match="from 0 to 1, got 1.5"):
+        corrupt_some(images, keys(400), 1.5)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

@@ -118,6 +118,14 @@ def test_the_discriminator_is_saved_beside_a_gans_generator(gan_run):
     assert {"opponent_model.safetensors", "opponent_optimizer.safetensors"} <= files
 
 
+def test_crops_are_turned_or_left_upright():
+    ramp = Image.linear_gradient("L").resize((16, 16))
+    original = pil_to_tensor(ramp)
+    upright, turned = ([RandomCrops([ramp], 16, 40, 0, 1, turn)[i]["labels"] for i in range(40)] for turn in (False, True))
+    assert all(torch.equal(crop, original) for crop in upright)
+    assert 4 < sum(torch.equal(crop, original) for crop in turned) < 20
+
+
 def test_the_generators_loss_leaves_no_gradient_in_the_discriminator(photos):
     config = settings(photos, None, gan="vanilla", epochs=1, steps_per_epoch=1, optimizer="momentum", momentum=0.0)
     torch.manual_seed(0)

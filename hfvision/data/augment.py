@@ -16,7 +16,7 @@ from .images import to_rgb
 from .keyed import fresh_keys, scramble, uniform
 
 # Streams of `uniform`: what is switched on or off leaves the numbers of the rest alone.
-CROP, AFFINE, POLICY, ERASING, MIX = range(5)
+CROP, AFFINE, POLICY, ERASING, MIX, LIGHT = range(6)
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Augmentation:
             2020, "Random erasing data augmentation").
         mixup: alpha of the Beta distribution (Zhang et al. 2018, "mixup: beyond empirical risk minimization").
         cutmix: the same (Yun et al. 2019, "CutMix"). With both, each batch gets one of them.
+        light: brightness, and contrast about the image's mean, are each multiplied or divided by up to 1 + `light`.
 
     Raises:
         ValueError: for a value out of range, or RandAugment and TrivialAugment together.
@@ -55,9 +56,10 @@ class Augmentation:
     erasing: float = 0
     mixup: float = 0
     cutmix: float = 0
+    light: float = 0
 
     def __post_init__(self):
-        highest = {"crop_padding": 0.5, "rotation": 180, "shift": 1, "shear": 1, "zoom": 0.9, "resized_crop": 1}
+        highest = {"crop_padding": 0.5, "rotation": 180, "shift": 1, "shear": 1, "zoom": 0.9, "resized_crop": 1, "light": 3}
         highest |= {"randaugment": 14, "erasing": 1, "mixup": 100, "cutmix": 100}
         for name, high in highest.items():
             value = getattr(self, name)
@@ -75,6 +77,8 @@ PRESETS = {
     "none": Augmentation(),
     "classic": Augmentation(rotation=40, shift=0.2, shear=0.2, zoom=0.2, flip=True),
     "strong": Augmentation(crop_padding=1 / 8, flip=True, erasing=0.25),
+    # For what a mirror or a quarter turn makes into something else: signs, digits, letters.
+    "upright": Augmentation(rotation=12, shift=0.1, shear=0.15, zoom=0.2, light=1),
     # For photographs of a few hundred pixels; images come in the network's size already, so smaller parts would blur.
     "imagenet": Augmentation(resized_crop=0.25, flip=True),
 }
@@ -106,6 +110,8 @@ def augment(images: Tensor, keys: Tensor, augmentation: Augmentation) -> Tensor:
         images = crop_and_flip(images, down, right, (mirror < 0.5) & a.flip)
     if a.rotation or a.shift or a.shear or a.zoom or a.resized_crop:
         images = warp(images, *affine_maps(keys, images.shape[-2:], a))
+    if a.light:
+        images = relight(images, keys, a.light)
     if a.randaugment or a.trivial_augment:
         policy = v2.RandAugment(a.randaugment) if a.randaugment else v2.TrivialAugmentWide()
         images = torch.stack([seeded(policy, key, POLICY, image) for key, image in zip(keys, images, strict=True)])
@@ -162,6 +168,14 @@ def warp(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     )
     warped = grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
     return warped.round().to(torch.uint8)
+
+
+def relight(images: Tensor, keys: Tensor, light: float) -> Tensor:
+    """Images (N, C, H, W) whose brightness and contrast change by factors from 1/(1 + light) to 1 + light."""
+    factors = (math.log1p(light) * (2 * uniform(keys, 2, LIGHT).double() - 1)).exp().float().to(images.device)
+    brightness, contrast = factors.T[:, :, None, None, None]
+    mean = images.sum((1, 2, 3), keepdim=True) / images[0].numel()
+    return (((images - mean) * contrast + mean) * brightness).round().clamp(0, 255).to(torch.uint8)
 
 
 def seeded(transform: Callable, key: Tensor, stream: int, *inputs: Any) -> Any:

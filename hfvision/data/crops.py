@@ -22,12 +22,21 @@ class RandomCrops(Dataset):
         count: items in one epoch.
         seed: of places, flips and turns.
         num_channels: C, 3 for colour or 1 for grey.
+        turn: flip and turn; off for what has an upright, as signs and text.
 
     Raises:
         ValueError: if a photograph is smaller than a crop.
     """
 
-    def __init__(self, photos: Sequence[Image.Image], size: int, count: int, seed: int = 0, num_channels: int = 3):
+    def __init__(
+        self,
+        photos: Sequence[Image.Image],
+        size: int,
+        count: int,
+        seed: int = 0,
+        num_channels: int = 3,
+        turn: bool = True,
+    ):
         small = next((photo.size for photo in photos if min(photo.size) < size), None)
         if not photos or small is not None:
             raise ValueError(f"Crops of {size}×{size} need photographs of at least that size, got {small or 'none'}.")
@@ -38,6 +47,7 @@ class RandomCrops(Dataset):
         self.size = size
         self.count = count
         self.seed = seed
+        self.turn = turn
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -52,5 +62,6 @@ class RandomCrops(Dataset):
         top = int(y * (photo.shape[1] - self.size + 1))
         left = int(x * (photo.shape[2] - self.size + 1))
         crop = photo[:, top : top + self.size, left : left + self.size]
-        crop = torch.rot90(crop.flip(2) if flip < 0.5 else crop, int(4 * turns), (1, 2))
+        if self.turn:
+            crop = torch.rot90(crop.flip(2) if flip < 0.5 else crop, int(4 * turns), (1, 2))
         return {"labels": crop.contiguous(), "index": torch.tensor(index)}

@@ -15,8 +15,9 @@ from torchvision.transforms.v2 import functional as v2
 
 from ..data.augment import seeded
 from ..data.degrade import through_jpeg
+from ..data.keyed import uniform
 
-NOISE = 16  # stream of `seeded`, apart from those of augmentation
+NOISE, CHOICE = 16, 17  # streams of the keyed random numbers, apart from those of augmentation
 
 
 def gaussian_noise(images: Tensor, keys: Tensor, sigma: float) -> Tensor:
@@ -115,3 +116,30 @@ def corrupt(images: Tensor, name: str, severity: int, keys: Tensor) -> Tensor:
         return images.clone()
     function, constants = RECIPES[name]
     return function(images.cpu(), keys.cpu(), constants[severity - 1]).to(images.device)
+
+
+def corrupt_some(images: Tensor, keys: Tensor, share: float) -> Tensor:
+    """Some of the images, each by a random corruption of a random severity: for training.
+
+    Args:
+        images, keys: as for [`corrupt`]. Which images are chosen, and what happens to each, depends on its key alone.
+        share: of the images that are corrupted, 0 to 1, on average.
+
+    Returns:
+        Uint8 (N, C, H, W) on the device of `images`.
+
+    Raises:
+        ValueError: as [`corrupt`], and for a share out of its range.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"The share of corrupted images must be from 0 to 1, got {share}.")
+    chance, which, severity = uniform(keys.cpu(), 3, CHOICE).T
+    kinds = (which * len(CORRUPTIONS)).long() * len(SEVERITIES) + (severity * len(SEVERITIES)).long()
+    kinds = torch.where(chance < share, kinds, -1)
+    result = images.clone()
+    for kind in kinds.unique().tolist():
+        if kind >= 0:
+            rows = kinds == kind
+            name, level = CORRUPTIONS[kind // len(SEVERITIES)], SEVERITIES[kind % len(SEVERITIES)]
+            result[rows] = corrupt(images[rows], name, level, keys[rows])
+    return result

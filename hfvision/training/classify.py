@@ -26,6 +26,7 @@ from ..report import confusion_picture, folder_written_whole, refuse_file, train
 from ..robustness.adversarial import Adversary, Method, has_collapsed, mart_loss, trades_loss
 from ..robustness.attacks import pgd
 from ..robustness.awp import PerturbedWeights
+from ..robustness.corruptions import corrupt_some
 from ..robustness.threat import DEFAULT_EPSILON, Norm
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
@@ -63,11 +64,14 @@ class ClassifierTrainingConfig(LoopConfig):
     lora_rank: int | None = option(None, "train low-rank adapters of this rank in place of the weights")
     dora: bool = option(False, "weight-decomposed adapters (DoRA)")
     whiten: bool = option(False, "start a CNN's stem as the frozen whitening of the training images' patches")
-    augment: Literal["none", "classic", "strong", "imagenet"] = option("strong", "preset of the augmentation")
+    augment: Literal["none", "classic", "strong", "upright", "imagenet"] = option(
+        "strong", "preset of the augmentation"
+    )
     flip: bool | None = option(None, "mirror images (default: as the preset)")
     erasing: float | None = option(None, "probability that a rectangle is erased (default: as the preset)")
     mixup: float | None = option(None, "alpha of mixup (default: as the preset)")
     cutmix: float | None = option(None, "alpha of cutmix (default: as the preset)")
+    corruptions: float = option(0.0, "part of the training images that get a random corruption: noise, blur, JPEG …")
     label_smoothing: float = option(0.1, "part of each label that goes to all classes alike")
     balance: Literal["none", "weights", "sampling"] = option("none", "against classes of unequal size")
     teacher: str | None = option(None, "model to distill from: Hub id, folder or shipped checkpoint")
@@ -92,6 +96,8 @@ class ClassifierTrainingConfig(LoopConfig):
             raise ValueError("data must name the images to train on, as --data photos/ or --data user/name.")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}.")
+        if not 0 <= self.corruptions <= 1:
+            raise ValueError(f"corruptions must be from 0 to 1, got {self.corruptions}.")
         if self.streaming and self.balance != "none":
             raise ValueError("balance needs all labels before the training, which streaming does not have.")
         if self.lora_rank is not None and self.freeze != "none":
@@ -156,7 +162,10 @@ class ClassifierLoss:
     def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         augmentation = self.config.augmentation()
         keys = image_keys(self.config.seed, epoch, batch["index"])
-        images = augment(batch["images"], keys, augmentation).float() / 255
+        images = augment(batch["images"], keys, augmentation)
+        if self.config.corruptions:
+            images = corrupt_some(images, keys, self.config.corruptions)
+        images = images.float() / 255
         labels = batch["labels"]
         images, targets = mix(images, labels, keys, augmentation, self.num_classes)
         weight = None if self.weights is None else self.weights.to(images.device)

@@ -57,6 +57,7 @@ class SuperResTrainingConfig(LoopConfig):
     steps_per_epoch: int = option(1000, "batches from one validation to the next")
     batch_size: int = option(16, "crops a step and process")
     crop: int = option(48, "side of the low-resolution crops in pixels")
+    turn: bool = option(True, "flip and turn the crops at random; not for what has an upright, as signs and text")
     degradation: Literal["bicubic", "blind"] = option(
         "bicubic", "how small images are made: MATLAB's bicubic, or blurred, noisy and compressed ones as in the wild"
     )
@@ -223,7 +224,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
     scale, channels = model.config.scale, model.config.num_channels
     photos, held_out = split_photographs(config, config.crop * scale)
     count = config.batch_size * config.steps_per_epoch * accelerator.num_processes
-    crops = RandomCrops(photos, config.crop * scale, count, config.seed, channels)
+    crops = RandomCrops(photos, config.crop * scale, count, config.seed, channels, config.turn)
     validation = [validation_image(photo, scale, channels) for photo in held_out]
     loss = SuperResolutionLoss(config, scale, accelerator.autocast)
     opponent = None
