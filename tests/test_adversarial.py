@@ -125,7 +125,9 @@ def test_perturbed_weights_are_the_worst_nearby_and_gradients_reach_the_model():
         assert torch.allclose(gradients[name], parameter.grad, atol=1e-6), name
 
 
-@pytest.mark.parametrize(("method", "changes"), [("fast", {"ema": 0.9, "corruptions": 0.5}), ("mart", {"awp": 0.01}), ("trades", {})])
+@pytest.mark.parametrize(
+    ("method", "changes"), [("fast", {"ema": 0.9, "corruptions": 0.5}), ("mart", {"awp": 0.01}), ("trades", {})]
+)
 def test_resume_is_exact_to_the_bit(method, changes, tmp_path, monkeypatch):
     settings = {"normalization": "batch", "checkpoint_minutes": 0, **changes}
     whole = attack_toy(method, 16, **settings)

@@ -111,7 +111,7 @@ def test_some_are_corrupted_each_by_its_key_alone():
     known = [corrupt(PHOTOS[:1], name, level, keys(1)) for name in CORRUPTIONS for level in range(1, 6)]
     same = torch.cat([(some == image).flatten(1).all(1)[None] for image in known])
     assert same.any(1).sum() >= 25  # all but noise, which has other keys here, in every severity
-    with pytest.raises(ValueError, match="from 0 to 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"from 0 to 1, got 1\.5"):
         corrupt_some(images, keys(400), 1.5)
 
 

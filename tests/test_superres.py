@@ -121,7 +121,8 @@ def test_the_discriminator_is_saved_beside_a_gans_generator(gan_run):
 def test_crops_are_turned_or_left_upright():
     ramp = Image.linear_gradient("L").resize((16, 16))
     original = pil_to_tensor(ramp)
-    upright, turned = ([RandomCrops([ramp], 16, 40, 0, 1, turn)[i]["labels"] for i in range(40)] for turn in (False, True))
+    crops = {turn: RandomCrops([ramp], 16, 40, num_channels=1, turn=turn) for turn in (False, True)}
+    upright, turned = ([each[i]["labels"] for i in range(40)] for each in crops.values())
     assert all(torch.equal(crop, original) for crop in upright)
     assert 4 < sum(torch.equal(crop, original) for crop in turned) < 20
 

@@ -59,8 +59,8 @@ class Augmentation:
     light: float = 0
 
     def __post_init__(self):
-        highest = {"crop_padding": 0.5, "rotation": 180, "shift": 1, "shear": 1, "zoom": 0.9, "resized_crop": 1, "light": 3}
-        highest |= {"randaugment": 14, "erasing": 1, "mixup": 100, "cutmix": 100}
+        highest = {"crop_padding": 0.5, "rotation": 180, "shift": 1, "shear": 1, "zoom": 0.9, "resized_crop": 1}
+        highest |= {"randaugment": 14, "erasing": 1, "mixup": 100, "cutmix": 100, "light": 3}
         for name, high in highest.items():
             value = getattr(self, name)
             if not 0 <= value <= high:
