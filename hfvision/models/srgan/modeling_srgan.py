@@ -245,16 +245,15 @@ class UNetDiscriminator(nn.Module):
         self.activation = nn.LeakyReLU(0.2)
         self.minimum_size = 8
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         levels = [self.activation(self.head(image))]
         for conv in self.down:
             levels.append(self.activation(conv(levels[-1])))
-        hidden_state = levels.pop()
-        for conv in self.up:
-            level = levels.pop()
+        hidden_state = levels[-1]
+        for conv, level in zip(self.up, reversed(levels[:-1]), strict=True):
             hidden_state = interpolate(hidden_state, size=level.shape[-2:], mode="bilinear", align_corners=False)
             hidden_state = self.activation(conv(hidden_state)) + level
-        return self.tail(hidden_state)
+        return self.tail(hidden_state), levels
 
 
 class SRGANImageDiscriminator(nn.Module):
@@ -282,8 +281,13 @@ class SRGANImageDiscriminator(nn.Module):
         )
         self.minimum_size = 16
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.features(image))
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        hidden_states = []
+        for layer in self.features:
+            image = layer(image)
+            if isinstance(layer, nn.LeakyReLU):
+                hidden_states.append(image)
+        return self.classifier(image), hidden_states
 
 
 DISCRIMINATORS = {"unet": UNetDiscriminator, "srgan": SRGANImageDiscriminator}
@@ -291,10 +295,15 @@ DISCRIMINATORS = {"unet": UNetDiscriminator, "srgan": SRGANImageDiscriminator}
 
 @dataclass
 class SRGANDiscriminatorOutput(ModelOutput):
-    """Scores before the sigmoid, above 0 for images taken as real: (N, 1, H, W) of the U-Net, else (N, 1)."""
+    """Scores before the sigmoid, above 0 for images taken as real: (N, 1, H, W) of the U-Net, else (N, 1).
+
+    `hidden_states`, where asked for: features (N, C, h, w), from the image's size to an eighth of it (a sixteenth of
+    the discriminator `srgan`).
+    """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -466,6 +475,7 @@ class SRGANDiscriminator(SRGANPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SRGANDiscriminatorOutput:
         """
@@ -474,12 +484,15 @@ class SRGANDiscriminator(SRGANPreTrainedModel):
             labels: 1 for real and 0 for upscaled images, (N,), for the binary cross-entropy in `loss`.
         """
         check_images(pixel_values, "pixel_values", self.config.num_channels, self.discriminator.minimum_size)
-        logits = self.discriminator(pixel_values.to(self.dtype))
+        logits, hidden_states = self.discriminator(pixel_values.to(self.dtype))
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         loss = None
         if labels is not None:
             targets = labels.to(logits.dtype).view(-1, *[1] * (logits.ndim - 1)).expand_as(logits)
             loss = binary_cross_entropy_with_logits(logits, targets)
-        return SRGANDiscriminatorOutput(loss=loss, logits=logits)
+        hidden_states = tuple(hidden_states) if output_hidden_states else None
+        return SRGANDiscriminatorOutput(loss=loss, logits=logits, hidden_states=hidden_states)
 
 
 class SRGANModel(SRGANPreTrainedModel):
@@ -512,8 +525,8 @@ class SRGANModel(SRGANPreTrainedModel):
         return SRGANOutput(
             loss=loss,
             reconstruction=reconstruction,
-            fake_logits=self.discriminator(reconstruction),
-            real_logits=self.discriminator(labels.to(self.dtype)) if labels is not None else None,
+            fake_logits=self.discriminator(reconstruction)[0],
+            real_logits=self.discriminator(labels.to(self.dtype))[0] if labels is not None else None,
         )
 
 
