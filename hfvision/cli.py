@@ -35,6 +35,16 @@ EXAMPLES = {
   hfvision evaluate classifier runs/photos --data photos/ --split validation
   hfvision evaluate classifier user/my-vit --data user/my-photos --split validation --tta flip --out runs/evaluation
   accelerate launch -m hfvision evaluate classifier runs/photos --data photos/ --split validation""",
+    "evaluate_binary": """examples:
+  hfvision evaluate binary runs/xrays --data xrays/ --positive PNEUMONIA --out report/
+  hfvision evaluate binary runs/xrays --data xrays/ --positive PNEUMONIA --validation-group patient
+  hfvision evaluate binary user/xrays --data xrays/ --positive PNEUMONIA --threshold 0.3""",
+    "calibrate": """examples:
+  hfvision calibrate runs/photos --data photos/ --out runs/photos-calibrated
+  hfvision calibrate runs/xrays --data xrays/ --validation-group patient --out runs/xrays-calibrated""",
+    "explain": """examples:
+  hfvision explain photo.jpg --model runs/photos --out why.png
+  hfvision explain photo.jpg --model runs/photos --label cat --layer cnn.encoder.stages.1 --out why.png""",
     "evaluate_robustness": """examples:
   hfvision evaluate robustness runs/photos --data photos/ --split validation -n 200 --attack pgd
   hfvision evaluate robustness user/hardened --data user/photos --compare user/standard --out runs/robustness
@@ -202,12 +212,7 @@ def labelled_split(args: argparse.Namespace) -> "Dataset":
     """The part of the data that the options of [`add_data_options`] name, with columns `image` and `label`."""
     from .data.load import load_image_dataset
 
-    splits = load_image_dataset(
-        args.data,
-        validation=0 if args.split == "train" else 0.1,
-        image_column=args.image_column,
-        label_column=args.label_column,
-    )
+    splits = load_image_dataset(args.data, **validation_options(args), **columns_of(args))
     if args.split not in splits:
         raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
     return splits[args.split]
@@ -242,6 +247,104 @@ def evaluate_classifier(args: argparse.Namespace) -> None:
         confusion_picture(record["confusion_matrix"], names, args.out / "confusion.png")
         reliability_diagram(record["reliability"], args.out / "reliability.png")
         print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+
+
+def columns_of(args: argparse.Namespace) -> dict[str, str | None]:
+    return {"image_column": args.image_column, "label_column": args.label_column}
+
+
+def validation_options(args: argparse.Namespace) -> dict[str, object]:
+    """How the validation part is chosen, where it is asked for: as the training of the model did."""
+    from .loading import validation_settings
+
+    if args.split != "validation":
+        return {"validation": 0 if args.split == "train" else 0.1}
+    return validation_settings(args.model, args.validation, args.validation_group)
+
+
+def evaluate_binary(args: argparse.Namespace) -> None:
+    from accelerate import Accelerator
+
+    from .data.load import load_image_dataset
+    from .data.prepare import prepare_images
+    from .loading import load_model, validation_settings
+    from .report import abstention_picture, refuse_file, reliability_diagram, roc_picture, write_record
+    from .training.binary import evaluate_binary, format_binary
+
+    refuse_file(args.out)
+    if args.out is not None and (args.out / "binary.json").exists() and not args.force:
+        raise ValueError(f"{args.out / 'binary.json'} is there already: use --force to replace it.")
+    if args.split != "test" and args.threshold is None:
+        raise ValueError(f"The threshold is chosen on validation images: with --split {args.split} say --threshold.")
+    model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
+    accelerator = Accelerator()
+    with accelerator.main_process_first():
+        options = validation_settings(args.model, args.validation, args.validation_group)
+        splits = load_image_dataset(args.data, **options, **columns_of(args))
+        if missing := {args.split, *(["validation"] if args.threshold is None else [])} - set(splits):
+            raise ValueError(f"{args.data} has no split {missing.pop()!r}; it has {', '.join(splits)}.")
+        images = prepare_images(splits[args.split], processor)
+        validation = prepare_images(splits["validation"], processor) if args.threshold is None else None
+    split = splits[args.split]
+    figures = evaluate_binary(
+        model.float(),
+        images,
+        processor,
+        positive=args.positive,
+        names=split.features["label"].names,
+        validation=validation,
+        threshold=args.threshold,
+        groups=split["group"][:] if "group" in split.column_names else None,
+        batch_size=args.batch_size,
+        accelerator=accelerator,
+    )
+    if not accelerator.is_main_process:
+        return
+    data = {"source": args.data, "split": args.split, "fingerprint": split._fingerprint}
+    record = {"model": args.model, "data": data} | figures
+    print(json.dumps(record, indent=2) if args.json else format_binary(record))
+    if args.out is not None:
+        write_record(args.out / "binary.json", record)
+        roc_picture(record, args.out / "roc.png")
+        abstention_picture(record, args.out / "abstention.png")
+        reliability_diagram(record["reliability"], args.out / "reliability.png")
+        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    from .training.calibrate import calibrate, format_calibration
+
+    record = calibrate(
+        args.model,
+        args.data,
+        args.out,
+        validation=args.validation,
+        validation_group=args.validation_group,
+        force=args.force,
+        trust_remote_code=args.trust_remote_code,
+        **columns_of(args),
+    )
+    print(json.dumps(record, indent=2) if args.json else format_calibration(record["calibration"]))
+    print(f"model, record and pictures: {args.out}", file=sys.stderr)
+
+
+def explain(args: argparse.Namespace) -> None:
+    from .data.images import read_image
+    from .explain import explain_image
+    from .loading import load_model
+    from .report import side_by_side
+
+    if args.out.suffix.lower() != ".png":
+        raise ValueError(f"--out {args.out} must end in .png.")
+    if args.out.exists() and not args.force:
+        raise ValueError(f"{args.out} is there already: use --force to replace it.")
+    image = read_image(args.image)
+    model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
+    options = {"label": args.label, "method": args.method, "layer": args.layer}
+    found = explain_image(image, model, processor, **options)
+    says = f"{found.label} {found.probability:.1%}"
+    side_by_side({args.image.name: image, f"{says}, {found.method}": found.overlay}, args.out)
+    print(f"{args.image}: {says}; heat map by {found.method}: {args.out}")
 
 
 def evaluate_robustness(args: argparse.Namespace) -> int:
@@ -502,16 +605,28 @@ def box(text: str) -> tuple[int, int]:
     return positive(sides[0]), positive(sides[1])
 
 
-def add_data_options(command: argparse.ArgumentParser) -> None:
+def add_data_options(command: argparse.ArgumentParser, split: bool = True) -> None:
     command.add_argument("--data", required=True, help="labelled images: see hfvision train classifier --help")
-    command.add_argument(
-        "--split",
-        choices=["test", "validation", "train"],
-        default="test",
-        help="part of the data (default test); data of one split is train",
-    )
+    if split:
+        command.add_argument(
+            "--split",
+            choices=["test", "validation", "train"],
+            default="test",
+            help="part of the data (default test); data of one split is train",
+        )
     command.add_argument("--image-column", help="column of the images, where it is not found by itself")
     command.add_argument("--label-column", help="column of the labels, where it is not found by itself")
+    command.add_argument(
+        "--validation",
+        type=float,
+        metavar="PART",
+        help="set aside for validation where the data has no such split (default: as the model's training, or 0.1)",
+    )
+    command.add_argument(
+        "--validation-group",
+        metavar="COLUMN",
+        help="of patients, objects …, all images of one on the same side (default: as the model's training)",
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -598,6 +713,23 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
+    description = "Measure a classifier of two classes as a test: ROC, a threshold and its errors, abstention."
+    command = add(evaluate_binary, description, tasks, "binary")
+    command.add_argument("model", metavar="MODEL", help=model_help)
+    add_data_options(command)
+    command.add_argument("--positive", required=True, metavar="CLASS", help="the class that is looked for")
+    command.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="probability from which on an image is called positive (default: chosen on the validation images)",
+    )
+    command.add_argument("--batch-size", type=positive, default=256, help="images a step and process (default 256)")
+    command.add_argument("--out", type=Path, help="folder for binary.json, roc.png, abstention.png, reliability.png")
+    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
     description = "Measure what attacks and noise leave of a classifier's accuracy, and whether to believe it."
     command = add(evaluate_robustness, description, tasks, "robustness")
     command.add_argument("model", metavar="MODEL", help=model_help)
@@ -632,6 +764,28 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, help="folder for superres.json and pictures of before and after")
     command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
     command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    command = add(calibrate, "Make a classifier as sure as it is right: a temperature, stored in its weights.")
+    command.add_argument("model", metavar="MODEL", help=model_help)
+    add_data_options(command, split=False)
+    command.add_argument("--out", type=Path, required=True, help="folder for the model, its record and pictures")
+    command.add_argument("--force", action="store_true", help="replace a model that is there already")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    command = add(explain, "Draw where in an image a classifier's answer comes from.")
+    command.add_argument("image", type=Path, metavar="IMAGE", help="image file")
+    command.add_argument("--model", required=True, help=model_help)
+    command.add_argument("--label", help="class to explain (default: the likeliest)")
+    command.add_argument(
+        "--method",
+        choices=["grad_cam", "rollout"],
+        help="heat by gradients of feature maps, or by attention (default: what fits the model)",
+    )
+    command.add_argument("--layer", metavar="NAME", help="whose feature maps grad_cam takes (default: the last)")
+    command.add_argument("--out", type=Path, default=Path("explanation.png"), help="(default explanation.png)")
+    command.add_argument("--force", action="store_true", help="replace a picture that is there already")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
     command = add(show_augment, "Draw what augmentation makes of images.")

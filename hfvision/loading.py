@@ -1,5 +1,6 @@
 """Loads a model with its image processor by a Hub id, a folder, or the name of a shipped checkpoint."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
     AutoModelForImageToImage,
+    AutoModelForSemanticSegmentation,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -20,6 +22,7 @@ from .checkpoints import checkpoint, list_checkpoints
 AUTO_MODELS = {
     "image-classification": AutoModelForImageClassification,
     "image-super-resolution": AutoModelForImageToImage,
+    "image-segmentation": AutoModelForSemanticSegmentation,
 }
 
 
@@ -66,7 +69,7 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
 
     Args:
         name: a Hub id, a folder, or a shipped checkpoint.
-        task: `image-classification` or `image-super-resolution`.
+        task: `image-classification`, `image-super-resolution` or `image-segmentation`.
         trust_remote_code: run the model code of a Hub repository whose family is not installed here.
 
     Raises:
@@ -146,6 +149,41 @@ def quantization(config: PreTrainedConfig) -> str | None:
     """How the weights of a model are quantized: `openvino`, `quanto`, `onnx`, or not."""
     settings = getattr(config, "quantization_config", None) or {}
     return (settings if isinstance(settings, dict) else settings.to_dict()).get("quant_method")
+
+
+def read_record_of(name: str) -> dict[str, Any]:
+    """What record.json beside the weights of a model says; empty where there is none on this machine.
+
+    Raises:
+        FileNotFoundError: as [`resolve_model`].
+        ValueError: if it is no JSON object.
+    """
+    path = Path(resolve_model(name)) / "record.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is no record: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is no record: it must hold a JSON object.")
+    return record
+
+
+def validation_settings(name: str, validation: float | None = None, group: str | None = None) -> dict[str, Any]:
+    """How the training of a model chose its validation images, as options of `load_image_dataset`.
+
+    Args:
+        name: of the model.
+        validation, group: what goes before the recorded `validation` and `validation_group`, where given.
+
+    Returns:
+        `validation`, `validation_group` and `seed`; the defaults of a training where nothing is recorded.
+    """
+    recorded = read_record_of(name).get("training", {}).get("config", {})
+    return {
+        "validation": (recorded.get("validation") or 0.1) if validation is None else validation,
+        "validation_group": recorded.get("validation_group") if group is None else group,
+        "seed": recorded.get("seed", 0),
+    }
 
 
 def one_line(error: Exception) -> str:

@@ -316,3 +316,61 @@ def reliability_diagram(bins: dict[str, Sequence[float]], path: Path) -> None:
     top.title.set_fontsize(11)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110)
+
+
+def roc_picture(record: dict[str, Any], path: Path) -> None:
+    """Write a PNG of a ROC curve with the threshold that was chosen.
+
+    Args:
+        record: of [`training.binary.evaluate_binary`].
+        path: of the picture.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    roc, point = record["roc"], record["operating_point"]
+    low, high = record["auroc_interval"]
+    figure = Figure(figsize=(4.4, 4.4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--", label="guessing")
+    axis.plot(roc["false_alarms"], roc["sensitivity"], color=BLUE, label="the model")
+    chosen = {"color": ORANGE, "fmt": "o", "label": f"probability ≥ {point['threshold']:.3f}", "capsize": 3}
+    up, across = (
+        [[abs(point[name] - end)] for end in point[f"{name}_interval"]] for name in ("sensitivity", "specificity")
+    )
+    axis.errorbar([1 - point["specificity"]], [point["sensitivity"]], up, across[::-1], **chosen)
+    axis.set(xlabel="false alarms (1 - specificity)", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
+    axis.set_title(f"{record['positive']}: AUROC {record['auroc']:.3f} ({low:.3f} to {high:.3f})", fontsize=11)
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter(PercentFormatter(1))
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(loc="lower right", frameon=False)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def abstention_picture(record: dict[str, Any], path: Path) -> None:
+    """Write a PNG of the errors among the surest answers, by the share that is answered.
+
+    Args:
+        record: of [`training.binary.evaluate_binary`].
+        path: of the picture.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    curve = record["abstention"]["curve"]
+    figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(curve["coverage"], curve["risk"], color=BLUE)
+    axis.axhline(curve["risk"][-1], color="0.5", lw=1, ls="--", label="every image answered")
+    axis.set(xlabel="images answered, the surest first", ylabel="wrong answers among them", xlim=(0, 1))
+    axis.set_ylim(0, 1.3 * max(curve["risk"][-1], 0.01))
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter(PercentFormatter(1, decimals=None))
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(loc="upper left", frameon=False)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -19,7 +19,7 @@ from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.photos import load_photos
 from ..data.prepare import prepare_images
-from ..loading import load_config, load_model, resolve_model
+from ..loading import load_config, load_model, read_record_of, resolve_model
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
 from ..models.image_processing_classification import flatten_pil
@@ -199,7 +199,8 @@ def labelled_examples(
     is the one of the model's training where its record has the settings (`trained`)."""
     if len(sources) > 1:
         raise ValueError(f"A classifier calibrates with one data set, got {', '.join(sources)}.")
-    same = {key: trained[key] for key in ("validation", "seed") if trained.get("validation")}
+    settings = ("validation", "validation_group", "seed") if trained.get("validation") else ()
+    same = {key: trained[key] for key in settings if key in trained}
     splits = load_image_dataset(sources[0], **{"seed": seed} | same)
     names = splits["train"].features["label"].names
     order = match_classes([model.config.id2label[number] for number in range(model.config.num_labels)], names)
@@ -326,8 +327,7 @@ def compare(
 
 def earlier_record(model: str) -> dict[str, Any]:
     """What the parent's record says of its training and of the steps of compression so far."""
-    path = Path(resolve_model(model)) / "record.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    record = read_record_of(model)
     return {key: record[key] for key in ("about", "parent", "training", "compression") if key in record}
 
 
