@@ -1,6 +1,8 @@
 """Videos in, larger videos out, frame by frame: the sound is copied, and every frame keeps its time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +36,11 @@ def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) 
         FileNotFoundError: if there is no such file.
         ValueError: if it cannot be read, holds no video, or the target cannot hold its sound.
     """
-    try:
-        import av
-    except ImportError:
-        raise ImportError("Videos are read and written by PyAV: pip install 'hfvision[video]'") from None
-
+    av = import_av()
     source, target = Path(source), Path(target)
     if not source.is_file():
         raise FileNotFoundError(f"There is no file {source}.")
-    if target.suffix.lower() not in CODECS:
-        raise ValueError(f"{target} must end in {', '.join(CODECS)}, as it is to be a video.")
+    codec = codec_for(target)
     try:
         with av.open(str(source)) as reader:
             first = next(reader.decode(video=0), None) if reader.streams.video else None
@@ -54,9 +51,119 @@ def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) 
             written_whole(target) as temporary,
             av.open(str(temporary), "w") as writer,
         ):
-            convert(reader, writer, CODECS[target.suffix.lower()], first, upscaling)
+            convert(reader, writer, codec, first, upscaling)
     except (av.FFmpegError, UnicodeError) as error:
         raise ValueError(f"{source} cannot be made {target.name}: {error}.") from error
+
+
+def import_av() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise ImportError("Videos are read and written by PyAV: pip install 'hfvision[video]'") from None
+    return av
+
+
+def codec_for(target: Path) -> tuple[str, dict[str, str]]:
+    """Encoder and its options for a file of this suffix."""
+    if target.suffix.lower() not in CODECS:
+        raise ValueError(f"{target} must end in {', '.join(CODECS)}, as it is to be a video.")
+    return CODECS[target.suffix.lower()]
+
+
+class DamagedVideoError(ValueError):
+    """A video cannot be read to its end; the frames before were good."""
+
+
+@contextmanager
+def open_video(source: str | Path) -> Iterator[Any]:
+    """PyAV's container of a file that has a video stream; errors as of [`read_frames`]."""
+    av, source = import_av(), Path(source)
+    if not source.is_file():
+        raise FileNotFoundError(f"There is no file {source}.")
+    try:
+        reader = av.open(str(source))
+    except (av.FFmpegError, UnicodeError) as error:
+        raise ValueError(f"{source} is no video that FFmpeg can read, or is damaged: {error}.") from error
+    with reader:
+        if not reader.streams.video:
+            raise ValueError(f"{source} holds no video{', only sound' if reader.streams.audio else ''}.")
+        yield reader
+
+
+def declared_frames(source: str | Path) -> int | None:
+    """How many frames a video file says it has; None where it does not say."""
+    with open_video(source) as reader:
+        return reader.streams.video[0].frames or None
+
+
+def read_frames(source: str | Path) -> Iterator[tuple[float, np.ndarray]]:
+    """The frames of a file's first video stream, one at a time.
+
+    Yields:
+        Seconds since the first frame, as the file says it, so that frames may be unevenly far apart; and uint8 RGB
+        (H, W, 3), turned upright. Deeper colour is cut to its upper 8 bits.
+
+    Raises:
+        ImportError: if PyAV is not installed.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, or holds no video.
+        DamagedVideoError: after the last good frame, if the file is cut off or damaged behind it.
+    """
+    av = import_av()
+    with open_video(source) as reader:
+        video = reader.streams.video[0]
+        video.thread_type = "AUTO"
+        step = 1 / (video.average_rate or video.guessed_rate or 25)
+        begin, time, count, cut = None, 0.0, 0, False
+        try:
+            for packet in reader.demux(video):
+                cut |= packet.is_corrupt
+                for frame in packet.decode():
+                    time = time + step if frame.pts is None else frame.pts * frame.time_base
+                    begin = time if begin is None else begin
+                    pixels = to_pixels(frame)
+                    yield float(time - begin), pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+                    count += 1
+            problem = "it is cut off there" if cut else None
+        except av.FFmpegError as error:
+            problem = str(error)
+        if not count:
+            raise ValueError(f"{source} holds no video{f' that can be read: {problem}' if problem else ''}.")
+        if problem is not None:
+            raise DamagedVideoError(f"{source} can be read for {count} frames only, {time - begin:.2f} s: {problem}.")
+
+
+def write_frames(target: str | Path, frames: Iterable[np.ndarray], rate: float | Fraction = 25) -> None:
+    """Write frames as a video without sound; the file is there whole or not at all.
+
+    Args:
+        target: `.mp4`, `.m4v`, `.mov` or `.mkv` (H.264), or `.webm` (VP9); replaced if it is there.
+        frames: uint8 RGB (H, W, 3), all of one size.
+        rate: frames a second.
+
+    Raises:
+        ImportError: if PyAV is not installed.
+        ValueError: for another suffix, no frames, or frames of several sizes.
+    """
+    av, target = import_av(), Path(target)
+    name, options = codec_for(target)
+    out = None
+    with written_whole(target) as temporary, av.open(str(temporary), "w") as writer:
+        for number, pixels in enumerate(frames):
+            height, width = pixels.shape[:2]
+            if out is None:
+                out = writer.add_stream(name, rate=Fraction(rate).limit_denominator(1001), options=options)
+                out.width, out.height = width, height
+                out.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+            if (width, height) != (out.width, out.height):
+                raise ValueError(f"Frame {number} has {width}×{height} pixels, the first {out.width}×{out.height}.")
+            frame = to_frame(iter([pixels]), out.pix_fmt, "ITU601", full=False)
+            frame.pts, frame.time_base = number, 1 / out.codec_context.framerate
+            writer.mux(out.encode(frame))
+        if out is None:
+            raise ValueError(f"There are no frames for {target}.")
+        writer.mux(out.encode())
 
 
 def convert(reader: Any, writer: Any, codec: tuple[str, dict[str, str]], first: Any, upscaling: Upscaling) -> None:
