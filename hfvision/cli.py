@@ -19,6 +19,9 @@ EXAMPLES = {
   hfvision upscale film.mp4 --scale 4 --out large.mp4
   hfvision upscale photos/ --model user/my-upscaler --out large/ --resume
   accelerate launch -m hfvision upscale photos/ --out large/""",
+    "video_summarize": """examples:
+  hfvision video summarize clip.mp4 --out summary/
+  hfvision video summarize clip.mp4 --model user/my-vit --top 5 --out summary/""",
     "blend": """example:
   hfvision blend sr-light-x4 sr-gan-x4 --alpha 0.6 --out runs/between
   hfvision upscale photo.jpg --model runs/between""",
@@ -30,6 +33,7 @@ EXAMPLES = {
     "train": """example:
   hfvision train classifier --data photos/ --model cnn:resnet18 --out runs/photos
   hfvision train superres --data photos/ --model fast-light --scale 4 --out runs/upscaler
+  hfvision train segmenter --data cells/ --classes background nucleus --turn true --out runs/cells
   hfvision train superres --help""",
     "evaluate_classifier": """examples:
   hfvision evaluate classifier runs/photos --data photos/ --split validation
@@ -49,6 +53,12 @@ EXAMPLES = {
   hfvision evaluate robustness runs/photos --data photos/ --split validation -n 200 --attack pgd
   hfvision evaluate robustness user/hardened --data user/photos --compare user/standard --out runs/robustness
   hfvision evaluate robustness runs/photos --data photos/ --split validation --norm l2 --out runs/l2 --resume""",
+    "evaluate_segmenter": """examples:
+  hfvision evaluate segmenter runs/cells --data cells/ --split validation
+  hfvision evaluate segmenter runs/cells --data user/my-cells --by kind --tta turn --out report/""",
+    "segment": """examples:
+  hfvision segment photo.jpg --model runs/cells
+  hfvision segment photos/ --model user/my-segmenter --overlay --out masks/""",
     "evaluate_superres": """examples:
   hfvision evaluate superres sr-tiny-x2 --data photos/
   hfvision evaluate superres runs/upscaler user/other --data Set5/ Set14/ --out report/""",
@@ -135,6 +145,51 @@ def upscale(args: argparse.Namespace) -> None:
     upscale_files(share, upscaling, manifest=manifest, resume=args.resume, force=args.force)
 
 
+def video_summarize(args: argparse.Namespace) -> None:
+    from .summarize import format_summary, summarize_video
+
+    options = ("top", "threshold", "batch_size", "force", "trust_remote_code")
+    out = args.out or args.video.with_name(f"{args.video.stem}_summary")
+    record = summarize_video(args.video, out, args.model, **{name: getattr(args, name) for name in options})
+    print(json.dumps(record, indent=2) if args.json else format_summary(record))
+    if record["problem"]:
+        print(f"hfvision: warning: {record['problem']}", file=sys.stderr)
+    print(f"Summary, contact sheet and timeline written to {out}", file=sys.stderr)
+
+
+def segment(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from .data.images import find_images
+    from .loading import load_model
+    from .report import refuse_file
+    from .segmentation.predict import segment_file
+
+    refuse_file(args.out)
+    pairs = []
+    for source in args.images:
+        for path in find_images(source):
+            inside = path.relative_to(source).parent if source.is_dir() else Path()
+            folder = args.out / inside if args.out else path.parent
+            pairs.append((path, folder / f"{path.stem}_{'overlay' if args.overlay else 'mask'}.png"))
+    targets = [target for _, target in pairs]
+    if twice := next((target for target in targets if targets.count(target) > 1), None):
+        raise ValueError(f"Two images would both become {twice}: give them different names.")
+    if there := next((target for target in targets if target.exists() and not args.force), None):
+        raise ValueError(f"{there} is there already: use --force to replace it.")
+    model, processor = load_model(args.model, "image-segmentation", trust_remote_code=args.trust_remote_code)
+    results = []
+    for path, target in tqdm(pairs, unit="image", disable=len(pairs) < 2):
+        shares = segment_file(path, target, model, processor, as_overlay=args.overlay, tile=args.tile)
+        results.append({"image": str(path), "out": str(target), "shares": shares})
+    if args.json:
+        print(json.dumps(results, indent=2))
+        return
+    for result in results:
+        found = ", ".join(f"{name} {share:.1%}" for name, share in result["shares"].items() if share)
+        print(f"{result['image']} → {result['out']}: {found}")
+
+
 def blend(args: argparse.Namespace) -> None:
     from .blend import blend as blend_networks
     from .loading import load_model
@@ -199,6 +254,11 @@ def train(args: argparse.Namespace) -> None:
         from .training.classify import train_classifier as run
 
         what = "an image classifier"
+    elif args.task == "segmenter":
+        from .training.segment import SegmenterTrainingConfig as Config
+        from .training.segment import train_segmenter as run
+
+        what = "a segmenter, which finds the class of each pixel"
     else:
         from .training.superres import SuperResTrainingConfig as Config
         from .training.superres import train_superres as run
@@ -268,8 +328,8 @@ def evaluate_binary(args: argparse.Namespace) -> None:
     from .data.load import load_image_dataset
     from .data.prepare import prepare_images
     from .loading import load_model, validation_settings
-    from .report import abstention_picture, refuse_file, reliability_diagram, roc_picture, write_record
-    from .training.binary import evaluate_binary, format_binary
+    from .report import refuse_file
+    from .training.binary import evaluate_binary, format_binary, write_binary
 
     refuse_file(args.out)
     if args.out is not None and (args.out / "binary.json").exists() and not args.force:
@@ -304,10 +364,7 @@ def evaluate_binary(args: argparse.Namespace) -> None:
     record = {"model": args.model, "data": data} | figures
     print(json.dumps(record, indent=2) if args.json else format_binary(record))
     if args.out is not None:
-        write_record(args.out / "binary.json", record)
-        roc_picture(record, args.out / "roc.png")
-        abstention_picture(record, args.out / "abstention.png")
-        reliability_diagram(record["reliability"], args.out / "reliability.png")
+        write_binary(record, args.out)
         print(f"Figures and pictures written to {args.out}", file=sys.stderr)
 
 
@@ -345,6 +402,44 @@ def explain(args: argparse.Namespace) -> None:
     says = f"{found.label} {found.probability:.1%}"
     side_by_side({args.image.name: image, f"{says}, {found.method}": found.overlay}, args.out)
     print(f"{args.image}: {says}; heat map by {found.method}: {args.out}")
+
+
+def evaluate_segmenter(args: argparse.Namespace) -> None:
+    from accelerate import Accelerator
+
+    from .data.masks import MaskedImages, load_mask_dataset, name_classes
+    from .data.normalize import Normalize
+    from .loading import load_model
+    from .report import refuse_file, write_record
+    from .segmentation.evaluate import evaluate_segmenter, format_segmentation
+    from .segmentation.pictures import best_and_worst
+
+    refuse_file(args.out)
+    if args.out is not None and (args.out / "evaluation.json").exists() and not args.force:
+        raise ValueError(f"{args.out / 'evaluation.json'} is there already: use --force to replace it.")
+    model, processor = load_model(args.model, "image-segmentation", trust_remote_code=args.trust_remote_code)
+    accelerator = Accelerator()
+    columns = {"image_column": args.image_column, "mask_column": args.mask_column}
+    with accelerator.main_process_first():
+        splits = load_mask_dataset(args.data, **validation_options(args), **columns)
+    if args.split not in splits:
+        raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
+    split = splits[args.split]
+    images = MaskedImages(split, getattr(model.config, "num_channels", 3))
+    names = name_classes({args.split: images}, list(model.config.id2label.values()))
+    options = {"by": args.by, "tta": args.tta, "accelerator": accelerator}
+    figures = evaluate_segmenter(model.float(), images, processor, **options)
+    if not accelerator.is_main_process:
+        return
+    data = {"source": args.data, "split": args.split, "fingerprint": split._fingerprint}
+    record = {"model": args.model, "data": data} | figures
+    print(json.dumps(record, indent=2) if args.json else format_segmentation(record))
+    if args.out is not None:
+        write_record(args.out / "evaluation.json", record)
+        groups = [str(value) for value in split[args.by][:]] if args.by else None
+        shown = (Normalize.from_processor(processor), names, figures["each"], args.out / "masks.png")
+        best_and_worst(model, images, *shown, tta=args.tta, groups=groups)
+        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
 
 
 def evaluate_robustness(args: argparse.Namespace) -> int:
@@ -674,6 +769,37 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--force", action="store_true", help="replace results that are there already")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
+    description = "Look into a video."
+    tasks = commands.add_parser("video", help=description, description=description)
+    tasks = tasks.add_subparsers(title="tasks", required=True, metavar="TASK")
+    description = "Find the shots of a video: a contact sheet, a timeline, and labels for each."
+    command = add(video_summarize, description, tasks, "summarize")
+    command.add_argument("video", type=Path, metavar="FILE", help="video file")
+    command.add_argument(
+        "--model",
+        default="cnn-cifar10",
+        help=f"classifier or encoder: {model_help}; default cnn-cifar10, which knows ten kinds of things only",
+    )
+    command.add_argument("--out", type=Path, help="folder for what it makes (default: beside the video)")
+    command.add_argument("--top", type=positive, default=3, help="labels a shot (default 3)")
+    command.add_argument(
+        "--threshold", type=float, default=0.2, help="lower finds more cuts, higher fewer (default 0.2)"
+    )
+    command.add_argument("--batch-size", type=positive, default=32, help="frames a step (default 32)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--force", action="store_true", help="replace a summary that is there already")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    command = add(segment, "Find the class of each pixel of images.")
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
+    command.add_argument("--model", required=True, help=model_help)
+    command.add_argument("--overlay", action="store_true", help="write the image with its classes in colour")
+    command.add_argument("--tile", type=positive, default=1024, help="side of large images' tiles (default 1024)")
+    command.add_argument("--out", type=Path, help="folder for the masks (default: beside the images)")
+    command.add_argument("--force", action="store_true", help="replace masks that are there already")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
     command = add(blend, "Make an upscaler between two: one trained by pixels, and the GAN trained further from it.")
     command.add_argument("first", metavar="A", help=model_help)
     command.add_argument("second", metavar="B", help="the same architecture, trained further from A")
@@ -691,7 +817,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
 
     command = add(train, "Train a model on your own data.")
-    command.add_argument("task", choices=["classifier", "superres"], help="what to train")
+    command.add_argument("task", choices=["classifier", "superres", "segmenter"], help="what to train")
     command.add_argument("options", nargs=argparse.REMAINDER, help="see: hfvision train classifier --help")
 
     description = "Measure how good a model is."
@@ -726,6 +852,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--batch-size", type=positive, default=256, help="images a step and process (default 256)")
     command.add_argument("--out", type=Path, help="folder for binary.json, roc.png, abstention.png, reliability.png")
+    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=trust_help)
+
+    description = "Measure a segmenter on images with masks: Dice and IoU of each class, and of each kind of image."
+    command = add(evaluate_segmenter, description, tasks, "segmenter")
+    command.add_argument("model", metavar="MODEL", help=model_help)
+    command.add_argument("--data", required=True, help="images and masks, as of `hfvision train segmenter`")
+    command.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default test)")
+    command.add_argument("--by", metavar="COLUMN", help="give figures for the images of each of its values, too")
+    command.add_argument(
+        "--tta",
+        choices=["none", "flip", "turn"],
+        default="none",
+        help="test-time augmentation: mean over mirrored images, or all eight ways they can lie (default none)",
+    )
+    command.add_argument("--image-column", help="column of the images, where it is not found by itself")
+    command.add_argument("--mask-column", help="column of the masks, where it is not found by itself")
+    command.add_argument("--validation", type=float, metavar="PART", help="as of the training (default: as it was)")
+    command.add_argument("--validation-group", metavar="COLUMN", help="as of the training (default: as it was)")
+    command.add_argument("--out", type=Path, help="folder for evaluation.json, and masks.png: best, middle and worst")
     command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--trust-remote-code", action="store_true", help=trust_help)

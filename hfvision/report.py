@@ -191,7 +191,7 @@ def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
     Args:
         history: one dict an epoch with `epoch`, `loss`, `learning_rate`, and, where measured, `accuracy`,
             `attacked_accuracy`, `validation_loss`, `validation_accuracy`, `validation_robust_accuracy`,
-            `validation_psnr` (dB).
+            `validation_psnr` (dB), `dice`, `validation_dice`.
         path: of the picture.
     """
     from matplotlib.figure import Figure
@@ -205,8 +205,10 @@ def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
         "validation_accuracy": (ORANGE, "-", "validation"),
         "validation_robust_accuracy": (ORANGE, "--", "validation, attacked"),
         "validation_psnr": (ORANGE, "-", "validation"),
+        "dice": (BLUE, "-", "training, probabilities of crops"),
+        "validation_dice": (ORANGE, "-", "validation"),
     }
-    names = {"loss": "loss", "accuracy": "accuracy", "psnr": "PSNR on validation photographs, dB"}
+    names = {"loss": "loss", "accuracy": "accuracy", "psnr": "PSNR on validation photographs, dB", "dice": "Dice"}
     drawn = [key for key in styles if key in history[0]]
     panels = [(name, [key for key in drawn if key.endswith(name)]) for name in names]
     panels = [(name, keys) for name, keys in panels if keys]

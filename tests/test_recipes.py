@@ -20,7 +20,8 @@ from hfvision.training.transfer import load_start
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MACHINES = sorted((SCRIPTS / "recipes").glob("accelerate_*.yaml"))
 UPSCALERS = sorted((SCRIPTS / "recipes").glob("sr_*.yaml"))
-TRAININGS = sorted(set((SCRIPTS / "recipes").glob("*.yaml")) - {*MACHINES, *UPSCALERS})
+SEGMENTERS = [SCRIPTS / "recipes" / "nuclei.yaml"]
+TRAININGS = sorted(set((SCRIPTS / "recipes").glob("*.yaml")) - {*MACHINES, *UPSCALERS, *SEGMENTERS})
 
 
 @pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)

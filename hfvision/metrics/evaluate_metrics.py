@@ -13,12 +13,14 @@ from .auroc import auroc
 from .calibration import expected_calibration_error, negative_log_likelihood
 from .confusion import class_scores, confusion_matrix
 from .niqe import niqe
+from .overlap import dice, iou, overlap
 from .psnr import psnr
 from .ssim import ssim
 
 IMAGE = List(List(List(Value("float32"))))
 LABEL = Value("int64")
 LOGITS = List(Value("float32"))
+MASK = List(List(Value("int64")))
 
 
 class PSNR(evaluate.Metric):
@@ -183,3 +185,48 @@ class ConfusionMatrix(evaluate.Metric):
         matrix = confusion_matrix(torch.tensor(predictions), torch.tensor(references), num_classes)
         scores = class_scores(matrix)._asdict()
         return {"confusion_matrix": matrix.tolist()} | {name: values.tolist() for name, values in scores.items()}
+
+
+class Dice(evaluate.Metric):
+    """[`overlap.dice`] of masks, integers (H, W), whose sizes may differ.
+
+    `Dice().compute(predictions=…, references=…, num_classes=C, ignored=255)` returns `{"dice": C numbers, the mean
+    over the images that have the class in either mask, "dice_pooled": C numbers, of the pixels of all images}`; NaN
+    for a class that no mask has.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Twice the intersection of a predicted and a true mask over the sum of their sizes.",
+            citation="Dice: Measures of the amount of ecologic association between species. Ecology 26(3), 1945.",
+            inputs_description="predictions, references: masks of classes, integers (H, W)",
+            features=Features(predictions=MASK, references=MASK),
+        )
+
+    def _compute(self, predictions: list, references: list, **options) -> dict[str, list]:
+        return mean_and_pooled("dice", dice, predictions, references, **options)
+
+
+class IoU(evaluate.Metric):
+    """[`overlap.iou`] of masks, integers (H, W), whose sizes may differ.
+
+    `IoU().compute(predictions=…, references=…, num_classes=C, ignored=255)` returns `{"iou": C numbers, "iou_pooled":
+    C numbers}`, as [`Dice`] does.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Intersection of a predicted and a true mask over their union.",
+            citation="Jaccard: The distribution of the flora in the alpine zone. New Phytologist 11(2), 1912.",
+            inputs_description="predictions, references: masks of classes, integers (H, W)",
+            features=Features(predictions=MASK, references=MASK),
+        )
+
+    def _compute(self, predictions: list, references: list, **options) -> dict[str, list]:
+        return mean_and_pooled("iou", iou, predictions, references, **options)
+
+
+def mean_and_pooled(name, measure, predictions: list, references: list, **options) -> dict[str, list]:
+    pairs = zip(predictions, references, strict=True)
+    counts = torch.stack([overlap(torch.tensor(a), torch.tensor(b), **options) for a, b in pairs])
+    return {name: measure(counts).nanmean(0).tolist(), f"{name}_pooled": measure(counts.sum(0)).tolist()}

@@ -7,18 +7,23 @@ from transformers import (
     AutoModel,
     AutoModelForImageClassification,
     AutoModelForImageToImage,
+    AutoModelForSemanticSegmentation,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .cnn.configuration_cnn import CNNConfig
+from .cnn.configuration_cnn import CNNConfig, CNNSegmentationConfig
 from .cnn.modeling_cnn import CNNBackbone, CNNForImageClassification, CNNModel
+from .cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation
 from .image_processing_classification import ImageClassificationProcessor
+from .image_processing_segmentation import ImageSegmentationProcessor
 from .srgan.configuration_srgan import SRGANConfig
 from .srgan.image_processing_srgan import SRGANImageProcessor
 from .srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution, SRGANModel
 from .srgan.pipeline_srgan import SuperResolutionPipeline
-from .vit.configuration_vit import VisionTransformerConfig
+from .vit.configuration_vit import VisionTransformerConfig, VisionTransformerSegmentationConfig
 from .vit.modeling_vit import VisionTransformerForImageClassification, VisionTransformerModel
+from .vit.modeling_vit_segmentation import VisionTransformerForSemanticSegmentation
 
 CLASSIFICATION = AutoModelForImageClassification
 SUPER_RESOLUTION = AutoModelForImageToImage
@@ -30,12 +35,16 @@ AUTO_MODELS = {
         CLASSIFICATION: VisionTransformerForImageClassification,
     },
     SRGANConfig: {AutoModel: SRGANModel, SUPER_RESOLUTION: SRGANForImageSuperResolution},
+    CNNSegmentationConfig: {AutoModelForSemanticSegmentation: CNNForSemanticSegmentation},
+    VisionTransformerSegmentationConfig: {AutoModelForSemanticSegmentation: VisionTransformerForSemanticSegmentation},
 }
 
 IMAGE_PROCESSORS = {
     CNNConfig: ImageClassificationProcessor,
     VisionTransformerConfig: ImageClassificationProcessor,
     SRGANConfig: SRGANImageProcessor,
+    CNNSegmentationConfig: ImageSegmentationProcessor,
+    VisionTransformerSegmentationConfig: ImageSegmentationProcessor,
 }
 
 
@@ -57,3 +66,7 @@ def register_families() -> None:
         pt_model=SUPER_RESOLUTION,
         type="image",
     )
+    for config in (CNNSegmentationConfig, VisionTransformerSegmentationConfig):
+        # The pipeline looks here alone for the models that it supports.
+        model = AUTO_MODELS[config][AutoModelForSemanticSegmentation]
+        MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[config.model_type] = model.__name__

@@ -78,6 +78,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stage_strides": [1, 2, 2, 2],
         "block_type": "bottleneck",
     },
+    # The contracting path of a U-Net (Ronneberger et al. 2015, arXiv:1505.04597), an eighth as wide, normalised.
+    "unet": {
+        "image_size": 128,
+        "stage_widths": [[[16, 16]], [[32, 32]], [[64, 64]], [[96, 96]], [[128, 128]]],
+        "stage_strides": [1, 2, 2, 2, 2],
+        "downsample": "stride",
+    },
 }
 
 
@@ -85,8 +92,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
     r"""Configuration of [`CNNModel`], [`CNNForImageClassification`] and [`CNNBackbone`].
 
-    `CNNConfig.from_preset(name, **overrides)` gives the ready-made shapes: `textbook`, `tiny`, `cifar`, `resnet18`
-    and `resnet50`.
+    `CNNConfig.from_preset(name, **overrides)` gives the ready-made shapes: `textbook`, `tiny`, `cifar`, `resnet18`,
+    `resnet50` and `unet`.
 
     Args:
         num_channels (`int`, defaults to 3): channels of the input image.
@@ -217,6 +224,29 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
             raise ValueError(f"classifier_dropout must be in [0, 1), got {self.classifier_dropout}.")
 
 
+@strict
+class CNNSegmentationConfig(CNNConfig):
+    r"""Configuration of [`CNNForSemanticSegmentation`]: that of its encoder, and the width of its decoder.
+
+    Args:
+        decoder_widths (`list[int]`, *optional*): output channels of the decoder's steps, from the smallest feature map
+            to the largest: one for each size that the encoder's feature maps have, but the smallest. `None`: each
+            step is as wide as the encoder is at its size, 64 at most.
+
+    Raises:
+        ValueError: as [`CNNConfig`], and for a width below 1.
+    """
+
+    model_type = "hfvision_cnn_segmentation"
+
+    decoder_widths: list[int] | None = None
+
+    def validate_decoder(self):
+        """The decoder has widths."""
+        if self.decoder_widths is not None and min(self.decoder_widths, default=1) < 1:
+            raise ValueError(f"decoder_widths must all be at least 1, got {self.decoder_widths}.")
+
+
 def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> None:
     """Raise ValueError for a keyword that is no field: transformers would keep a misspelled one without a word."""
     known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
@@ -227,4 +257,4 @@ def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> N
             raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")
 
 
-__all__ = ["CNNConfig"]
+__all__ = ["CNNConfig", "CNNSegmentationConfig"]

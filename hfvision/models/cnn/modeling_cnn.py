@@ -247,6 +247,13 @@ class CNNPreTrainedModel(PreTrainedModel):
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
     _no_split_modules = ["CNNBlock"]
+    auto_classes = {
+        "AutoModel": "modeling_cnn.CNNModel",
+        "AutoModelForImageClassification": "modeling_cnn.CNNForImageClassification",
+        "AutoBackbone": "modeling_cnn.CNNBackbone",
+    }
+    card_usage = FEATURES_USAGE
+    pipeline_tag = "image-feature-extraction"
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -285,15 +292,15 @@ class CNNPreTrainedModel(PreTrainedModel):
             backbone: a timm model, with or without a tag: `timm/convnext_atto.d2_in1k`.
             config_fields: further fields of [`CNNConfig`], as `num_labels`.
         """
-        model = cls(CNNConfig(backbone=backbone, **config_fields))
-        published = create_timm_model(model.config, pretrained=True)
-        getattr(model, cls.base_model_prefix, model).encoder.load_state_dict(published.state_dict())
+        model = cls(cls.config_class(backbone=backbone, **config_fields))
+        encoder = getattr(model, cls.base_model_prefix, model).encoder
+        published = create_timm_model(model.config, pretrained=True).state_dict()
+        encoder.load_state_dict({name: published[name] for name in encoder.state_dict()})
         return model
 
     def save_pretrained(self, save_directory, **kwargs):
         if self._auto_class is not None:
-            module = type(self).__module__.split(".")[-1]
-            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in AUTO_CLASSES.items()}
+            self.config.auto_map = dict(self.auto_classes)
         super().save_pretrained(save_directory, **kwargs)
         self.write_model_card(save_directory, Path(save_directory).resolve().name)
 
@@ -307,17 +314,16 @@ class CNNPreTrainedModel(PreTrainedModel):
         if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
             return
         labels = [str(label) for label in self.config.id2label.values()]
-        classifier = isinstance(self, CNNForImageClassification)
-        usage = CLASSIFIER_USAGE if classifier else FEATURES_USAGE
+        has_head = self.pipeline_tag != "image-feature-extraction"
         names = ", ".join(labels[:10]) + (", …" if len(labels) > 10 else "")
         text = MODEL_CARD.format(
             name=name,
             architecture=type(self).__name__,
-            pipeline_tag="image-classification" if classifier else "image-feature-extraction",
+            pipeline_tag=self.pipeline_tag,
             size=self.config.image_size,
             parameters=self.num_parameters(),
-            classes=f", {len(labels)} classes ({names})" if classifier else ", without a classification head",
-            usage=usage.format(name=name, auto_class=self._auto_class or "AutoModel"),
+            classes=f", {len(labels)} classes ({names})" if has_head else ", without a classification head",
+            usage=self.card_usage.format(name=name, auto_class=self._auto_class or "AutoModel"),
         )
         card.write_text(text, encoding="utf-8")
 
@@ -400,6 +406,9 @@ def check_channels(pixel_values: torch.Tensor, num_channels: int) -> None:
 class CNNForImageClassification(CNNPreTrainedModel):
     """The network with its classification head: pooled features, optional hidden layer, dropout, logits."""
 
+    card_usage = CLASSIFIER_USAGE
+    pipeline_tag = "image-classification"
+
     def __init__(self, config: CNNConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
@@ -465,11 +474,5 @@ class CNNBackbone(BackboneMixin, CNNPreTrainedModel):
         )
         return BackboneOutput(feature_maps=feature_maps, hidden_states=tuple(hidden_states))
 
-
-AUTO_CLASSES = {
-    "AutoModel": "CNNModel",
-    "AutoModelForImageClassification": "CNNForImageClassification",
-    "AutoBackbone": "CNNBackbone",
-}
 
 __all__ = ["CNNBackbone", "CNNForImageClassification", "CNNModel", "CNNPreTrainedModel"]

@@ -161,6 +161,38 @@ class VisionTransformerConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
 
 
+@strict
+class VisionTransformerSegmentationConfig(VisionTransformerConfig):
+    r"""Configuration of [`VisionTransformerForSemanticSegmentation`]: of its encoder, and the width of its decoder.
+
+    Args:
+        decoder_widths (`list[int]`, *optional*): output channels of the decoder's steps, each of which doubles height
+            and width: log2(`patch_size`) of them, rounded down. `None`: halves from `hidden_size` on, 32 at least.
+
+    Raises:
+        ValueError: as [`VisionTransformerConfig`], and for another number of widths, or one below 1.
+    """
+
+    model_type = "hfvision_vit_segmentation"
+
+    decoder_widths: list[int] | None = None
+
+    def resolved_decoder_widths(self) -> list[int]:
+        """`decoder_widths`, or what stands for None."""
+        steps = range(1, self.patch_size.bit_length())
+        return self.decoder_widths or [max(32, self.hidden_size >> step) for step in steps]
+
+    def validate_decoder(self):
+        """There is one width for each step of the decoder."""
+        steps = self.patch_size.bit_length() - 1
+        widths = self.decoder_widths
+        if widths is not None and (len(widths) != steps or min(widths, default=1) < 1):
+            raise ValueError(
+                f"decoder_widths must hold {steps} widths of at least 1 for patches of {self.patch_size}, got "
+                f"{widths}."
+            )
+
+
 def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> None:
     """Raise ValueError for a keyword that is no field: transformers would keep a misspelled one without a word."""
     known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
@@ -171,4 +203,4 @@ def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> N
             raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")
 
 
-__all__ = ["VisionTransformerConfig"]
+__all__ = ["VisionTransformerConfig", "VisionTransformerSegmentationConfig"]

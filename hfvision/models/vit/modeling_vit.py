@@ -247,6 +247,12 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
         "hidden_states": VisionTransformerLayer,
         "attentions": VisionTransformerAttention,
     }
+    auto_classes = {
+        "AutoModel": "modeling_vit.VisionTransformerModel",
+        "AutoModelForImageClassification": "modeling_vit.VisionTransformerForImageClassification",
+    }
+    card_usage = FEATURES_USAGE
+    pipeline_tag = "image-feature-extraction"
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -273,8 +279,7 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory, **kwargs):
         if self._auto_class is not None:
-            module = type(self).__module__.split(".")[-1]
-            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in AUTO_CLASSES.items()}
+            self.config.auto_map = dict(self.auto_classes)
         super().save_pretrained(save_directory, **kwargs)
         self.write_model_card(save_directory, Path(save_directory).resolve().name)
 
@@ -288,18 +293,17 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
         if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
             return
         labels = [str(label) for label in self.config.id2label.values()]
-        classifier = isinstance(self, VisionTransformerForImageClassification)
-        usage = CLASSIFIER_USAGE if classifier else FEATURES_USAGE
+        has_head = self.pipeline_tag != "image-feature-extraction"
         names = ", ".join(labels[:10]) + (", …" if len(labels) > 10 else "")
         text = MODEL_CARD.format(
             name=name,
             architecture=type(self).__name__,
             patch=self.config.patch_size,
-            pipeline_tag="image-classification" if classifier else "image-feature-extraction",
+            pipeline_tag=self.pipeline_tag,
             size=self.config.image_size,
             parameters=self.num_parameters(),
-            classes=f", {len(labels)} classes ({names})" if classifier else ", without a classification head",
-            usage=usage.format(name=name, auto_class=self._auto_class or "AutoModel"),
+            classes=f", {len(labels)} classes ({names})" if has_head else ", without a classification head",
+            usage=self.card_usage.format(name=name, auto_class=self._auto_class or "AutoModel"),
         )
         card.write_text(text, encoding="utf-8")
 
@@ -352,6 +356,9 @@ class VisionTransformerForImageClassification(VisionTransformerPreTrainedModel):
     both heads the labels.
     """
 
+    card_usage = CLASSIFIER_USAGE
+    pipeline_tag = "image-classification"
+
     def __init__(self, config: VisionTransformerConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
@@ -385,11 +392,6 @@ class VisionTransformerForImageClassification(VisionTransformerPreTrainedModel):
             logits=(heads[0] + heads[1]) / 2, cls_logits=heads[0], distillation_logits=heads[1], **found
         )
 
-
-AUTO_CLASSES = {
-    "AutoModel": "VisionTransformerModel",
-    "AutoModelForImageClassification": "VisionTransformerForImageClassification",
-}
 
 __all__ = [
     "DistilledImageClassifierOutput",

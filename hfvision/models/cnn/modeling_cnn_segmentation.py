@@ -1,0 +1,146 @@
+"""Semantic segmentation by a CNN: its encoder, and a decoder with skips as a U-Net's (arXiv:1505.04597)."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, interpolate, pad
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_cnn import CNNSegmentationConfig
+from .modeling_cnn import CNNConvLayer, CNNModel, CNNPreTrainedModel, check_channels, minimum_size
+
+IGNORED = 255  # the label of pixels that do not count
+
+SEGMENTER_USAGE = """from transformers import pipeline
+
+segment = pipeline("image-segmentation", model="{name}", trust_remote_code=True)
+segment("photo.jpg")[0]["mask"].save("mask.png")"""
+
+
+class CNNDecoderStep(GradientCheckpointingLayer):
+    """Brings a feature map to the size of a larger one, and both together through two convolutions."""
+
+    def __init__(self, config: CNNSegmentationConfig, channels: int, skip_channels: int, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            CNNConvLayer(config, channels + skip_channels, width), CNNConvLayer(config, width, width)
+        )
+
+    def forward(self, hidden_state: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        hidden_state = interpolate(hidden_state, size=skip.shape[-2:], mode="nearest")
+        return self.layers(torch.cat([hidden_state, skip], dim=1))
+
+
+class CNNForSemanticSegmentation(CNNPreTrainedModel):
+    """A class for each pixel of images of any size: encoder, decoder and a 1×1 convolution.
+
+    The decoder takes the deepest feature map of each size. Images are padded inside with their own edge, so that every
+    stride divides them. Weights of a classifier's encoder are taken by `from_pretrained`; the decoder starts anew.
+    Needs a timm backbone that can do without its head (`prune_intermediate_layers`), where there is one.
+
+    `logits` are float (N, num_labels, H, W), of the size of `pixel_values`; `hidden_states`, on request, the encoder's
+    feature maps of the padded images.
+    """
+
+    config: CNNSegmentationConfig
+    _no_split_modules = ["CNNBlock", "CNNDecoderStep"]
+    auto_classes = {
+        "AutoModel": "modeling_cnn.CNNModel",
+        "AutoModelForSemanticSegmentation": "modeling_cnn_segmentation.CNNForSemanticSegmentation",
+    }
+    card_usage = SEGMENTER_USAGE
+    pipeline_tag = "image-segmentation"
+
+    def __init__(self, config: CNNSegmentationConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.cnn = CNNModel(config)
+        if config.backbone is not None:
+            if not hasattr(self.cnn.encoder, "prune_intermediate_layers"):
+                raise ValueError(f"{config.backbone} gives no feature maps: choose another backbone to segment with.")
+            self.cnn.encoder.prune_intermediate_layers(len(self.cnn.encoder.feature_info), prune_norm=True)
+        channels, strides = zip(*self.feature_maps(), strict=True)
+        last = len(strides) - 1
+        self.taken = [i for i in range(len(strides)) if i == last or strides[i] != strides[i + 1]]
+        skips = [channels[i] for i in reversed(self.taken[:-1])]
+        widths = config.decoder_widths if config.decoder_widths is not None else [min(64, skip) for skip in skips]
+        if len(widths) != len(skips):
+            raise ValueError(f"decoder_widths must hold {len(skips)} widths for this encoder, got {widths}.")
+        self.decoder = nn.ModuleList()
+        width = channels[-1]
+        for skip, step_width in zip(skips, widths, strict=True):
+            self.decoder.append(CNNDecoderStep(config, width, skip, step_width))
+            width = step_width
+        self.head = nn.Conv2d(width, config.num_labels, kernel_size=1)
+        self.stride = math.lcm(*strides)
+        even = config.backbone is None and config.stem_width is not None and config.stem_kernel_size % 2 == 0
+        self.lost = int(even and config.stem_stride == 1)  # pixels that an even kernel takes away
+        self.minimum = self.stride if config.backbone is not None else minimum_size(config) - self.lost
+        self.post_init()
+
+    def feature_maps(self) -> list[tuple[int, int]]:
+        """Channels of each of the encoder's feature maps, and how many times smaller than the image it is."""
+        config = self.config
+        if config.backbone is not None:
+            return [(info["num_chs"], info["reduction"]) for info in self.cnn.encoder.feature_info]
+        stride = (config.stem_stride if config.stem_width is not None else 1) * (2 if config.stem_pool else 1)
+        found = [(config.stem_channels, stride)]
+        for blocks, stage_stride in zip(config.stage_widths, config.stage_strides, strict=True):
+            stride *= stage_stride
+            found.append((blocks[-1][-1], stride))
+        return found
+
+    def padded_size(self, size: int) -> int:
+        """The side, at least `size`, that the encoder halves without a rest."""
+        return -(-max(size, self.minimum) // self.stride) * self.stride + self.lost
+
+    def get_input_embeddings(self):
+        return None
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SemanticSegmenterOutput:
+        """`pixel_values`: float (N, channels, H, W), normalised by the image processor; `labels`: int64 (N, H, W) of
+        classes, 255 where a pixel does not count, for the mean cross-entropy in `loss`."""
+        check_channels(pixel_values, self.config.num_channels)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        height, width = pixel_values.shape[-2:]
+        below, right = self.padded_size(height) - height, self.padded_size(width) - width
+        padded = pad(pixel_values, (0, right, 0, below), mode="replicate") if below or right else pixel_values
+        if self.config.backbone is None:
+            feature_maps = self.cnn.encoder(padded)
+        else:
+            _, feature_maps = self.cnn.encoder.forward_intermediates(padded.to(self.dtype))
+        hidden_state, *skips = [feature_maps[i] for i in reversed(self.taken)]
+        for step, skip in zip(self.decoder, skips, strict=True):
+            hidden_state = step(hidden_state, skip)
+        logits = self.head(hidden_state)
+        size = (padded.shape[-2] - self.lost, padded.shape[-1] - self.lost)
+        if tuple(logits.shape[-2:]) != size:
+            logits = interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        logits = logits[..., :height, :width]
+        return SemanticSegmenterOutput(
+            loss=pixel_cross_entropy(logits, labels) if labels is not None else None,
+            logits=logits,
+            hidden_states=tuple(feature_maps) if output_hidden_states else None,
+        )
+
+
+def pixel_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of logits (N, C, H, W) over the pixels whose label, of int64 (N, H, W), is not 255."""
+    total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+__all__ = ["CNNForSemanticSegmentation"]
