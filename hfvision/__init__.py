@@ -11,6 +11,7 @@ from .models.register import register_families
 __version__ = "0.1.0"
 
 PUBLIC_NAMES = {
+    "AnomalyDetector": "anomaly",
     "Augmentation": "data.augment",
     "CNNBackbone": "models.cnn.modeling_cnn",
     "CNNConfig": "models.cnn.configuration_cnn",
@@ -51,6 +52,7 @@ PUBLIC_NAMES = {
     "checkpoint": "checkpoints",
     "convert_vit": "models.vit.convert",
     "corrupt": "robustness.corruptions",
+    "damage": "data.damage",
     "evaluate_binary": "training.binary",
     "evaluate_classifier": "training.evaluate",
     "evaluate_robustness": "robustness.evaluate",
@@ -59,10 +61,12 @@ PUBLIC_NAMES = {
     "expand_dataset": "data.expand",
     "explain_image": "explain",
     "fgsm": "robustness.attacks",
+    "fit_detector": "anomaly",
     "fold": "compression.fold",
     "grad_cam": "explain",
     "key_frames": "shots",
     "list_checkpoints": "checkpoints",
+    "load_detector": "anomaly",
     "load_image_dataset": "data.load",
     "load_mask_dataset": "data.masks",
     "load_segmenter": "training.segment",
