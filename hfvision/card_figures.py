@@ -60,7 +60,9 @@ def classifier_results(record: Record) -> list[Result]:
         return [Result(evaluation["data"], split, figures["tta"], figures) for figures in made]
     name = data_name(record) or "the training data"
     return [
-        Result(name, split, record[split]["tta"], record[split]) for split in ("validation", "test") if split in record
+        Result(name, split, record[split]["tta"], record[split])
+        for split in ("validation", "test")
+        if "top1" in record.get(split, {})
     ]
 
 
@@ -91,6 +93,40 @@ def classifier_tables(results: Sequence[Result]) -> list[str]:
     scores = [[name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))] for name, row in classes]
     paragraphs.append(f"{which}, {last.split} images, {VIEWS[last.view]}:")
     return [*paragraphs, markdown_table(["class", "precision", "recall", "F1"], scores)]
+
+
+def binary_table(part: Record) -> list[str]:
+    """Paragraphs on a classifier of two classes as a test for one of them."""
+    point, data = part["operating_point"], part["data"]
+
+    def share(name: str) -> str:
+        low, high = point[f"{name}_interval"]
+        return f"{point[name]:.1%} ({low:.1%} to {high:.1%})"
+
+    low, high = part["auroc_interval"]
+    groups = f" of {part['groups']:,} groups" if part["groups"] else ""
+    rows = [
+        ["AUROC", f"{part['auroc']:.4f} ({low:.4f} to {high:.4f})"],
+        ["sensitivity", share("sensitivity")],
+        ["specificity", share("specificity")],
+        ["expected calibration error", f"{part['ece']:.3f}"],
+        *([f"wrong of the surest {at}", f"{risk:.2%}"] for at, risk in part["abstention"]["at"].items()),
+    ]
+    return [
+        f"As a test for {part['positive']}, on {part['images']:,} {data['split']} images{groups} of "
+        f"{bare(data['source'])}, from a probability of {point['threshold']:.3f} on ({point['chosen']}), with 95 % "
+        "intervals:",
+        markdown_table(["", "figure"], rows),
+    ]
+
+
+def calibration_sentence(part: Record) -> str:
+    return (
+        f"Its probabilities are calibrated by a temperature of {part['temperature']:.3f}, fitted on "
+        f"{part['images']:,} images ({part['split']}): the calibration error went from {part['before']['ece']:.2%} to "
+        f"{part['after']['ece']:.2%} ({part['measured_on']}). Where classes are rarer or images are made otherwise, "
+        "this no longer holds."
+    )
 
 
 def hardware(device: str, threads: int) -> str:

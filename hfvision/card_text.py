@@ -6,10 +6,16 @@ import torch
 from transformers import PreTrainedConfig
 
 from .card_figures import Record, bare, classifier_results, data_name, hardware
+from .card_segmentation import segmentation_limits
 from .loading import AUTO_MODELS
 from .robustness.threat import DEFAULT_EPSILON
 
-KINDS = {"hfvision_cnn": "A convolutional network", "hfvision_vit": "A vision transformer"}
+KINDS = {
+    "hfvision_cnn": "A convolutional network",
+    "hfvision_vit": "A vision transformer",
+    "hfvision_cnn_segmentation": "A segmenter, a convolutional network",
+    "hfvision_vit_segmentation": "A segmenter, a vision transformer with a convolutional decoder,",
+}
 
 
 def describe(config: PreTrainedConfig, record: Record, scale: int | None, weights: int) -> str:
@@ -19,14 +25,22 @@ def describe(config: PreTrainedConfig, record: Record, scale: int | None, weight
     channels = {1: "grey ", 3: "colour "}.get(getattr(config, "num_channels", 3), "")
     side = getattr(config, "image_size", None)
     size = "×".join(map(str, side if isinstance(side, list | tuple) else (side, side)))
-    what = f"{channels}images of any size" if scale else f"{channels}images" + (f" of {size} pixels" if side else "")
+    segments = does(config, "image-segmentation")
+    any_size = scale or segments
+    what = f"{channels}images" + (" of any size" if any_size else f" of {size} pixels" if side else "")
     sentences = [f"{kind} of {count:,} parameters, for {what}."]
     if not scale:
         names = list(config.id2label.values())
         shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-        sentences.append(f"It tells {len(names)} classes apart: {shown}.")
+        where = " in each pixel" if segments else ""
+        sentences.append(f"It tells {len(names)} classes apart{where}: {shown}.")
     sentences.append(f"Its weights take {weights / 1e6:.2f} MB.")
     return " ".join(sentences)
+
+
+def does(config: PreTrainedConfig, task: str) -> bool:
+    """Whether a model of this configuration does `task`."""
+    return type(config) in AUTO_MODELS[task]._model_mapping
 
 
 def count_parameters(config: PreTrainedConfig) -> int:
@@ -125,10 +139,12 @@ def limits(config: PreTrainedConfig, record: Record, scale: int | None) -> list[
                 "It invents texture that looks real and was not there: not for medicine, number plates, faces that "
                 "shall be recognised, or any other evidence."
             )
+    elif does(config, "image-segmentation"):
+        sentences += segmentation_limits(record)
     else:
         known = f"For images like those of {data}." if data else "For images like those it was trained on."
         sentences += [known, f"Every image gets one of its {config.num_labels} classes, also where none fits."]
-        if classifier_results(record):
+        if classifier_results(record) and "calibration" not in record:
             sentences.append("Its confidence is no probability: see the calibration error.")
         if "robustness" not in record:
             sentences.append("What attacks on its images leave of it is not measured.")

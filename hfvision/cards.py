@@ -10,6 +10,8 @@ from huggingface_hub import ModelCardData
 
 from .card_figures import (
     Record,
+    binary_table,
+    calibration_sentence,
     classifier_results,
     classifier_tables,
     compression_tables,
@@ -22,6 +24,7 @@ from .card_figures import (
     superres_rows,
     superres_tables,
 )
+from .card_segmentation import segmentation_entries, segmentation_tables
 from .card_text import citation, describe, limits, training
 from .checkpoints import FOLDER
 from .loading import AUTO_MODELS, load_config, quantization
@@ -34,8 +37,14 @@ MACHINE_MADE = (GENERATED, "# Written by `hfvision push --with-space`", "[More I
 # The short cards of saved models: what is in them, and how they end.
 SHORT = "of hfvision; its code travels with the weights"
 SHORT_ENDS = ("travels with the weights.", "of every layer.")
+VERBS = {"image-classification": "classify", "image-super-resolution": "upscale", "image-segmentation": "segment"}
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx.data")
-PARTS = {"evaluation.json": "evaluation", "superres.json": "evaluation", "robustness.json": "robustness"}
+PARTS = {
+    "evaluation.json": "evaluation",
+    "superres.json": "evaluation",
+    "robustness.json": "robustness",
+    "binary.json": "binary",
+}
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -69,14 +78,16 @@ def record_about(
     *,
     licence: str | None = None,
     data: Mapping[str, str | None] | None = None,
+    limits: str | None = None,
     hide: bool = False,
 ) -> None:
-    """Add to the records of a model what a training does not know: licences, and what the data is called.
+    """Add to the records of a model what a training does not know: licences, what the data is called, further limits.
 
     Args:
         folder: of the model.
         licence: of the weights, as the Hub calls it.
         data: `name`, `source` and `licence` of the training data; those that are None stay as they are.
+        limits: sentences that the card's section on limits ends with.
         hide: cut absolute paths in the records and config.yaml down to their last part.
 
     Raises:
@@ -95,7 +106,7 @@ def record_about(
         about["data"] = [known[0] | given, *known[1:]]
         if about["data"][0]["name"] is None:
             raise ValueError("It is not recorded what the data is called: say it with --data-name.")
-    about |= {"licence": licence} if licence else {}
+    about |= {key: value for key, value in {"licence": licence, "limits": limits}.items() if value}
     if about != record.get("about", {}):
         write_text(folder / "record.json", json.dumps({"about": about} | record | {"about": about}, indent=2) + "\n")
 
@@ -110,7 +121,7 @@ def write_card(folder: Path, source: str | None = None) -> list[Path]:
     """Write README.md and `.eval_results/*.yaml` of the model in `folder`, from its record; the files written.
 
     Args:
-        folder: of a classifier or an upscaler, as `save_pretrained` or a training leaves it.
+        folder: of a classifier, an upscaler or a segmenter, as `save_pretrained` or a training leaves it.
         source: the Hub id that the card loads the model by; where not given, the name of a shipped checkpoint or the
             folder's.
 
@@ -128,7 +139,7 @@ def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
     config, record = load_config(str(folder)), read_record(folder)
     task = next((task for task, auto in AUTO_MODELS.items() if type(config) in auto._model_mapping), None)
     if task is None:
-        raise ValueError(f"{folder} holds a {config.model_type!r}, neither a classifier nor an upscaler.")
+        raise ValueError(f"{folder} holds a {config.model_type!r}, neither a classifier, an upscaler nor a segmenter.")
     scale = config.scale if task == "image-super-resolution" else None
     shipped = source is None and folder.resolve().parent == FOLDER
     name = folder.resolve().name
@@ -136,12 +147,12 @@ def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
     source = source or (name if shipped or folder.is_absolute() else folder.as_posix())
     method = quantization(config)
     remote = config.model_type.startswith("hfvision_") and not shipped
-    command = f"hfvision {'upscale' if scale else 'classify'} photo.jpg --model {source}"
+    command = f"hfvision {VERBS[task]} photo.jpg --model {source}"
     weights = sum(path.stat().st_size for kind in WEIGHTS for path in folder.glob(f"*{kind}"))
     sections = {
         "": [describe(config, record, scale, weights)],
-        "Use": [f"```python\n{usage(source, scale, shipped, remote, method)}\n```", f"or `{command}`."],
-        "Figures": figures(record, name, scale),
+        "Use": [f"```python\n{usage(source, task, scale, shipped, remote, method)}\n```", f"or `{command}`."],
+        "Figures": figures(record, task, name, scale),
         "Robustness": robustness_tables(record["robustness"]) if "robustness" in record else [],
         "Compression": compression_tables(record) if "compression" in record else [],
         "Training": training(record),
@@ -165,7 +176,8 @@ def wrapped(paragraph: str) -> str:
 def metadata(record: Record, task: str, title: str, name: str, scale: int | None, method: str | None) -> ModelCardData:
     about, dataset = record.get("about", {}), hub_dataset(record)
     emissions = record.get("training", {}).get("emissions")
-    entries = model_index(record, task, name, scale)
+    segments = task == "image-segmentation"
+    entries = segmentation_entries(record) if segments else model_index(record, task, name, scale)
     return ModelCardData(
         library_name=method if method in ("openvino", "onnx") else "transformers",
         pipeline_tag="image-to-image" if scale else task,
@@ -179,11 +191,11 @@ def metadata(record: Record, task: str, title: str, name: str, scale: int | None
     )
 
 
-def usage(source: str, scale: int | None, shipped: bool, remote: bool, method: str | None) -> str:
+def usage(source: str, task: str, scale: int | None, shipped: bool, remote: bool, method: str | None) -> str:
     """Lines of Python that load the model and use it on `photo.jpg`."""
-    task, name = ("image-super-resolution", "upscale") if scale else ("image-classification", "classify")
+    name = VERBS[task]
     trust = ", trust_remote_code=True" if remote else ""
-    answer = f'upscale("photo.jpg").save("photo_x{scale}.png")' if scale else 'print(classify("photo.jpg")[0])'
+    answer = f'upscale("photo.jpg").save("photo_x{scale}.png")' if scale else f'print({name}("photo.jpg")[0])'
     if method == "onnx":
         return f"""import onnxruntime
 from huggingface_hub import hf_hub_download
@@ -215,14 +227,18 @@ model, processor = load_model("{source}", "{task}")
     return f'{imports}\n\n{name} = pipeline("{task}", model={model}{trust})\n{answer}'
 
 
-def figures(record: Record, name: str, scale: int | None) -> list[str]:
+def figures(record: Record, task: str, name: str, scale: int | None) -> list[str]:
     evaluation = record.get("evaluation", {})
     if scale:
         rows = superres_rows(record, scale)
         paragraphs = superres_tables(rows, scale) if own_row(rows, name) else []
+    elif task == "image-segmentation":
+        paragraphs = segmentation_tables(record)
     else:
         results = classifier_results(record)
         paragraphs = classifier_tables(results) if results else []
+        paragraphs += binary_table(record["binary"]) if "binary" in record else []
+        paragraphs += [calibration_sentence(record["calibration"])] if "calibration" in record else []
     if paragraphs and evaluation.get("command"):
         paragraphs += ["Printed by", f"```bash\n{evaluation['command']}\n```"]
     note = record.get("about", {}).get("note")

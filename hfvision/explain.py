@@ -60,7 +60,9 @@ def grad_cam(
     maps: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-2:].numel() > 1 and output.requires_grad:
+        if not isinstance(output, Tensor) or output.ndim != 4 or len(output) != len(pixel_values):
+            return
+        if output.shape[-2:].numel() > 1 and output.requires_grad:
             maps.append(output)
 
     modules = dict(model.named_modules())
@@ -161,7 +163,8 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
 def enlarged(heat: Tensor, size: Sequence[int]) -> Tensor:
     """Heat maps (N, h, w), none below 0, as (N, *size), the largest value of each 1 unless all are 0."""
     heat = interpolate(heat[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
-    return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-12)
+    largest = heat.amax((1, 2), keepdim=True)
+    return heat / largest.where(largest > 0, 1.0)
 
 
 def explain_image(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from PIL import Image
+from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
 from hfvision import (
     CNNConfig,
@@ -92,6 +93,19 @@ def test_rollout_rows_sum_to_one():
 def test_attention_of_windows_is_refused():
     with pytest.raises(ValueError, match="all tokens to all"):
         rollout([torch.rand(1, 2, 4, 4), torch.rand(4, 2, 1, 1)])
+
+
+def test_models_of_transformers():
+    torch.manual_seed(0)
+    pixels = torch.rand(2, 3, 64, 64)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    vit = ViTForImageClassification(ViTConfig(image_size=64, patch_size=16, num_labels=3, **sizes)).eval()
+    resnet = ResNetForImageClassification(
+        ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=3)
+    ).eval()
+    for heat in (attention_rollout(vit, pixels), grad_cam(resnet, pixels)):
+        assert heat.shape == (2, 64, 64)
+        assert heat.amax((1, 2)).tolist() == pytest.approx([1, 1])
 
 
 def test_other_weights_give_another_map():

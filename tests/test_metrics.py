@@ -147,7 +147,7 @@ def test_interval_of_wilson():
 
 def test_functions_do_not_import_evaluate():
     modules = ", ".join(
-        f"hfvision.metrics.{name}" for name in ("accuracy", "calibration", "confusion", "psnr", "ssim")
+        f"hfvision.metrics.{name}" for name in ("accuracy", "auroc", "calibration", "confusion", "psnr", "ssim")
     )
     code = f"import sys, {modules}; print('evaluate' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -158,7 +158,7 @@ def test_functions_do_not_import_evaluate():
 def metrics(tmp_path):
     from hfvision.metrics import evaluate_metrics
 
-    names = ("PSNR", "SSIM", "Accuracy", "CalibrationError", "NegativeLogLikelihood", "ConfusionMatrix")
+    names = ("PSNR", "SSIM", "Accuracy", "AUROC", "CalibrationError", "NegativeLogLikelihood", "ConfusionMatrix")
     return {name: getattr(evaluate_metrics, name)(cache_dir=str(tmp_path)) for name in names}
 
 
@@ -178,6 +178,12 @@ def test_accuracy_metric_takes_logits_and_labels(metrics):
         "top5_accuracy": 0.75,
     }
     assert metrics["Accuracy"].compute(predictions=[1, 2], references=[1, 1]) == {"accuracy": 0.5}
+
+
+def test_auroc_metric_takes_scores(metrics):
+    metrics["AUROC"].add_batch(predictions=[0.1, 0.4], references=[0, 0])
+    metrics["AUROC"].add_batch(predictions=[0.35, 0.8], references=[1, 1])
+    assert metrics["AUROC"].compute() == {"auroc": 0.75}
 
 
 def test_calibration_metrics_take_logits_in_batches(metrics):

@@ -1,6 +1,7 @@
 """How good a classifier of two classes is as a test for one of them: ROC, a threshold and its errors, abstention."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ..data.normalize import Normalize
 from ..metrics.abstention import area_under_risk_coverage, risk_coverage
 from ..metrics.auroc import auroc, auroc_interval, operating_point, roc_curve, youden_threshold
 from ..metrics.calibration import expected_calibration_error, negative_log_likelihood, reliability
+from ..report import abstention_picture, reliability_diagram, roc_picture, write_record
 from .evaluate import match_classes, predict_logits
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8)  # shares of the images that are answered
@@ -120,6 +122,14 @@ def thinned(curve: dict[str, Tensor]) -> dict[str, list[float]]:
     length = len(next(iter(curve.values())))
     kept = torch.linspace(0, length - 1, min(POINTS, length)).round().long()
     return {name: values[kept].tolist() for name, values in curve.items()}
+
+
+def write_binary(record: dict[str, Any], folder: Path) -> None:
+    """Write binary.json, roc.png, abstention.png and reliability.png of an [`evaluate_binary`] into a folder."""
+    write_record(folder / "binary.json", record)
+    roc_picture(record, folder / "roc.png")
+    abstention_picture(record, folder / "abstention.png")
+    reliability_diagram(record["reliability"], folder / "reliability.png")
 
 
 def format_binary(record: dict[str, Any]) -> str:

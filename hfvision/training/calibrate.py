@@ -51,8 +51,8 @@ def calibrate(
 
     Returns:
         The record: what was recorded of the model before, `test` as of [`training.evaluate.evaluate_classifier`], and
-        `calibration` with `temperature`, the number of `images` and the `split` that it was fitted on, `measured_on`,
-        and `before` and `after` with `nll` and `ece`.
+        `calibration` with `temperature`, the number of `images`, the `split` and the `data` that it was fitted on,
+        `measured_on`, and `before` and `after` with `nll` and `ece`.
 
     Raises:
         FileNotFoundError: if there is no such model or data.
@@ -80,12 +80,13 @@ def calibrate(
     temperature = fit_temperature(logits[:, order], labels)
     scale_logits(net, 1 / temperature, images["validation"][0]["images"], Normalize.from_processor(processor))
     after = evaluate_classifier(net, images["test"], processor, names=names)
-    calibration = {"temperature": temperature, "images": len(labels), "split": fitted_on, "measured_on": measured_on}
+    calibration = {"temperature": temperature, "images": len(labels), "split": fitted_on}
+    calibration |= {"data": data, "measured_on": measured_on}
     for name, figures in (("before", before), ("after", after)):
         calibration[name] = {key: figures[key] for key in ("nll", "ece")}
     earlier = read_record_of(model)
     record = {key: earlier[key] for key in KEPT if key in earlier}
-    record |= {"test": {"data": data} | after, "calibration": calibration}
+    record |= {"test": after, "calibration": calibration}
     with folder_written_whole(out) as folder:
         net.save_pretrained(folder)
         processor.save_pretrained(folder)
