@@ -49,7 +49,8 @@ def push_folder(
     change there is no commit, and after an interruption the same call goes on.
 
     Args:
-        folder: of a classifier or an upscaler, as a training, `save_pretrained` or a compression leaves it.
+        folder: of a classifier, an upscaler or a segmenter, as a training, `save_pretrained` or a compression leaves
+            it.
         repo_id: `user/name`.
         private: make a new repository private.
         revision: branch to push to, made where it is missing.
@@ -77,7 +78,8 @@ def push_folder(
         check_publishable(Path(model_folder), token or get_token())
         if with_space:
             scale, remote = getattr(config, "scale", None), config.model_type.startswith("hfvision_")
-            write_space(Path(space_folder), repo_id, scale=scale, remote=remote, method=quantization(config))
+            method, segments = quantization(config), type(config) in AUTO_MODELS["image-segmentation"]._model_mapping
+            write_space(Path(space_folder), repo_id, scale=scale, remote=remote, method=method, segments=segments)
         options = {"private": private, "revision": revision, "create_pr": create_pr}
         message = f"Upload {(config.architectures or ['model'])[0]}"
         pushed["model"], _ = upload(api, Path(model_folder), repo_id, message, **options)
@@ -148,7 +150,7 @@ def save_with_code(folder: Path, target: Path, config: Any) -> None:
     """Save configuration, processor and code of the model in `folder`, after a look at whether it loads whole."""
     task = next((task for task, auto in AUTO_MODELS.items() if type(config) in auto._model_mapping), None)
     if task is None:
-        raise ValueError(f"{folder} holds a {config.model_type!r}, neither a classifier nor an upscaler.")
+        raise ValueError(f"{folder} holds a {config.model_type!r}, neither a classifier, an upscaler nor a segmenter.")
     if quantization(config):
         AutoImageProcessor.from_pretrained(folder).save_pretrained(target)
         AUTO_MODELS[task].from_config(config).save_pretrained(target)

@@ -90,15 +90,35 @@ with gr.Blocks(title="{name}") as demo:
 '''
 
 
-def write_space(folder: Path, repo_id: str, *, scale: int | None, remote: bool, method: str | None) -> None:
+SEGMENT = '''
+def segment_image(image: Image.Image) -> tuple[Image.Image, list]:
+    """Find the class of each pixel of an image: the image, and a mask for each class that is in it."""
+    image = check(image).convert("RGB")
+    parts = [(np.asarray(part["mask"]) / 255, part["label"]) for part in model(image)]
+    return image, [(mask, label) for mask, label in parts if label.lower() != "background"]
+
+
+with gr.Blocks(title="{name}") as demo:
+    gr.Markdown("# {name}\\n{description}, with {repo_id}.")
+    source = gr.Image(type="pil", format="png", label="Image")
+    button = gr.Button("Segment", variant="primary")
+    result = gr.AnnotatedImage(format="png", label="Classes")
+    button.click(segment_image, source, result, concurrency_limit=1)
+'''
+
+
+def write_space(
+    folder: Path, repo_id: str, *, scale: int | None, remote: bool, method: str | None, segments: bool = False
+) -> None:
     """Write the files of a Space that serves the model `repo_id`.
 
     Args:
         folder: to write to.
         repo_id: of the model.
-        scale: of an upscaler; None for a classifier.
+        scale: of an upscaler; None for a classifier or a segmenter.
         remote: whether the model's code comes with it.
         method: of its quantization, if it is quantized.
+        segments: whether it is a segmenter.
 
     Raises:
         ValueError: for a quantized model that needs more than transformers and optimum to run.
@@ -117,10 +137,13 @@ def write_space(folder: Path, repo_id: str, *, scale: int | None, remote: bool, 
         "pixels": "1_000_000" if scale else "50_000_000",
         "extra": "optimum-intel[openvino]>=2.2\n" if openvino else "",
     }
+    if segments:
+        facts |= {"task": "image-segmentation", "description": "Finds what each pixel shows", "emoji": "🧩"}
+        facts["pixels"] = "4_000_000"
     facts |= {
-        "imports": OPENVINO_IMPORTS if openvino else PIPELINE,
+        "imports": OPENVINO_IMPORTS if openvino else ("import numpy as np\n" if segments else "") + PIPELINE,
         "load": (OPENVINO_LOAD if openvino else LOAD).format(**facts),
-        "body": (UPSCALE if scale else CLASSIFY).format(**facts),
+        "body": (UPSCALE if scale else SEGMENT if segments else CLASSIFY).format(**facts),
     }
     write_text(folder / "README.md", README.format(**facts))
     write_text(folder / "requirements.txt", REQUIREMENTS.format(**facts))

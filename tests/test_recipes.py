@@ -14,6 +14,7 @@ from transformers import pipeline
 
 from hfvision.training.classify import ClassifierTrainingConfig
 from hfvision.training.options import parse_options
+from hfvision.training.segment import SegmenterTrainingConfig, load_segmenter
 from hfvision.training.superres import SuperResTrainingConfig, load_generator
 from hfvision.training.transfer import load_start
 
@@ -40,6 +41,14 @@ def test_trainings_of_upscalers_are_read_and_start_where_another_ended(path):
     assert config.out.name == path.stem.replace("_", "-")
     starts = {f"runs/{other.stem.replace('_', '-')}" for other in UPSCALERS if other != path}
     assert config.model in starts or load_generator(config.model, config.overrides()).config.scale == config.scale
+
+
+@pytest.mark.parametrize("path", SEGMENTERS, ids=lambda path: path.stem)
+def test_trainings_of_segmenters_are_read_and_their_models_exist(path):
+    config = parse_options(SegmenterTrainingConfig, ["--config", str(path)], "train", "")
+    assert config.out.name == path.stem
+    model, _ = load_segmenter(config.model, names=config.classes, overrides=config.overrides())
+    assert model.config.id2label == dict(enumerate(config.classes))
 
 
 def test_batches_and_rise_are_those_of_the_papers():

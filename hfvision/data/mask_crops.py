@@ -112,6 +112,8 @@ class MaskedCrops(Dataset):
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if index >= self.count:
+            raise IndexError(index)
         image, mask = self.images[index % len(self.images)]
         key = image_keys(self.seed, self.epoch, torch.tensor([index]))[0]
         image, mask = seeded(self.transform, key, CROP, tv_tensors.Image(image), tv_tensors.Mask(mask))

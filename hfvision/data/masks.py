@@ -76,7 +76,7 @@ def load_mask_dataset(
         others = [column for column in ("image", "mask") if column in split.features and column in renamed.values()]
         split = split.remove_columns(others).rename_columns(renamed)
         for column in ("image", "mask"):
-            split = split.cast_column(column, datasets.Image(decode=False))
+            split = split.cast_column(column, datasets.Image())
         splits[name] = split
     if "validation" not in splits and validation:
         train = splits["train"]
@@ -200,6 +200,8 @@ class MaskedImages(Dataset):
     """
 
     def __init__(self, rows: datasets.Dataset, num_channels: int = 3, memory_limit: float = 4e9):
+        for column in ("image", "mask"):
+            rows = rows.cast_column(column, datasets.Image(decode=False))
         self.rows = rows
         self.mode = "L" if num_channels == 1 else "RGB"
         self.name = str(rows.split or "data")
