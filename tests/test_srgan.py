@@ -134,6 +134,17 @@ def test_discriminator_learns_to_tell_flat_from_noisy(kind):
     assert loss < 0.35
 
 
+@pytest.mark.parametrize(("kind", "sides"), [("unet", [32, 16, 8, 4]), ("srgan", [32, 16, 16, 8, 8, 4, 4, 2])])
+def test_discriminator_shows_its_features(kind, sides):
+    model = SRGANDiscriminator(SRGANConfig(discriminator=kind, discriminator_width=4)).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        shown, plain = model(images, output_hidden_states=True), model(images)
+    assert [state.shape[-1] for state in shown.hidden_states] == sides
+    assert torch.equal(shown.logits, plain.logits)
+    assert plain.hidden_states is None
+
+
 def test_discriminators_name_what_they_cannot_take():
     for kind, minimum in (("unet", 8), ("srgan", 16)):
         model = SRGANDiscriminator(SRGANConfig(discriminator=kind, discriminator_width=4)).eval()

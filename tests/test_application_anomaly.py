@@ -1,0 +1,58 @@
+"""The recipe for anomalies, in its quick form: clothes of some kinds are normal."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hfvision import load_image_dataset, sample_dataset
+from hfvision.cli import main
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "application_anomaly.py"
+KINDS = ["unseen", "occluded", "defaced", "broken"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "anomaly"
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--quick", "--out", folder], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "AUROC" in done.stdout
+    return folder
+
+
+def test_each_kind_has_its_figures_beside_the_baselines(out):
+    record = json.loads((out / "anomaly.json").read_text())
+    areas = record["auroc"]
+    assert {"GAN", "bicubic error", "classifier features"} <= set(areas)
+    assert all(list(row) == [*KINDS, "mean"] for row in areas.values())
+    assert areas["GAN"]["mean"] == pytest.approx(sum(areas["GAN"][kind] for kind in KINDS) / 4)
+    for kind in ("occluded", "defaced", "broken"):
+        low, high = record["intervals"]["GAN"][kind]
+        assert low < areas["GAN"][kind] < high
+        assert areas["GAN"][kind] > 0.7
+        assert record["alarms"][kind] > record["alarms"]["normal"]
+    assert record["alarms"]["normal"] < 0.2
+    with Image.open(out / "anomaly.png") as picture:
+        assert min(picture.size) > 400
+
+
+def test_unseen_classes_are_in_no_training(out):
+    unseen = json.loads((out / "anomaly.json").read_text())["unseen"]
+    assert len(unseen) == 2
+    names = sample_dataset()["train"].features["label"].names
+    kept = load_image_dataset(out / "normal")
+    assert kept["train"].features["label"].names == [name for name in names if name not in unseen]
+    assert len(kept["train"]) + len(kept["validation"]) == 4800
+
+
+def test_the_command_takes_the_detector(out, tmp_path, capsys):
+    sample_dataset()["test"][0]["image"].save(tmp_path / "new.png")
+    assert main(["detect", "anomalies", str(tmp_path / "new.png"), "--model", str(out / "gan"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["score"] >= 0
+    assert "no proof that an image is in order" in (out / "gan" / "README.md").read_text()
