@@ -53,7 +53,7 @@ def test_the_seed_decides_everything():
     assert not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "nmuon"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "nmuon", "lamb"])
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "accumulate": 2, "max_grad_norm": 1.0}], ids=["plain", "all"])
 def test_resume_in_the_middle_of_an_epoch_is_exact_to_the_bit(tmp_path, optimizer, changes):
     settings = {"epochs": 3, "batch_size": 8, "optimizer": optimizer, "checkpoint_minutes": 0, **changes}

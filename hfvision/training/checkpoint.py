@@ -85,6 +85,7 @@ def save_checkpoint(
     for prefix, (model, optimizer) in networks.items():
         files[f"{prefix}model"] = model_state(model)
         files[f"{prefix}optimizer"], numbers[f"{prefix}optimizer"] = optimizer_state(model, optimizer)
+        numbers[f"{prefix}groups"] = group_numbers(optimizer)
     try:
         mine = {f"sums/{name}": torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
         save_file(random_states() | mine, partial / f"process-{accelerator.process_index}.safetensors")
@@ -132,6 +133,8 @@ def load_checkpoint(
             # A tensor in a file may lie at an odd address, where matrix products can differ in the last bit.
             saved.setdefault(parameter, {})[name] = value.clone() if torch.is_tensor(value) else value
         set_optimizer_state_dict(model, optimizer, settings | {"state": saved}, options=FULL)
+        restore_groups(optimizer, state.pop(f"{prefix}groups", []))
+        restore_layout(optimizer)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     mine = load_file(path / f"process-{accelerator.process_index}.safetensors")
@@ -145,6 +148,35 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple
     flat = {f"{parameter}/{name}": value for parameter, kept in state.items() for name, value in kept.items()}
     tensors = {key: value.detach().cpu() for key, value in flat.items() if torch.is_tensor(value)}
     return tensors, {key: value for key, value in flat.items() if key not in tensors}
+
+
+def group_numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+    """The numbers of each group of parameters: some optimizers, as LAMB, count their steps there."""
+    return [
+        {
+            name: value.item() if torch.is_tensor(value) else value
+            for name, value in group.items()
+            if isinstance(value, int | float) or (torch.is_tensor(value) and value.numel() == 1)
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+def restore_groups(optimizer: torch.optim.Optimizer, numbers: list[dict[str, float]]) -> None:
+    """The reverse of [`group_numbers`]; checkpoints of earlier versions have none."""
+    for group, saved in zip(optimizer.param_groups, numbers, strict=False):
+        for name, value in saved.items():
+            old = group.get(name)
+            group[name] = torch.full_like(old, value) if torch.is_tensor(old) else value
+
+
+def restore_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay what is kept for each parameter in memory as the parameter is, as the optimizer itself does: files hold it
+    contiguous, and sums over channels_last tensors go in another order."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def random_states() -> dict[str, Tensor]:
