@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .report import BLUE, ORANGE, refuse_file, write_record, written_whole
 from .shots import (
@@ -163,6 +163,9 @@ def contact_sheet(
     images: Sequence[Image.Image], captions: Sequence[str], path: Path, *, columns: int = 4, cell: int = 240
 ) -> None:
     """Write a PNG with images in rows of `columns`, each under its caption and at most `cell` pixels a side."""
+    from matplotlib import get_data_path
+
+    font = ImageFont.truetype(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 11)  # Pillow's own is Latin only
     margin, line = 8, 20
     fitted = [ImageOps.contain(image.convert("RGB"), (cell, cell), Image.Resampling.LANCZOS) for image in images]
     row_height = max(image.height for image in fitted) + line + margin
@@ -171,9 +174,9 @@ def contact_sheet(
     draw = ImageDraw.Draw(canvas)
     for number, (image, text) in enumerate(zip(fitted, captions, strict=True)):
         left, top = margin + number % columns * (cell + margin), margin + number // columns * row_height
-        while draw.textlength(text, font_size=12) > cell:
+        while draw.textlength(text, font=font) > cell:
             text = text.rstrip("…")[:-1] + "…"
-        draw.text((left, top), text, fill="black", font_size=12)
+        draw.text((left, top), text, fill="black", font=font)
         canvas.paste(image, (left, top + line))
     with written_whole(path) as temporary:
         canvas.save(temporary)

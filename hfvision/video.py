@@ -71,6 +71,10 @@ def codec_for(target: Path) -> tuple[str, dict[str, str]]:
     return CODECS[target.suffix.lower()]
 
 
+def reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
 class DamagedVideoError(ValueError):
     """A video cannot be read to its end; the frames before were good."""
 
@@ -84,7 +88,7 @@ def open_video(source: str | Path) -> Iterator[Any]:
     try:
         reader = av.open(str(source))
     except (av.FFmpegError, UnicodeError) as error:
-        raise ValueError(f"{source} is no video that FFmpeg can read, or is damaged: {error}.") from error
+        raise ValueError(f"{source} is no video that FFmpeg can read, or is damaged: {reason(error)}.") from error
     with reader:
         if not reader.streams.video:
             raise ValueError(f"{source} holds no video{', only sound' if reader.streams.audio else ''}.")
@@ -115,23 +119,32 @@ def read_frames(source: str | Path) -> Iterator[tuple[float, np.ndarray]]:
         video = reader.streams.video[0]
         video.thread_type = "AUTO"
         step = 1 / (video.average_rate or video.guessed_rate or 25)
-        begin, time, count, cut = None, 0.0, 0, False
+        begin, time, count = None, 0.0, 0
         try:
-            for packet in reader.demux(video):
-                cut |= packet.is_corrupt
-                for frame in packet.decode():
-                    time = time + step if frame.pts is None else frame.pts * frame.time_base
-                    begin = time if begin is None else begin
-                    pixels = to_pixels(frame)
-                    yield float(time - begin), pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-                    count += 1
-            problem = "it is cut off there" if cut else None
+            for frame in reader.decode(video):
+                time = time + step if frame.pts is None else frame.pts * frame.time_base
+                begin = time if begin is None else begin
+                pixels = to_pixels(frame)
+                yield float(time - begin), pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+                count += 1
+            problem = None
         except av.FFmpegError as error:
-            problem = str(error)
+            problem = reason(error)
         if not count:
             raise ValueError(f"{source} holds no video{f' that can be read: {problem}' if problem else ''}.")
+        seconds, declared = float(time - begin + step), declared_seconds(reader)
+        if problem is None and declared - seconds > max(0.5, 0.05 * declared):
+            problem = f"it ends before the {declared:.1f} s that it says it has"
         if problem is not None:
-            raise DamagedVideoError(f"{source} can be read for {count} frames only, {time - begin:.2f} s: {problem}.")
+            raise DamagedVideoError(f"{source} can be read for {count} frames only, {seconds:.1f} s: {problem}.")
+
+
+def declared_seconds(reader: Any) -> float:
+    """How long a file's video is by its header; 0 where that does not tell it apart from its sound."""
+    video = reader.streams.video[0]
+    if video.duration:
+        return float(video.duration * video.time_base)
+    return 0.0 if reader.streams.audio else (reader.duration or 0) / 1e6
 
 
 def write_frames(target: str | Path, frames: Iterable[np.ndarray], rate: float | Fraction = 25) -> None:

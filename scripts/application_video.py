@@ -61,17 +61,18 @@ def enhance(source: Path, out: Path, model: str, count: int | None) -> dict[str,
     net, _ = load_model(model, "image-super-resolution")
     dtype = "bf16" if choose_precision("auto") == "bf16" else "fp32"
     evaluation = TemporalEvaluation([interpolations(net.config.scale)[0], network(model, net, dtype)])
-    middle = {}
+    shown: dict[str, Tensor] = {}
 
     def enhanced() -> Iterator[np.ndarray]:
         frames = (pixels for _, pixels in read_frames(source))
         for images in tqdm(evaluation.run(frames, count), desc="enhancing", unit="frame", total=count):
-            if not middle:
-                middle.update(images)
+            if not shown:
+                shown.update(images)
             yield np.asarray(to_pil_image(images[model][0]))
 
     write_frames(out / "enhanced.mp4", enhanced(), rate_of(source))
-    comparison = {name: detail(images) for name, images in middle.items() if name != "small"}
+    # The captions' font has no ×.
+    comparison = {name.replace("×", "x"): detail(images) for name, images in shown.items() if name != "small"}
     side_by_side(comparison, out / "comparison.png")
     return {"model": model, "dtype": dtype} | evaluation.record()
 

@@ -59,29 +59,36 @@ def optimizer_bytes(model: nn.Module, config: ClassifierTrainingConfig) -> int:
     return sum(value.numel() * value.element_size() for value in states)
 
 
-def estimate(recipe: Path, tflops: float, utilisation: float, reading: float) -> dict[str, str]:
+def requirements(recipe: Path) -> tuple[ClassifierTrainingConfig, dict[str, float]]:
+    """A recipe, and of its model `parameters`, `multiply_adds` an image, bytes of the optimizer's `state`, of all that
+    is `fixed` (weights, also in bf16, gradients, state, average), and of one image's `activations`."""
     config = parse_options(ClassifierTrainingConfig, ["--config", str(recipe)], recipe.name, "")
     names = [str(number) for number in range(CLASSES)]
     model, _ = load_start(config.model, names=names, image_size=config.image_size, overrides=config.overrides())
     side = config.image_size or model.config.image_size
     multiply_adds = summarize(model, torch.zeros(1, 3, side, side)).multiply_adds
     two, four = (saved_bytes(model.train(), torch.randn(count, 3, side, side)) for count in (2, 4))
-    image = (four - two) / 2
-    activations = config.batch_size * image
     parameters = model.num_parameters()
     state = optimizer_bytes(model, config)
     fixed = parameters * 4 * (3 if config.ema else 2) + parameters * 2 + state
-    rate = tflops * 1e12 * utilisation / (6 * multiply_adds)
+    found = {"parameters": parameters, "multiply_adds": multiply_adds, "state": state, "fixed": fixed}
+    return config, found | {"activations": (four - two) / 2}
+
+
+def estimate(recipe: Path, tflops: float, utilisation: float, reading: float) -> dict[str, str]:
+    config, needs = requirements(recipe)
+    activations = config.batch_size * needs["activations"]
+    rate = tflops * 1e12 * utilisation / (6 * needs["multiply_adds"])
     read = min(rate, config.workers * reading)
     seen = IMAGES * config.epochs / GPUS / 3600
     return {
-        "parameters, millions": f"{parameters / 1e6:.1f}",
-        "multiply-adds an image, billions": f"{multiply_adds / 1e9:.2f}",
-        f"{config.optimizer}'s state, MB": f"{state / 1e6:.0f}",
-        "weights (also in bf16), gradients, state, average, GB": f"{fixed / 1e9:.2f}",
-        "activations of one image, MB": f"{image / 1e6:.1f}",
+        "parameters, millions": f"{needs['parameters'] / 1e6:.1f}",
+        "multiply-adds an image, billions": f"{needs['multiply_adds'] / 1e9:.2f}",
+        f"{config.optimizer}'s state, MB": f"{needs['state'] / 1e6:.0f}",
+        "weights (also in bf16), gradients, state, average, GB": f"{needs['fixed'] / 1e9:.2f}",
+        "activations of one image, MB": f"{needs['activations'] / 1e6:.1f}",
         f"activations of a batch of {config.batch_size}, GB": f"{activations / 1e9:.1f}",
-        "together on each GPU, GB": f"{(fixed + activations) / 1e9:.1f}",
+        "together on each GPU, GB": f"{(needs['fixed'] + activations) / 1e9:.1f}",
         "images a second and GPU": f"{rate:,.0f}",
         f"images a second to read for {GPUS} GPUs": f"{GPUS * rate:,.0f}",
         f"hours for {config.epochs} epochs": f"{seen / rate:.1f}",

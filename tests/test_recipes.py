@@ -1,5 +1,7 @@
 """The recipes: all of them are read, by the trainer or by Accelerate, and the one for a CPU trains."""
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -59,6 +61,34 @@ def test_batches_and_rise_are_those_of_the_papers():
     assert (8 * resnet.batch_size, 8 * vit.batch_size) == (2048, 1024)
     assert resnet.warmup * resnet.epochs == pytest.approx(5)
     assert vit.warmup * vit.epochs * 1_281_167 / 1024 == pytest.approx(10_000, rel=0.02)
+
+
+def test_the_dry_run_of_imagenet_resumes_to_the_bit_and_estimates(tmp_path):
+    out = tmp_path / "dry"
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "application_imagenet.py", "--quick", "--out", out],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((out / "dry_run.json").read_text())
+    dry, (one, eight) = record["dry_run"], record["estimate"]
+    assert dry["resumed_to_the_bit"]
+    assert 1 <= dry["killed_at_step"] < dry["steps"]
+    assert dry["loss"] == pytest.approx(math.log(1000), rel=0.1)
+    assert dry["stream_loss"] == pytest.approx(math.log(1000), rel=0.1)
+    assert 0 <= dry["top1"] <= dry["top5"] <= 0.2
+    assert len(list((out / "images" / "train").iterdir())) == 1000
+    reads = record["reading"]["images_per_second"]
+    assert 12 * reads == pytest.approx(one["reads"]) == pytest.approx(eight["reads"] / 8)
+    images = 100 * (1_281_167 / min(one["trains"], one["reads"]) + 50_000 / min(3 * one["trains"], one["reads"]))
+    assert one["hours"] == pytest.approx(images / 3600)
+    assert one["price"] == pytest.approx(2 * one["hours"])
+    assert 8 < eight["gigabytes"] == one["gigabytes"] < 16
+    assert "the same weights to the bit" in done.stdout
 
 
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
