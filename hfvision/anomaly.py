@@ -48,7 +48,7 @@ class Measured(NamedTuple):
 
 
 class Anomalies(NamedTuple):
-    """`score`: float32 (N,), higher for images that are less normal; `anomalous`: bool (N,), above the threshold;
+    """`score`: float32 (N,), the mean of the parts; `anomalous`: bool (N,), above the threshold;
     `heat`: float32 (N, size, size), 1 for a normal place; `parts`: float32 (N, 4), by `PARTS`, in standard deviations
     from normal."""
 
@@ -121,8 +121,8 @@ class AnomalyDetector:
 
 
 def combine(parts: Tensor) -> Tensor:
-    """The score (N,) of parts (N, 4) in standard deviations: their root mean square, below normal as normal."""
-    return parts.clamp_min(0).square().mean(1).sqrt()
+    """The score (N,) of parts (N, 4) in standard deviations: their mean."""
+    return parts.mean(1)
 
 
 def compare(measured: Measured, residual: Cells, features: Cells) -> tuple[Tensor, Tensor]:
