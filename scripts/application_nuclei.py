@@ -6,7 +6,7 @@
 the field of view, which validation does not split. It prints Dice and IoU on the test images, for all and for each
 kind, and on one image what transformers' own pipeline finds. `runs/nuclei` then holds the model with record, card
 (README.md), `curve.png`, and `masks.png`: the best, the middle and the worst of each kind, true and found. For your
-own data, a folder with images/ and masks/ is enough: copy `scripts/recipes/nuclei.yaml`, leave out `by` and
+own data, a folder with images/ and masks/ is enough: copy `scripts/recipes/nuclei.yaml`, leave out `by`, `balance` and
 `validation_group`, name your classes. After an interruption, the same command goes on.
 
 Hardware: two CPU cores, with bf16 where there is. Time: TIME. `--quick`: about a minute, on drawn discs.
@@ -27,7 +27,7 @@ from hfvision.training.segment import SegmenterTrainingConfig, train_segmenter
 
 RECIPE = Path(__file__).with_name("recipes") / "nuclei.yaml"
 LIMITS = "Microscopes, stains and magnifications that are not among the training images were not tried."
-QUICK = ["--crop", "48", "--batch-size", "8", "--steps-per-epoch", "20", "--epochs", "3", "--tta", "none"]
+QUICK = ["--crop", "48", "--batch-size", "8", "--steps-per-epoch", "20", "--epochs", "3"]
 SMALL = "{stage_widths: [[[8]], [[16]], [[32]]], stage_strides: [1, 2, 2]}"
 
 
@@ -68,7 +68,7 @@ def main() -> None:
 
     config = parse_options(SegmenterTrainingConfig, [*words, "--resume", "true"], "application_nuclei", "")
     train_segmenter(config)
-    evaluate = ["evaluate", "segmenter", str(args.out), "--data", config.data, "--tta", config.tta, *by]
+    evaluate = ["evaluate", "segmenter", str(args.out), "--data", config.data, "--tta", "turn", *by]
     hfvision([*evaluate, "--out", str(args.out), "--force"])
     record_about(args.out, data=about, limits=LIMITS)
     write_card(args.out)

@@ -194,9 +194,9 @@ def smooth_pair():
 @pytest.mark.parametrize(
     "augmentation",
     [
-        MaskAugmentation(flip=False, turn=False, zoom=0, colour=0),
-        MaskAugmentation(flip=True, turn=True, zoom=0, colour=0.2),
-        MaskAugmentation(flip=True, turn=True, rotation=180, zoom=1, colour=0),
+        MaskAugmentation(flip=False, turn=False, zoom=0, light=0, colour=0),
+        MaskAugmentation(flip=True, turn=True, zoom=0, light=0, colour=0),
+        MaskAugmentation(flip=True, turn=True, rotation=180, zoom=1, light=0, colour=0),
     ],
 )
 def test_image_and_mask_stay_aligned_under_augmentation(augmentation):
@@ -218,7 +218,7 @@ def test_image_and_mask_stay_aligned_under_augmentation(augmentation):
 
 def test_small_images_are_padded_with_pixels_that_do_not_count():
     image, mask = torch.full((3, 10, 12), 9, dtype=torch.uint8), torch.ones(10, 12, dtype=torch.uint8)
-    item = MaskedCrops([(image, mask)], 32, MaskAugmentation(zoom=0, colour=0))[0]
+    item = MaskedCrops([(image, mask)], 32, MaskAugmentation(zoom=0, light=0, colour=0))[0]
     assert (item["labels"] == 1).sum() == 120
     assert (item["labels"] == 255).sum() == 32 * 32 - 120
     assert torch.equal(item["images"][0] == 9, item["labels"] == 1)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import hf_hub_download
 from PIL import Image, ImageDraw
 from torch.nn.functional import one_hot
 from transformers import AutoModelForSemanticSegmentation, pipeline
@@ -23,6 +25,7 @@ from hfvision import (
     ImageSegmentationProcessor,
     SegmenterTrainingConfig,
     load_segmenter,
+    push_folder,
     segment,
     train_segmenter,
 )
@@ -31,7 +34,7 @@ from hfvision.data.masks import MaskedImages, load_mask_dataset, name_classes
 from hfvision.data.normalize import Normalize
 from hfvision.segmentation.evaluate import evaluate_segmenter, image_scores, segment_pixels
 from hfvision.segmentation.pictures import overlay
-from hfvision.training.segment import soft_dice_loss
+from hfvision.training.segment import rarity, soft_dice_loss
 
 SMALL = "{stage_widths: [[[8]], [[12]]], stage_strides: [1, 2]}"
 FAST = {"model_fields": SMALL, "crop": 32, "batch_size": 8, "steps_per_epoch": 12, "epochs": 2, "learning_rate": 0.02}
@@ -243,6 +246,11 @@ def test_figures_by_kind_are_those_of_its_images(discs, trained, tmp_path):
         evaluate_segmenter(model, images, ImageSegmentationProcessor(), by="species")
 
 
+def test_crops_of_rare_kinds_are_drawn_more_often():
+    weights = rarity(["a", "b", "b", "b", "b"], 7)
+    assert weights.tolist() == [1, 0.5, 0.5, 0.5, 0.5, 1, 0.5]
+
+
 def test_overlay_colours_the_class_and_leaves_the_background():
     photo = Image.new("RGB", (20, 10), (100, 100, 100))
     mask = torch.zeros(10, 20, dtype=torch.long)
@@ -264,6 +272,26 @@ def test_card_tells_figures_and_limits(trained):
     assert "top-1" not in card
 
 
+def test_pushed_with_a_space_and_used_without_hfvision(trained, discs, hub, run_isolated, tmp_path):
+    folder = tmp_path / "discs"
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    assert main(["card", str(folder), "--hide-paths"]) == 0
+    push_folder(folder, "ada/discs", with_space=True)
+    photo = discs / "test" / "images" / "0.png"
+    printed = run_isolated(
+        f"""
+        from transformers import pipeline
+        segment = pipeline("image-segmentation", model="ada/discs", trust_remote_code=True)
+        print({{part["label"]: part["mask"].size for part in segment({str(photo)!r})}})
+        """
+    )
+    size = Image.open(photo).size
+    assert printed.strip() == str({"background": size, "disc": size})
+    app = Path(hf_hub_download("ada/discs", "app.py", repo_type="space")).read_text()
+    compile(app, "app.py", "exec")
+    assert 'pipeline("image-segmentation", model="ada/discs", trust_remote_code=True)' in app
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -273,6 +301,7 @@ def test_card_tells_figures_and_limits(trained):
         ({"dice_weight": -1}, "dice_weight must not be negative"),
         ({"model": "rnn:tiny"}, "no family 'rnn'"),
         ({"model": "cnn:huge"}, "No CNN preset is called 'huge'"),
+        ({"balance": True}, "balance needs by"),
         ({"by": "kind"}, "There is no column 'kind'"),
         ({"classes": ["only"]}, "two classes or more"),
         ({"model": "sr-tiny-x2", "model_fields": None}, "does not do image-segmentation"),

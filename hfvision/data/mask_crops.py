@@ -27,8 +27,8 @@ class MaskAugmentation:
         turn: mirrored top to bottom, and turned by a quarter, one crop of two each; for what has no upright.
         rotation: degrees to either side.
         zoom: shown from 1 / (1 + `zoom`) to 1 + `zoom` times as large.
-        colour: brightness, contrast and saturation change by up to this share, hue by a quarter of it (of a full
-            turn); the mask does not.
+        light: brightness and contrast of the image are each multiplied by 1 / (1 + `light`) to 1 + `light`.
+        colour: its saturation changes by up to this share, its hue by a quarter of it (of a full turn).
 
     Raises:
         ValueError: for a value out of range.
@@ -38,10 +38,11 @@ class MaskAugmentation:
     turn: bool = False
     rotation: float = 0
     zoom: float = 0.25
+    light: float = 0.25
     colour: float = 0.2
 
     def __post_init__(self):
-        for name, high in {"rotation": 180, "zoom": 3, "colour": 1}.items():
+        for name, high in {"rotation": 180, "zoom": 3, "light": 3, "colour": 1}.items():
             if not 0 <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be from 0 (off) to {high}, got {getattr(self, name)}.")
 
@@ -67,8 +68,9 @@ class MaskAugmentation:
             steps.append(v2.RandomHorizontalFlip())
         if self.turn:
             steps += [v2.RandomVerticalFlip(), v2.RandomApply([v2.RandomRotation((90, 90))])]
-        if self.colour:
-            steps.append(v2.ColorJitter(self.colour, self.colour, self.colour, self.colour / 4))
+        if self.light or self.colour:
+            light = (1 / (1 + self.light), 1 + self.light)
+            steps.append(v2.ColorJitter(light, light, self.colour, self.colour / 4))
         return v2.Compose(steps)
 
 

@@ -21,7 +21,7 @@ def palette(names: Sequence[str]) -> list[tuple[int, int, int]]:
     """A colour for each class: black for one called `background`, hues apart for the others."""
     colours = []
     for number, name in enumerate(names):
-        bright = colorsys.hsv_to_rgb((0.04 + 0.618 * number) % 1, 0.85, 1)
+        bright = colorsys.hsv_to_rgb((0.1 + 0.618 * (number - 1)) % 1, 0.85, 1)
         colours.append((0, 0, 0) if name.lower() == "background" else tuple(round(255 * band) for band in bright))
     return colours
 
@@ -64,7 +64,8 @@ def best_and_worst(
     values = list(groups) if groups is not None else [""] * len(each)
     for group in sorted(set(values)):
         order = sorted((i for i, value in enumerate(values) if value == group), key=lambda i: each[i])
-        for what, place in (("best", -1), ("middle", len(order) // 2), ("worst", 0)):
+        places = {0: "worst", len(order) // 2: "middle", len(order) - 1: "best"}  # of one or two images fewer
+        for place, what in reversed(places.items()):
             image, mask = images[order[place]]
             device = next(model.parameters()).device
             found = segment_pixels(model, image[None].to(device), normalize, tta)[0].argmax(0).cpu()

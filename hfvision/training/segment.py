@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,9 @@ class SegmenterTrainingConfig(LoopConfig):
     turn: bool = option(False, "turn crops by quarters, and upside down; for what has no upright, as cells or soil")
     rotation: float = option(0.0, "degrees that crops are turned by to either side")
     zoom: float = option(0.25, "crops are shown up to 1 + zoom times larger or smaller")
-    colour: float = option(0.2, "part by which brightness, contrast and saturation vary; hue by a quarter of it")
+    light: float = option(0.25, "brightness and contrast vary by factors from 1 / (1 + light) to 1 + light")
+    colour: float = option(0.2, "part by which saturation varies; hue by a quarter of it")
+    balance: bool = option(False, "draw crops of rare values of `by` more often: by one over the root of their number")
     dice_weight: float = option(1.0, "of the Dice loss, beside the cross-entropy")
     learning_rate: float = option(2e-3, "at the peak of the schedule")
     warmup: float = option(0.1, "part of the steps in which the learning rate rises")
@@ -84,6 +87,8 @@ class SegmenterTrainingConfig(LoopConfig):
             raise ValueError(f"dice_weight must not be negative, got {self.dice_weight}.")
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation must be at least 0 and below 1, got {self.validation}.")
+        if self.balance and self.by is None:
+            raise ValueError("balance needs by, the column of what is rare and what is not.")
         self.overrides()
         self.augmentation()
 
@@ -93,7 +98,7 @@ class SegmenterTrainingConfig(LoopConfig):
 
     def augmentation(self) -> MaskAugmentation:
         """What crops are varied by."""
-        return MaskAugmentation(self.flip, self.turn, self.rotation, self.zoom, self.colour)
+        return MaskAugmentation(self.flip, self.turn, self.rotation, self.zoom, self.light, self.colour)
 
 
 def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -274,6 +279,7 @@ def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
         config,
         description=config.out.name,
         accelerator=accelerator,
+        sample_weights=rarity(splits["train"][config.by][:], len(crops)) if config.balance else None,
         evaluate=validate if "validation" in images else None,
         score="validation_dice",
         on_best=keep,
@@ -312,6 +318,12 @@ def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
             print(f"{name}: Dice {found['dice']:.4f}, IoU {found['iou']:.4f}, {found['images']:,} images")
         print(f"model, record and pictures: {config.out}")
     return record
+
+
+def rarity(values: Sequence[Any], count: int) -> Tensor:
+    """How often to draw each of `count` crops, which are of rows with these values in turn: float32 (count,)."""
+    numbers = Counter(values)
+    return torch.tensor([numbers[values[index % len(values)]] ** -0.5 for index in range(count)])
 
 
 def known_channels(config: SegmenterTrainingConfig) -> int:
