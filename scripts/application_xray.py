@@ -236,10 +236,10 @@ def format_table(rows: dict[str, dict[str, Any]]) -> str:
     )
     half, restored, deep = rows["half the size"], rows["restored"], rows["16 bits"]
     low, high = half["auroc_interval"]
-    verdict = "no change that these images can show" if low <= restored["auroc"] <= high else "more than chance"
     return (
-        f"{table}\n\nFrom half the size to restored, AUROC changes by {restored['auroc'] - half['auroc']:+.4f}: "
-        f"{verdict}. Restored images have {restored['psnr'] - rows['bicubic']['psnr']:+.2f} dB over bicubic.\n\nAn image of 16 bits comes back as {deep['mode']} of {deep['levels']:,} grey levels: "
+        f"{table}\n\nRestored images have {restored['psnr'] - rows['bicubic']['psnr']:+.2f} dB over bicubic; from half the "
+        f"size to restored, AUROC changes by {restored['auroc'] - half['auroc']:+.4f}, and its interval is "
+        f"{high - low:.4f} wide.\n\nAn image of 16 bits comes back as {deep['mode']} of {deep['levels']:,} grey levels: "
         f"{deep['psnr']:.2f} dB, bicubic {deep['bicubic_psnr']:.2f} dB."
     )
 
