@@ -238,9 +238,10 @@ def format_table(rows: dict[str, dict[str, Any]]) -> str:
     low, high = half["auroc_interval"]
     gain, change = restored["psnr"] - rows["bicubic"]["psnr"], restored["auroc"] - half["auroc"]
     return (
-        f"{table}\n\nRestored images have {gain:+.2f} dB over bicubic; from half the size to restored, AUROC changes by "
-        f"{change:+.4f}, and its interval is {high - low:.4f} wide.\n\nAn image of 16 bits comes back as {deep['mode']} "
-        f"of {deep['levels']:,} grey levels: {deep['psnr']:.2f} dB, bicubic {deep['bicubic_psnr']:.2f} dB."
+        f"{table}\n\nRestored images have {gain:+.2f} dB over bicubic; from half the size to restored, AUROC "
+        f"changes by {change:+.4f}, and its interval is {high - low:.4f} wide.\n\nAn image of 16 bits comes back as "
+        f"{deep['mode']} of {deep['levels']:,} grey levels: {deep['psnr']:.2f} dB, "
+        f"bicubic {deep['bicubic_psnr']:.2f} dB."
     )
 
 
