@@ -95,7 +95,8 @@ def main() -> None:
     kinds |= {kind: damage(normal["test"], kind, keys) for kind in DAMAGES}
     classifier = train_baseline(args.out, QUICK_CLASSIFIER if args.quick else CLASSIFIER, args.quick)
     record = evaluate(detector, classifier, normal, kinds)
-    record |= {"unseen": unseen, "normality": dataclasses.asdict(detector.normality)}
+    known = detector.normality
+    record |= {"unseen": unseen, "threshold": known.threshold, "false_alarms": known.false_alarms}
     table = format_table(record)
     write_record(args.out / "anomaly.json", record)
     write_text(args.out / "anomaly.md", table + "\n")
@@ -200,12 +201,12 @@ def evaluate(detector: AnomalyDetector, classifier: Path, normal: dict, kinds: d
 def format_table(record: dict) -> str:
     kinds = list(next(iter(record["auroc"].values())))
     rows = [[method, *(f"{areas[kind]:.3f}" for kind in kinds)] for method, areas in record["auroc"].items()]
-    share = record["normality"]["false_alarms"]
     alarms = ", ".join(f"{kind} {value:.1%}" for kind, value in record["alarms"].items())
+    unseen = ", ".join(record["unseen"])
     best = max(record["auroc"], key=lambda method: record["auroc"][method]["mean"])
     return (
         f"{markdown_table(['AUROC', *kinds], rows)}\n\nBest by the mean: {best}. Alarms of the GAN, its threshold "
-        f"set for {share:.1%} of the validation images: {alarms}. Unseen classes: {', '.join(record['unseen'])}."
+        f"set for {record['false_alarms']:.1%} of the validation images: {alarms}. Unseen classes: {unseen}."
     )
 
 
