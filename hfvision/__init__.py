@@ -46,7 +46,6 @@ PUBLIC_NAMES = {
     "apgd": "robustness.apgd",
     "attention_rollout": "explain",
     "auroc": "metrics.auroc",
-    "blend": "blend",
     "calibrate": "training.calibrate",
     "camera_move": "data.clips",
     "checkpoint": "checkpoints",

@@ -19,6 +19,18 @@ def run(code: str) -> str:
     return done.stdout
 
 
+def test_what_the_readme_calls_of_the_package_is_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`hfvision\.([a-z_]+)\(", text))
+    assert names
+    assert not [name for name in names if not callable(getattr(hfvision, name, None))]
+
+
+def test_no_public_name_is_hidden_by_a_module():
+    modules = {path.stem for path in Path(hfvision.__file__).parent.iterdir()}
+    assert not modules & set(hfvision.PUBLIC_NAMES)
+
+
 def test_import_brings_in_nothing_that_registering_does_not_need():
     heavy = ["datasets", "gradio", "optimum", "timm", "evaluate", "matplotlib", "accelerate.accelerator", "peft"]
     code = (
