@@ -15,8 +15,8 @@ batches; `--data` takes yours), memory and speed of the dry run. Computed: memor
 Published: images a second that A100 GPUs train, NVIDIA's of ResNet-50 v1.5 in mixed precision. Assumed: for other
 models, the part of the GPU's peak that is reached; cores a GPU; the price. Nothing here ran on a GPU.
 
-Hardware: one CPU core, about fifteen minutes, 4 GB of memory, 3 GB of disk; `--quick`, with a small model in place of
-the recipe's, takes two minutes.
+Hardware: one CPU core; five minutes of its time, 5 GB of memory, 3 GB of disk. `--quick`, with a small model in place
+of the recipe's, takes one minute.
 """
 
 import argparse
