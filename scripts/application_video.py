@@ -11,8 +11,8 @@ Printed: dB against the original, and flicker: how much the luma of pixels chang
 the small clip stands still (metrics/flicker.py says exactly where that is). Less is steadier; the original's own
 flicker is that of the camera and the compression.
 
-Hardware: one CPU core; about a second of its time for a frame of 960×540 pixels. `--quick`, 36 frames of 256×144, takes
-half a minute.
+Hardware: one CPU core; about a second of its time for a frame of 960×540 pixels. `--quick`, 36 frames of 256×144,
+takes half a minute.
 """
 
 import argparse
