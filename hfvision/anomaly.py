@@ -28,7 +28,8 @@ FILE, TENSORS = "anomaly.json", "anomaly.safetensors"
 BATCH = 64
 FLOOR = 1e-6  # added to mean squared errors
 CELLS = ("residual", "features")
-PARTS = ("restoration", "residual", "features", "realism")
+PARTS = ("restoration", "residual", "realism", "peak")
+PEAK = 0.95  # of the cells are less abnormal than the peak
 LIGHT = (0.5, 0.2)  # mean and standard deviation that every image is brought to
 DARKEST = 0.05  # lower deviations of an image are taken for this: noise is not to be made a picture of
 SHRINKAGE = 0.05  # of the covariances, towards their mean variance
@@ -37,14 +38,13 @@ SHRINKAGE = 0.05  # of the covariances, towards their mean variance
 class Measured(NamedTuple):
     """What the two networks make of images, before it is compared with normal ones.
 
-    `restoration`, `realism`: float32 (N,), higher for what is less normal; `residual`, `features`: float32
-    (N, cells, C), what the generator gets wrong and what the discriminator sees in each cell of scale×scale pixels.
+    `restoration`: float32 (N,), higher for what is less normal; `residual`, `features`: float32 (N, cells, C), what
+    the generator gets wrong and what the discriminator sees in each cell of scale×scale pixels.
     """
 
     restoration: Tensor
     residual: Tensor
     features: Tensor
-    realism: Tensor
 
 
 class Anomalies(NamedTuple):
@@ -126,12 +126,17 @@ def combine(parts: Tensor) -> Tensor:
 
 
 def compare(measured: Measured, residual: Cells, features: Cells) -> tuple[Tensor, Tensor]:
-    """The parts (N, 4), by `PARTS`, and the mean of both distances of each cell, (N, rows, columns)."""
+    """The parts (N, 4), by `PARTS`, and the mean of both distances of each cell, (N, rows, columns).
+
+    `residual` and `realism` are the logarithms of the mean distances of the cells in `residual` and `features`, `peak`
+    that of the heat which `PEAK` of the cells do not reach.
+    """
     distances = residual.distance(measured.residual), features.distance(measured.features)
-    means = [distance.mean(1).clamp_min(1e-6).log() for distance in distances]
-    side = math.isqrt(distances[0].shape[1])
-    heat = (sum(distances) / 2).unflatten(1, (side, side))
-    return torch.stack([measured.restoration, *means, measured.realism], 1), heat
+    heat = sum(distances) / 2
+    levels = [*(distance.mean(1) for distance in distances), heat.quantile(PEAK, 1)]
+    side = math.isqrt(heat.shape[1])
+    parts = [measured.restoration, *(level.clamp_min(1e-6).log() for level in levels)]
+    return torch.stack(parts, 1), heat.unflatten(1, (side, side))
 
 
 @torch.inference_mode()
@@ -140,9 +145,9 @@ def measure(generator: SRGANForImageSuperResolution, discriminator: SRGANDiscrim
 
     `restoration` is the logarithm of the generator's mean squared error over that of bicubic interpolation, which says
     how much detail there is: an image full of it is not an anomaly for that. `residual` are the generator's errors,
-    over the root of bicubic's; `features` the discriminator's hidden states at the resolution of the small copy;
-    `realism` is its mean score with the sign turned. Distances of the cells from those of normal images are after
-    Defard et al. 2021 (PaDiM, arXiv:2011.08785).
+    over the root of bicubic's; `features` the discriminator's hidden states at the resolution of the small copy, and
+    its score there. That score by itself says little: what is sharp looks real, be it normal or not. So each cell is
+    compared with what is normal there, after Defard et al. 2021 (PaDiM, arXiv:2011.08785).
 
     Args:
         generator, discriminator: of one scale, and trained on such images.
@@ -158,9 +163,9 @@ def measure(generator: SRGANForImageSuperResolution, discriminator: SRGANDiscrim
         residual = unfold(wrong / detail.sqrt()[:, None, None, None], scale, stride=scale)
         seen = discriminator(pixel_values=batch, output_hidden_states=True)
         states = [state for state in seen.hidden_states if state.shape[-1] >= small.shape[-1]]
-        features = adaptive_avg_pool2d(states[-1], small.shape[-2:]).flatten(2)
-        realism = -seen.logits.flatten(1).mean(1)
-        parts.append((restoration, residual.transpose(1, 2), features.transpose(1, 2), realism))
+        score = seen.logits if seen.logits.ndim == 4 else seen.logits[..., None, None]
+        features = torch.cat([adaptive_avg_pool2d(each, small.shape[-2:]) for each in (states[-1], score)], 1)
+        parts.append((restoration, residual.transpose(1, 2), features.flatten(2).transpose(1, 2)))
     return Measured(*(torch.cat(part).float() for part in zip(*parts, strict=True)))
 
 

@@ -9,7 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from hfvision import AnomalyDetector, damage, fit_detector, load_detector
+from hfvision import (
+    AnomalyDetector,
+    SRGANConfig,
+    SRGANDiscriminator,
+    SRGANForImageSuperResolution,
+    damage,
+    fit_detector,
+    load_detector,
+)
 from hfvision.anomaly import bring_to_size, heat_picture, load_networks, neighbour_distance, stack_images
 from hfvision.cli import main
 from hfvision.data.keyed import image_keys
@@ -106,6 +114,18 @@ def test_fitting_again_and_loading_give_the_same(model, detector, tmp_path):
     assert again.normality.threshold == pytest.approx(detector.normality.threshold, abs=1e-4)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("kind", ["unet", "srgan"])
+def test_any_scale_and_discriminator(kind, scale):
+    torch.manual_seed(0)
+    fields = {"scale": scale, "discriminator": kind, "discriminator_width": 4, "hidden_size": 8, "block_widths": [[8]]}
+    config = SRGANConfig.from_preset("fast-tiny", **fields)
+    networks = SRGANForImageSuperResolution(config).eval(), SRGANDiscriminator(config).eval()
+    found = fit_detector(*networks, torch.rand(40, 3, 24, 24), 24)(torch.rand(2, 3, 30, 40))
+    assert found.heat.shape == (2, 24, 24)
+    assert found.score.isfinite().all()
+
+
 def test_the_command_scores_images_and_draws_heat(model, tmp_path, capsys):
     folder = written([*stripes(3, 5), *stripes(2, 5, upright=False)], tmp_path / "new")
     words = ["detect", "anomalies", str(folder), "--model", str(model), "--out", str(tmp_path / "heat")]
@@ -114,7 +134,7 @@ def test_the_command_scores_images_and_draws_heat(model, tmp_path, capsys):
     assert [result["anomalous"] for result in told["results"]][3:] == [True, True]
     for result in told["results"]:
         assert result["anomalous"] == (result["score"] > told["threshold"])
-        assert set(result["parts"]) == {"restoration", "residual", "features", "realism"}
+        assert set(result["parts"]) == {"restoration", "residual", "realism", "peak"}
     with Image.open(tmp_path / "heat" / "000_anomaly.png") as picture:
         assert picture.width == 2 * picture.height
     assert main(words) == 2
