@@ -15,6 +15,7 @@ Hardware: two CPU cores, with bf16 where there is. Time: TIME. `--quick`: minute
 import argparse
 import dataclasses
 import json
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -90,12 +91,16 @@ def main() -> None:
 
 
 def write_signs(source: str | None, folder: Path) -> Path:
-    """The data with the column `sign`, by class and track, as tracks are counted within a class; the folder."""
+    """The data with the column `sign`, by class and track, as tracks are counted in class and split; the folder."""
     if source is None:
         raise SystemExit("Say where the signs are: --data FOLDER, or --quick to try it without.")
-    for name, split in load_image_dataset(source, validation=0, validation_group="track").items():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numbers of tracks in both train and test
+        splits = load_image_dataset(source, validation=0, validation_group="track")
+    for name, split in splits.items():
         if not (path := folder / f"{name}.parquet").is_file():
-            signs = [f"{label}-{track}" for label, track in zip(split["label"][:], split["group"][:], strict=True)]
+            pairs = zip(split["label"][:], split["group"][:], strict=True)
+            signs = [f"{name}-{label}-{track}" for label, track in pairs]
             with written_whole(path) as temporary:
                 split.remove_columns("group").add_column("sign", signs).to_parquet(temporary)
     return folder

@@ -56,4 +56,4 @@ def test_the_command_takes_the_detector(out, tmp_path, capsys):
     sample_dataset()["test"][0]["image"].save(tmp_path / "new.png")
     assert main(["detect", "anomalies", str(tmp_path / "new.png"), "--model", str(out / "gan"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["results"][0]["image"].endswith("new.png")
-    assert "no proof that an image is in order" in (out / "gan" / "README.md").read_text()
+    assert "no proof that an image is in order" in " ".join((out / "gan" / "README.md").read_text().split())
