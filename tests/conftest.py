@@ -1,4 +1,7 @@
-"""Every test talks to a Hub of its own process: these variables must be set before huggingface_hub is imported."""
+"""Every test talks to a Hub of its own process: these variables must be set before huggingface_hub is imported.
+
+Two processes share the tests, so each, and what it starts, computes on one thread.
+"""
 
 import atexit
 import os
@@ -12,6 +15,9 @@ from pathlib import Path
 
 import pytest
 from hub_server import HubServer
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if "huggingface_hub" in sys.modules:
     raise pytest.UsageError("huggingface_hub was imported before tests/conftest.py could set HF_ENDPOINT")
