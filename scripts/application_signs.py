@@ -24,7 +24,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from hfvision.cards import write_card
+from hfvision.cards import record_about, write_card
 from hfvision.compression.benchmark import benchmark
 from hfvision.compression.quantize import quantize
 from hfvision.compression.recipe import ClassifierPruneConfig, prune_and_train
@@ -127,10 +127,7 @@ def train_stages(config: ClassifierTrainingConfig, out: Path, epochs: dict[str, 
     if not finished(folders["pruned, int8"]):
         quantize(str(folder), folders["pruned, int8"], calibration=config.data, seed=config.seed, force=True)
     for folder in folders.values():
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        if "limits" not in record.get("about", {}):
-            about = record.get("about", {}) | {"limits": LIMITS}
-            write_text(folder / "record.json", json.dumps(record | {"about": about}, indent=2) + "\n")
+        record_about(folder, limits=LIMITS)
         write_card(folder)
     return folders
 

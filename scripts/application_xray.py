@@ -24,7 +24,6 @@ that it draws.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from hfvision.cards import write_card
+from hfvision.cards import record_about, write_card
 from hfvision.data.degrade import downscale, modcrop, resize_bicubic
 from hfvision.data.load import load_image_dataset
 from hfvision.data.normalize import Normalize
@@ -246,9 +245,7 @@ def format_table(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def make_card(folder: Path, limits: str) -> None:
-    record = read_record_of(str(folder))
-    about = record.get("about", {}) | {"limits": limits}
-    write_text(folder / "record.json", json.dumps({"about": about} | record | {"about": about}, indent=2) + "\n")
+    record_about(folder, limits=limits)
     write_card(folder)
 
 
