@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from safetensors import SafetensorError
 
 BLUE, ORANGE = "#2f6db3", "#d9772b"
@@ -133,6 +133,13 @@ def format_evaluation(record: dict[str, Any]) -> str:
     return "\n".join([*(f"{name:25}{text}" for name, text in lines.items()), "", *table])
 
 
+def caption_font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib; Pillow's own font lacks ×, – and …."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+
+
 def side_by_side(images: dict[str, Image.Image], path: Path) -> None:
     """Write a PNG with the images in one row, pixel for pixel, each under its caption; images agree in height."""
     margin, caption = 8, 20
@@ -140,7 +147,7 @@ def side_by_side(images: dict[str, Image.Image], path: Path) -> None:
     canvas = Image.new("RGB", (width, max(i.height for i in images.values()) + caption + 2 * margin), "white")
     draw, left = ImageDraw.Draw(canvas), margin
     for text, image in images.items():
-        draw.text((left, margin), text, fill="black", font_size=13)
+        draw.text((left, margin), text, fill="black", font=caption_font(12))
         canvas.paste(image.convert("RGB"), (left, caption + margin))
         left += image.width + margin
     with written_whole(path) as temporary:
@@ -177,7 +184,7 @@ def image_grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], p
     canvas = Image.new("RGB", (max(map(len, rows)) * (cell + margin) + margin, sum(heights) + margin), "white")
     draw, top = ImageDraw.Draw(canvas), margin
     for row, text, height in zip(rows, captions, heights, strict=True):
-        draw.text((margin, top), text, fill="black", font_size=12)
+        draw.text((margin, top), text, fill="black", font=caption_font(11))
         for x, image in enumerate(row):
             canvas.paste(image, (margin + x * (cell + margin), top + caption))
         top += height

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
-from .report import BLUE, ORANGE, refuse_file, write_record, written_whole
+from .report import BLUE, ORANGE, caption_font, refuse_file, write_record, written_whole
 from .shots import (
     THRESHOLD,
     VideoFeatures,
@@ -163,9 +163,7 @@ def contact_sheet(
     images: Sequence[Image.Image], captions: Sequence[str], path: Path, *, columns: int = 4, cell: int = 240
 ) -> None:
     """Write a PNG with images in rows of `columns`, each under its caption and at most `cell` pixels a side."""
-    from matplotlib import get_data_path
-
-    font = ImageFont.truetype(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 11)  # Pillow's own is Latin only
+    font = caption_font(11)
     margin, line = 8, 20
     fitted = [ImageOps.contain(image.convert("RGB"), (cell, cell), Image.Resampling.LANCZOS) for image in images]
     row_height = max(image.height for image in fitted) + line + margin

@@ -1,11 +1,19 @@
 """Pictures and tables that people look at."""
 
+import itertools
+
 import pytest
 import torch
 from PIL import Image, ImageChops
 
 from hfvision.metrics.calibration import reliability
-from hfvision.report import confusion_picture, format_evaluation, reliability_diagram, training_curve
+from hfvision.report import (
+    confusion_picture,
+    format_evaluation,
+    reliability_diagram,
+    side_by_side,
+    training_curve,
+)
 
 
 def opened(path) -> Image.Image:
@@ -23,6 +31,14 @@ def history():
         {"epoch": 1, "loss": 2.0, "learning_rate": 0.1, "accuracy": 0.2, "validation_accuracy": 0.3},
         {"epoch": 2, "loss": 1.0, "learning_rate": 0.0, "accuracy": 0.6, "validation_accuracy": 0.5},
     ]
+
+
+def test_captions_draw_the_signs_they_are_written_with(tmp_path):
+    signs = ["×", "–", "…", "²"]
+    for number, sign in enumerate(signs):
+        side_by_side({sign: Image.new("RGB", (40, 8))}, tmp_path / f"{number}.png")
+    pictures = [opened(tmp_path / f"{number}.png") for number in range(len(signs))]
+    assert all(differ(a, b) for a, b in itertools.combinations(pictures, 2))
 
 
 def test_a_training_curve_draws_what_the_history_has(history, tmp_path):

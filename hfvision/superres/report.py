@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d
 from torchvision.transforms.v2.functional import to_pil_image
 
 from ..data.degrade import downscale
-from ..report import markdown_table, written_whole
+from ..report import caption_font, markdown_table, written_whole
 from .contenders import DTYPES, interpolations, network
 from .evaluate import read_original
 
@@ -127,10 +127,10 @@ def draw_rows(rows: Sequence[tuple[str, Mapping[str, Image.Image]]], path: Path)
     draw = ImageDraw.Draw(canvas)
     for index, (caption, cells) in enumerate(rows):
         top = margin + index * (CROP + 2 * line + margin)
-        draw.text((margin, top), caption, fill="black", font_size=13)
+        draw.text((margin, top), caption, fill="black", font=caption_font(12))
         for column, (text, image) in enumerate(cells.items()):
             left = margin + column * (CROP + margin)
-            draw.text((left, top + line), text, fill="#555555", font_size=12)
+            draw.text((left, top + line), text, fill="#555555", font=caption_font(11))
             canvas.paste(image, (left, top + 2 * line))
     with written_whole(path) as temporary:
         canvas.save(temporary)
