@@ -45,7 +45,7 @@ def flush_to_disk(path: Path) -> None:
 
 @contextmanager
 def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` to write files to; they become files of `folder` when all went well.
+    """A temporary folder of the same name to write files to; they become files of `folder` when all went well.
 
     Each file is replaced at once, the weights last; other files of the folder stay.
 
@@ -53,9 +53,10 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         OSError: if something cannot be written, as on a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+    outer = folder.with_name(f".{folder.name}-{os.getpid()}")
+    temporary = outer / folder.name  # the card of a model is titled after its folder
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         yield temporary
         for path in sorted(temporary.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name)):
             flush_to_disk(path)
@@ -63,7 +64,7 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise OSError(f"{folder} could not be written ({error}); what was there before still is.") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(outer, ignore_errors=True)
 
 
 def refuse_file(out: Path | None) -> None:

@@ -64,6 +64,7 @@ def test_what_it_writes_says_how_it_was_made(trained, photos):
     assert [entry["epoch"] for entry in history] == [1, 2, 3]
     assert history == record["training"]["history"]
     assert yaml.safe_load((trained / "config.yaml").read_text())["learning_rate"] == 0.01
+    assert f"# {trained.name}\n" in (trained / "README.md").read_text()
     for picture in ("curve.png", "confusion_validation.png"):
         with Image.open(trained / picture) as image:
             assert min(image.size) > 200
