@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
 EXAMPLES = {
     "classify": """examples:
@@ -274,11 +274,24 @@ def train(args: argparse.Namespace) -> None:
     run(parse_options(Config, args.options, f"hfvision train {args.task}", description))
 
 
+def refuse_report(args: argparse.Namespace, name: str) -> None:
+    """Raise ValueError where `--out` is a file, or holds that report already and `--force` is not given."""
+    from .report import refuse_file
+
+    refuse_file(args.out)
+    if args.out is not None and (args.out / name).exists() and not args.force:
+        raise ValueError(f"{args.out / name} is there already: use --force to replace it.")
+
+
 def labelled_split(args: argparse.Namespace) -> "Dataset":
     """The part of the data that the options of [`add_data_options`] name, with columns `image` and `label`."""
     from .data.load import load_image_dataset
 
     splits = load_image_dataset(args.data, **validation_options(args), **columns_of(args))
+    return chosen_split(args, splits)
+
+
+def chosen_split(args: argparse.Namespace, splits: "DatasetDict") -> "Dataset":
     if args.split not in splits:
         raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
     return splits[args.split]
@@ -289,12 +302,10 @@ def evaluate_classifier(args: argparse.Namespace) -> None:
 
     from .data.prepare import prepare_images
     from .loading import load_model
-    from .report import confusion_picture, format_evaluation, refuse_file, reliability_diagram, write_record
+    from .report import confusion_picture, format_evaluation, reliability_diagram, write_record
     from .training.evaluate import evaluate_classifier
 
-    refuse_file(args.out)
-    if args.out is not None and (args.out / "evaluation.json").exists() and not args.force:
-        raise ValueError(f"{args.out / 'evaluation.json'} is there already: use --force to replace it.")
+    refuse_report(args, "evaluation.json")
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
     accelerator = Accelerator()
     with accelerator.main_process_first():
@@ -334,12 +345,9 @@ def evaluate_binary(args: argparse.Namespace) -> None:
     from .data.load import load_image_dataset
     from .data.prepare import prepare_images
     from .loading import load_model, validation_settings
-    from .report import refuse_file
     from .training.binary import evaluate_binary, format_binary, write_binary
 
-    refuse_file(args.out)
-    if args.out is not None and (args.out / "binary.json").exists() and not args.force:
-        raise ValueError(f"{args.out / 'binary.json'} is there already: use --force to replace it.")
+    refuse_report(args, "binary.json")
     if args.split != "test" and args.threshold is None:
         raise ValueError(f"The threshold is chosen on validation images: with --split {args.split} say --threshold.")
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
@@ -416,21 +424,17 @@ def evaluate_segmenter(args: argparse.Namespace) -> None:
     from .data.masks import MaskedImages, load_mask_dataset, name_classes
     from .data.normalize import Normalize
     from .loading import load_model
-    from .report import refuse_file, write_record
+    from .report import write_record
     from .segmentation.evaluate import evaluate_segmenter, format_segmentation
     from .segmentation.pictures import best_and_worst
 
-    refuse_file(args.out)
-    if args.out is not None and (args.out / "evaluation.json").exists() and not args.force:
-        raise ValueError(f"{args.out / 'evaluation.json'} is there already: use --force to replace it.")
+    refuse_report(args, "evaluation.json")
     model, processor = load_model(args.model, "image-segmentation", trust_remote_code=args.trust_remote_code)
     accelerator = Accelerator()
     columns = {"image_column": args.image_column, "mask_column": args.mask_column}
     with accelerator.main_process_first():
         splits = load_mask_dataset(args.data, **validation_options(args), **columns)
-    if args.split not in splits:
-        raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
-    split = splits[args.split]
+    split = chosen_split(args, splits)
     images = MaskedImages(split, getattr(model.config, "num_channels", 3))
     names = name_classes({args.split: images}, list(model.config.id2label.values()))
     options = {"by": args.by, "tta": args.tta, "accelerator": accelerator}
@@ -523,13 +527,11 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
 
 def evaluate_superres(args: argparse.Namespace) -> None:
     from .loading import load_model
-    from .report import refuse_file, write_record
+    from .report import write_record
     from .superres.evaluate import evaluate_superres, find_sets
     from .superres.report import comparison_picture, format_superres
 
-    refuse_file(args.out)
-    if args.out is not None and (args.out / "superres.json").exists() and not args.force:
-        raise ValueError(f"{args.out / 'superres.json'} is there already: use --force to replace it.")
+    refuse_report(args, "superres.json")
     sets = find_sets(args.data)
     trust = {"trust_remote_code": args.trust_remote_code}
     models = {name: load_model(name, "image-super-resolution", **trust)[0] for name in args.models}
@@ -647,11 +649,9 @@ def distill(args: argparse.Namespace) -> None:
 
 def benchmark(args: argparse.Namespace) -> None:
     from .compression.benchmark import benchmark, format_benchmark, tradeoff_picture
-    from .report import refuse_file, write_record
+    from .report import write_record
 
-    refuse_file(args.out)
-    if args.out is not None and (args.out / "benchmark.json").exists() and not args.force:
-        raise ValueError(f"{args.out / 'benchmark.json'} is there already: use --force to replace it.")
+    refuse_report(args, "benchmark.json")
     record = benchmark(
         args.models,
         data=args.data,

@@ -194,11 +194,7 @@ def format_segmentation(record: dict[str, Any]) -> str:
         "IoU": f"{record['iou']:.4f}, mean of images",
         "test-time augmentation": record["tta"],
     }
-    rows = (
-        {"all": record} | {f"{record['by']} {name}": row for name, row in groups.items()}
-        if groups
-        else {"all": record}
-    )
+    rows = {"all": record} | {f"{record['by']} {name}": row for name, row in groups.items()}
     width = max(map(len, [*rows, *record["classes"]])) + 2
     table = [f"{'':{width}}{'images':>8}{'Dice':>9}{'IoU':>9}{'Dice of all pixels':>20}"]
     for name, row in rows.items():

@@ -12,7 +12,7 @@ import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 from transformers import PreTrainedModel
 
 from ..data.mask_crops import MaskAugmentation, MaskedCrops
@@ -20,7 +20,7 @@ from ..data.masks import IGNORED, MaskedImages, load_mask_dataset, name_classes
 from ..data.normalize import Normalize
 from ..loading import check_task, load_config, load_model, load_weights, one_line
 from ..models.cnn.configuration_cnn import CNNConfig, CNNSegmentationConfig
-from ..models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation
+from ..models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation, pixel_cross_entropy
 from ..models.image_processing_segmentation import ImageSegmentationProcessor
 from ..models.vit.configuration_vit import VisionTransformerConfig, VisionTransformerSegmentationConfig
 from ..models.vit.modeling_vit_segmentation import VisionTransformerForSemanticSegmentation
@@ -130,8 +130,7 @@ class SegmenterLoss:
         images = self.normalize(batch["images"]).contiguous(memory_format=torch.channels_last)
         labels = batch["labels"].long()
         logits = at_size(net(pixel_values=images).logits.float(), labels.shape[1:])
-        total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-        entropy = total / (labels != IGNORED).sum().clamp(min=1)
+        entropy = pixel_cross_entropy(logits, labels)
         dice = soft_dice_loss(logits, labels)
         return {"loss": entropy + self.config.dice_weight * dice, "dice": 1 - dice.detach()}
 
