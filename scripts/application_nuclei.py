@@ -27,7 +27,10 @@ from hfvision.training.options import parse_options
 from hfvision.training.segment import SegmenterTrainingConfig, train_segmenter
 
 RECIPE = Path(__file__).with_name("recipes") / "nuclei.yaml"
-LIMITS = "Microscopes, stains and magnifications that are not among the training images were not tried."
+LIMITS = (
+    "Not a medical device: for research and teaching. Microscopes, stains and magnifications that are not among the "
+    "training images were not tried."
+)
 QUICK = ["--crop", "48", "--batch-size", "8", "--steps-per-epoch", "20", "--epochs", "3"]
 SMALL = "{stage_widths: [[[8]], [[16]], [[32]]], stage_strides: [1, 2, 2]}"
 
