@@ -1,0 +1,1 @@
+"""The commands of `hfvision`: one small function each, by what they are for."""

@@ -1,0 +1,92 @@
+"""Images unlike normal ones."""
+
+import argparse
+import json
+from pathlib import Path
+
+from .arguments import add_command, positive
+
+EXAMPLES = {
+    "detect_fit": """example:
+  hfvision train superres --data normal/ --model fast-light --scale 4 --crop 8 --turn false --out runs/pixels
+  hfvision train superres --data normal/ --model runs/pixels --crop 8 --turn false --gan vanilla --out runs/gan
+  hfvision detect fit runs/gan --normal other-normal/""",
+    "detect_anomalies": """example:
+  hfvision detect anomalies photo.jpg camera/ --model runs/gan --out anomalies/""",
+}
+
+
+def detect_fit(args: argparse.Namespace) -> None:
+    from ..anomaly import fit_detector, load_networks, save_normality, stack_images, trained_size
+    from ..data.images import find_images, read_image
+
+    generator, discriminator = load_networks(args.model)
+    size = args.size or trained_size(args.model)
+    images = [read_image(path) for source in args.normal for path in find_images(source)]
+    normal = stack_images(images, size, generator.config.num_channels)
+    detector = fit_detector(generator, discriminator, normal, size, args.false_alarms)
+    save_normality(detector, args.model)
+    known = detector.normality
+    print(f"{known.images} normal images, {known.false_alarms:.1%} of them above the threshold {known.threshold:.3f}")
+
+
+def detect_anomalies(args: argparse.Namespace) -> None:
+    from ..anomaly import PARTS, heat_picture, load_detector, stack_images
+    from ..data.images import find_images, read_image
+    from ..report import refuse_file, written_whole
+
+    refuse_file(args.out)
+    detector = load_detector(args.model)
+    paths = [path for source in args.images for path in find_images(source)]
+    targets = [args.out / f"{path.stem}_anomaly.png" if args.out else None for path in paths]
+    if len(set(targets)) < len(targets) and args.out:
+        raise ValueError("Two images have the same name: write their heat maps to different folders.")
+    for target in targets:
+        if target is not None and target.exists() and not args.force:
+            raise ValueError(f"{target} is there already: use --force to replace it.")
+    results = []
+    for path, target in zip(paths, targets, strict=True):
+        image = stack_images([read_image(path)], detector.normality.size, detector.generator.config.num_channels)
+        found = detector(image)
+        parts = {name: round(value, 3) for name, value in zip(PARTS, found.parts[0].tolist(), strict=True)}
+        score = round(found.score.item(), 4)
+        results.append({"image": str(path), "score": score, "anomalous": found.anomalous.item(), "parts": parts})
+        if target is not None:
+            with written_whole(target) as temporary:
+                heat_picture(image[0], found.heat[0]).save(temporary)
+    if args.json:
+        print(json.dumps({"threshold": detector.normality.threshold, "results": results}, indent=2))
+        return
+    print(f"Anomalous above {detector.normality.threshold:.3f}; false alarms: {detector.normality.false_alarms:.1%}")
+    for result in results:
+        print(f"{result['score']:8.3f}  {'ANOMALOUS' if result['anomalous'] else 'normal':10}{result['image']}")
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    description = "Find images that are unlike normal ones."
+    tasks = commands.add_parser("detect", help=description, description=description)
+    tasks = tasks.add_subparsers(title="tasks", required=True, metavar="TASK")
+    command = add_command(
+        tasks,
+        detect_fit,
+        "Learn from normal images what is normal to a GAN trained on others.",
+        EXAMPLES["detect_fit"],
+        "fit",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL_DIR", help="folder of hfvision train superres --gan …")
+    command.add_argument("--normal", nargs="+", type=Path, required=True, help="normal images that it has not seen")
+    command.add_argument("--false-alarms", type=float, default=0.05, help="share of normal images (default 0.05)")
+    command.add_argument("--size", type=positive, help="side that images are brought to (default: as trained)")
+
+    command = add_command(
+        tasks,
+        detect_anomalies,
+        "Score images, and show where they are unlike normal ones.",
+        EXAMPLES["detect_anomalies"],
+        "anomalies",
+    )
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
+    command.add_argument("--model", type=Path, required=True, help="folder that hfvision detect fit has seen")
+    command.add_argument("--out", type=Path, help="folder for the heat maps")
+    command.add_argument("--force", action="store_true", help="replace heat maps that are there already")
+    command.add_argument("--json", action="store_true", help="print JSON")
