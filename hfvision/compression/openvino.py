@@ -280,7 +280,7 @@ def to_int8(
 
 
 def save_openvino(model: Any, folder: Path) -> None:
-    """Write `openvino_model.xml`, without what is for debugging alone, and `.bin`."""
+    """Write `openvino_model.xml`, without notes for debugging and the shapes that its reader infers, and `.bin`."""
     model = model.clone()
     for number, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(str(number))
@@ -289,5 +289,7 @@ def save_openvino(model: Any, folder: Path) -> None:
     for element in tree.iter():
         for note in element.findall("rt_info"):
             element.remove(note)
+        for shape in element.findall("dim") if element.tag == "port" else ():
+            element.remove(shape)
         element.text, element.tail = (element.text or "").strip() or None, None
     tree.write(folder / XML)
