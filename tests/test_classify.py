@@ -187,21 +187,6 @@ def test_mixup_whitening_layer_decay_and_balance_go_together(photos, tmp_path):
     assert torch.equal(stem[:12], -stem[12:])
 
 
-def test_convolutions_start_as_the_identity(photos, tmp_path):
-    config = ClassifierTrainingConfig(
-        data=str(photos), out=tmp_path, model="cnn:cifar", identity=True, epochs=1, batch_size=16, learning_rate=1e-9
-    )
-    train_classifier(config)
-    model = AutoModelForImageClassification.from_pretrained(tmp_path)
-    kernels = [m.weight for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
-    assert len(kernels) == 6
-    for weight in kernels:
-        images = torch.rand(1, weight.shape[1], 8, 8)
-        passed = min(weight.shape[:2])
-        output = torch.nn.functional.conv2d(images, weight, padding=1)
-        torch.testing.assert_close(output[:, :passed], images[:, :passed], rtol=0, atol=1e-4)
-
-
 def test_rare_classes_count_more_where_asked(tmp_path):
     data = write_images(tmp_path / "data", {"common": 40, "rare": 4})
     common = {"data": str(data), "model": "cnn:tiny", "epochs": 1, "batch_size": 8, "learning_rate": 1e-3}
@@ -251,7 +236,6 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_model(photos, trained, tmp_p
         (["--data", "fashion_mnist", "--model-fields", "{depth: 3}"], "has no field 'depth'"),
         (["--data", "fashion_mnist", "--teacher", "no/such-model"], "no/such-model"),
         (["--data", "fashion_mnist", "--model", "cnn:tiny", "--whiten"], "whiten needs a CNN whose stem"),
-        (["--data", "fashion_mnist", "--model", "vit:tiny", "--identity"], "identity is for 3x3 convolutions"),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, message, tmp_path, capsys):

@@ -229,24 +229,6 @@ def test_averaged_weights_are_what_is_evaluated_and_kept():
     assert 0 < (averaged.classifier.weight - start).norm() < (end - start).norm()
 
 
-def test_shifts_of_normalisations_learn_at_a_rate_of_their_own():
-    start, changes = dict(fresh_model().named_parameters()), []
-    for rate in (None, 4.0):
-        model = fresh_model()
-        settings = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.0, "mixed_precision": "no"}
-        run_toy(model, LoopConfig(epochs=1, batch_size=64, learning_rate=0.01, shift_rate=rate, **settings))
-        changes.append({name: weight - start[name] for name, weight in model.named_parameters()})
-    shifts = {f"{name}.bias" for name, module in model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
-    assert shifts
-    for name in start:
-        torch.testing.assert_close(changes[1][name], changes[0][name] * (4 if name in shifts else 1))
-
-
-def test_a_rate_for_shifts_needs_a_normalisation():
-    with pytest.raises(ValueError, match="CNNForImageClassification has none to train"):
-        run_toy(fresh_model(norm="none"), LoopConfig(shift_rate=64))
-
-
 def test_rare_items_are_drawn_more_often_where_asked():
     weights = torch.where(BrightOrDark().labels == 1, 9.0, 1.0)
     history = run_toy(fresh_model(), LoopConfig(epochs=4, batch_size=64), sample_weights=weights)
@@ -294,7 +276,6 @@ def test_runs_of_a_few_steps(batch_size):
         ({"epochs": 0}, "epochs must be above 0, got 0"),
         ({"batch_size": -1}, "batch_size must be above 0"),
         ({"warmup": 1.0}, "warmup must be at least 0 and below 1, got 1.0"),
-        ({"shift_rate": 0}, "shift_rate must be above 0 or not given, got 0"),
         ({"patience": 0}, "patience must be above 0 or not given"),
         ({"optimizer": "adamm"}, "timm has no optimizer 'adamm'"),
         ({"resume": True}, "resume needs out"),

@@ -33,7 +33,7 @@ from .evaluate import evaluate_classifier, predict_logits
 from .loop import LoopConfig, make_accelerator, train
 from .options import as_plain, option, training_command, yaml_mapping
 from .transfer import add_lora, freeze, load_start, number_layers
-from .whitening import start_as_identity, whiten_stem
+from .whitening import whiten_stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,6 @@ class ClassifierTrainingConfig(LoopConfig):
     lora_rank: int | None = option(None, "train low-rank adapters of this rank in place of the weights")
     dora: bool = option(False, "weight-decomposed adapters (DoRA)")
     whiten: bool = option(False, "start a CNN's stem as the frozen whitening of the training images' patches")
-    identity: bool = option(False, "start a CNN's 3x3 convolutions as the identity, as far as channels go")
     augment: Literal["none", "classic", "strong", "upright", "imagenet"] = option(
         "strong", "preset of the augmentation"
     )
@@ -251,8 +250,6 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         model.set_attn_implementation("eager")  # its backward pass takes less time than sdpa's there
     if config.whiten:
         whiten_stem(model, normalize, trainset)
-    if config.identity:
-        start_as_identity(model)
     if config.freeze != "none":
         freeze(model, config.freeze)
     if config.lora_rank is not None:

@@ -56,9 +56,6 @@ class LoopConfig:
     momentum: float = option(0.9, "of the optimizers that have it")
     weight_decay: float = option(0.01, "not applied to biases and normalisations")
     layer_decay: float | None = option(None, "factor on the learning rate from each layer to the one before it")
-    shift_rate: float | None = option(
-        None, "factor on the learning rate of what normalisations add, which then decays like weights; 64 is fast"
-    )
     schedule: Literal["cosine", "triangular", "constant"] = option("cosine", "of the learning rate after its rise")
     warmup: float = option(0.2, "part of the steps in which the learning rate rises")
     max_grad_norm: float | None = option(None, "longer gradients are shortened to this norm")
@@ -79,7 +76,7 @@ class LoopConfig:
         for name in ("epochs", "batch_size", "accumulate", "learning_rate", "keep_checkpoints"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
-        for name in ("steps_per_epoch", "layer_decay", "shift_rate", "max_grad_norm", "patience"):
+        for name in ("steps_per_epoch", "layer_decay", "max_grad_norm", "patience"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0 or not given, got {getattr(self, name)}.")
         for name in ("warmup", "ema", "momentum"):
@@ -368,32 +365,7 @@ def prepare(
         weight_decay=config.weight_decay,
         layer_decay=config.layer_decay,
     )
-    if config.shift_rate is not None:
-        quicken_shifts(model, optimizer, config.shift_rate, config.weight_decay)
     return Player(*accelerator.prepare(model, optimizer), compute_loss, learning_rate)
-
-
-def quicken_shifts(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float, weight_decay: float) -> None:
-    """Give the biases of batch, group and layer normalisations groups of their own, of `rate` times the learning rate.
-
-    They lose as much of themselves in a step as weights do (Jordan 2024, arXiv:2404.00498, section 3.4).
-
-    Raises:
-        ValueError: for a model that has none to train.
-    """
-    kinds = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
-    shifts = {id(module.bias) for module in model.modules() if isinstance(module, kinds) and module.bias is not None}
-    found = False
-    for group in list(optimizer.param_groups):
-        chosen = [weight for weight in group["params"] if id(weight) in shifts]
-        if not chosen:
-            continue
-        found = True
-        scale = rate * group.get("lr_scale", 1.0)
-        group["params"] = [weight for weight in group["params"] if id(weight) not in shifts]
-        optimizer.add_param_group(group | {"params": chosen, "lr_scale": scale, "weight_decay": weight_decay / rate})
-    if not found:
-        raise ValueError(f"shift_rate is for normalisations, of which {type(model).__name__} has none to train.")
 
 
 def find_start(folder: Path | None, config: LoopConfig, processes: int) -> Path | None:

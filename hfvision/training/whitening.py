@@ -1,7 +1,6 @@
-"""Starts better than random ones: a first convolution that is computed, later ones that pass on what they get."""
+"""Patch whitening: a first convolution that is computed, not learned."""
 
 import torch
-from torch import nn
 from torch.utils.data import Dataset
 
 from ..data.normalize import Normalize
@@ -45,20 +44,3 @@ def whiten_stem(
     convolution.weight.copy_(torch.cat([filters, -filters]))
     convolution.bias.zero_()
     convolution.weight.requires_grad_(False)
-
-
-@torch.no_grad()
-def start_as_identity(model: nn.Module) -> None:
-    """Make the first filters of each 3x3 convolution pass on one channel each; the others stay as they are.
-
-    As many as there are channels to pass on and filters for them (Jordan 2024, arXiv:2404.00498, section 3.3).
-
-    Raises:
-        ValueError: for a model without a 3x3 convolution.
-    """
-    kernels = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
-    kernels = [weight for weight in kernels if weight.shape[2:] == (3, 3)]
-    if not kernels:
-        raise ValueError(f"identity is for 3x3 convolutions, of which {type(model).__name__} has none.")
-    for weight in kernels:
-        nn.init.dirac_(weight[: weight.shape[1]])
