@@ -34,7 +34,7 @@ from .sampler import EpochSampler
 
 LossFunction = Callable[[nn.Module, dict[str, Tensor], int], dict[str, Tensor]]
 # What may differ between the run that made a checkpoint and the one that goes on from it.
-FREE_OPTIONS = {"out", "resume", "workers", "trackers", "checkpoint_minutes", "keep_checkpoints"}
+FREE_OPTIONS = {"out", "resume", "workers", "trackers", "checkpoint_minutes", "keep", "keep_checkpoints"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,7 @@ class LoopConfig:
     compile: bool = option(False, "compile the model with torch.compile")
     gradient_checkpointing: bool = option(False, "compute activations again in the backward pass, to save memory")
     patience: int | None = option(None, "stop after so many epochs without a better result on the validation data")
+    keep: Literal["best", "last"] = option("best", "the epoch whose weights come out: best by validation, or last")
     checkpoint_minutes: float = option(5.0, "time from one checkpoint to the next")
     keep_checkpoints: int = option(2, "how many of the newest checkpoints are kept")
     workers: int = option(0, "processes that read data; sets held in memory need none")
@@ -186,7 +187,7 @@ def train(
 
     Args:
         model: its weights are changed; it is left in evaluation mode, in float32, with the best weights by `score`,
-            or, without `evaluate`, the last ones; averaged ones where `config.ema` is on.
+            or, without `evaluate` or by `config.keep`, the last ones; averaged ones where `config.ema` is on.
         dataset: of dicts of tensors, or with `__getitems__`, of whole batches; or iterable, already this process's
             share.
         compute_loss: from the prepared model, a batch and the epoch to `loss`, which is minimised, and other scalars
@@ -336,7 +337,7 @@ def train(
             if folder and (last or due(accelerator, last_save, config.checkpoint_minutes)):
                 save()
                 last_save = time.perf_counter()
-    if best:
+    if best and config.keep == "best":
         load_model_state(net, best)
     elif ema:
         ema.swap()

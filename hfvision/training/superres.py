@@ -286,7 +286,8 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
         training_curve(history, config.out / "curve.png")
         write_record(config.out / "record.json", record)
-        best = max(history, key=lambda entry: entry["validation_psnr"]) if opponent is None else history[-1]
+        by_psnr = opponent is None and config.keep == "best"
+        best = max(history, key=lambda entry: entry["validation_psnr"]) if by_psnr else history[-1]
         print(
             f"PSNR on {len(held_out)} validation photographs: {best['validation_psnr']:.2f} dB, "
             f"bicubic {record['training']['bicubic_psnr']:.2f} dB"
