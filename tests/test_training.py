@@ -215,6 +215,22 @@ def test_the_best_weights_are_kept_and_patience_ends_the_training():
     assert same_weights(kept[-1][1], model.state_dict())
 
 
+def test_the_last_weights_come_out_where_asked(tmp_path):
+    """Also of a training that is finished, in either direction."""
+    accuracies, seen = iter([0.9, 0.5]), []
+
+    def evaluate(net):
+        seen.append({name: weights.clone() for name, weights in net.state_dict().items()})
+        return {"validation_accuracy": next(accuracies)}
+
+    settings = {"epochs": 2, "batch_size": 16, "ema": 0.9, "out": tmp_path}
+    for resume, keep, expected in ((False, "last", 1), (True, "best", 0), (True, "last", 1)):
+        model = fresh_model()
+        run_toy(model, LoopConfig(resume=resume, keep=keep, **settings), evaluate=evaluate)
+        assert same_weights(seen[expected], model.state_dict()), (resume, keep)
+    assert not same_weights(*seen)
+
+
 def test_averaged_weights_are_what_is_evaluated_and_kept():
     plain, averaged = fresh_model(), fresh_model()
     run_toy(plain, LoopConfig(epochs=1, batch_size=16))
