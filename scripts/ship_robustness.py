@@ -21,8 +21,10 @@ def main() -> None:
     args = parser.parse_args()
 
     figures = json.loads(args.robustness.read_text())
-    if figures["model"] != args.name or not figures["complete"]:
-        parser.error(f"{args.robustness} is not a complete evaluation of {args.name}, but of {figures['model']}.")
+    if figures["model"] != args.name:
+        parser.error(f"{args.robustness} is an evaluation of {figures['model']}, not of {args.name}.")
+    if not figures["complete"]:
+        parser.error(f"{args.robustness} is not finished: go on with --resume.")
     record = json.loads((FOLDER / args.name / "record.json").read_text())
     figures["data"]["source"] = record["evaluation"]["data"]
     ball = f"--norm {figures['norm']} --epsilon {epsilon_text(figures['epsilon'], figures['norm'])}"

@@ -106,8 +106,8 @@ def test_a_stream_trains_too(photos, tmp_path):
     assert train_classifier(config)["validation"]["top1"] > 0.8
 
 
-@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
-def test_low_rank_adapters_are_saved_apart_and_merged(trained, photos, tmp_path, dora):
+@pytest.mark.parametrize(("dora", "keep"), [(False, "best"), (True, "best"), (False, "last")])
+def test_low_rank_adapters_are_saved_apart_and_merged(trained, photos, tmp_path, dora, keep):
     config = ClassifierTrainingConfig(
         data=str(photos),
         out=tmp_path,
@@ -119,6 +119,7 @@ def test_low_rank_adapters_are_saved_apart_and_merged(trained, photos, tmp_path,
         learning_rate=0.01,
         augment="none",
         ema=0.5,
+        keep=keep,
     )
     assert train_classifier(config)["validation"]["top1"] > 0.8
     merged = AutoModelForImageClassification.from_pretrained(tmp_path)

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ def add_command(
     )
     command.set_defaults(function=function)
     return command
+
+
+def add_group(commands: argparse._SubParsersAction, name: str, description: str) -> argparse._SubParsersAction:
+    """A new command of several tasks; the tasks are added to what is returned."""
+    group = commands.add_parser(name, help=description, description=description)
+    return group.add_subparsers(title="tasks", required=True, metavar="TASK")
 
 
 def positive(text: str) -> int:
@@ -72,6 +79,22 @@ def add_data_options(command: argparse.ArgumentParser, split: bool = True) -> No
         metavar="COLUMN",
         help="of patients, objects …, all images of one on the same side (default: as the model's training)",
     )
+
+
+def add_report_options(command: argparse.ArgumentParser, out: str, what: str = "an evaluation") -> None:
+    """`--out` with its help, and what goes with it, for a command that calls [`refuse_report`]."""
+    command.add_argument("--out", type=Path, help=out)
+    command.add_argument("--force", action="store_true", help=f"replace {what} that is there already")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
+
+
+def refuse_picture(args: argparse.Namespace) -> None:
+    """Raise ValueError where `--out` is no name of a PNG file, or is there already and `--force` is not given."""
+    if args.out.suffix.lower() != ".png":
+        raise ValueError(f"--out {args.out} must end in .png.")
+    if args.out.exists() and not args.force:
+        raise ValueError(f"{args.out} is there already: use --force to replace it.")
 
 
 def refuse_report(args: argparse.Namespace, name: str) -> None:

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from .arguments import MODEL_HELP, TRUST_HELP, add_command, positive, refuse_report
+from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_report_options, positive, refuse_report
 from .train import train
 
 EXAMPLES = {
@@ -158,7 +158,4 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")
     command.add_argument("--rounds", type=positive, default=30, help="times that contenders take turns (default 30)")
-    command.add_argument("--out", type=Path, help="folder for benchmark.json and benchmark.png")
-    command.add_argument("--force", action="store_true", help="replace a benchmark that is there already")
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
+    add_report_options(command, "folder for benchmark.json and benchmark.png", "a benchmark")

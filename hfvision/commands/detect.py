@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .arguments import add_command, positive
+from .arguments import add_command, add_group, positive
 
 EXAMPLES = {
     "detect_fit": """example:
@@ -63,9 +63,7 @@ def detect_anomalies(args: argparse.Namespace) -> None:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    description = "Find images that are unlike normal ones."
-    tasks = commands.add_parser("detect", help=description, description=description)
-    tasks = tasks.add_subparsers(title="tasks", required=True, metavar="TASK")
+    tasks = add_group(commands, "detect", "Find images that are unlike normal ones.")
     command = add_command(
         tasks,
         detect_fit,

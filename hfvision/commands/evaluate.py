@@ -10,6 +10,8 @@ from .arguments import (
     TRUST_HELP,
     add_command,
     add_data_options,
+    add_group,
+    add_report_options,
     chosen_split,
     columns_of,
     labelled_split,
@@ -239,9 +241,7 @@ def evaluate_superres(args: argparse.Namespace) -> None:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    description = "Measure how good a model is."
-    tasks = commands.add_parser("evaluate", help=description, description=description)
-    tasks = tasks.add_subparsers(title="tasks", required=True, metavar="TASK")
+    tasks = add_group(commands, "evaluate", "Measure how good a model is.")
     description = "Measure a classifier on labelled images: accuracy, calibration, each class, speed."
     command = add_command(tasks, evaluate_classifier, description, EXAMPLES["evaluate_classifier"], "classifier")
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
@@ -253,10 +253,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         default="none",
         help="test-time augmentation: mean over mirrored, and moved, images (default none)",
     )
-    command.add_argument("--out", type=Path, help="folder for evaluation.json, confusion.png and reliability.png")
-    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
+    add_report_options(command, "folder for evaluation.json, confusion.png and reliability.png")
 
     description = "Measure a classifier of two classes as a test: ROC, a threshold and its errors, abstention."
     command = add_command(tasks, evaluate_binary, description, EXAMPLES["evaluate_binary"], "binary")
@@ -270,10 +267,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="probability from which on an image is called positive (default: chosen on the validation images)",
     )
     command.add_argument("--batch-size", type=positive, default=256, help="images a step and process (default 256)")
-    command.add_argument("--out", type=Path, help="folder for binary.json, roc.png, abstention.png, reliability.png")
-    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
+    add_report_options(command, "folder for binary.json, roc.png, abstention.png, reliability.png")
 
     description = "Measure a segmenter on images with masks: Dice and IoU of each class, and of each kind of image."
     command = add_command(tasks, evaluate_segmenter, description, EXAMPLES["evaluate_segmenter"], "segmenter")
@@ -291,10 +285,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--mask-column", help="column of the masks, where it is not found by itself")
     command.add_argument("--validation", type=float, metavar="PART", help="as of the training (default: as it was)")
     command.add_argument("--validation-group", metavar="COLUMN", help="as of the training (default: as it was)")
-    command.add_argument("--out", type=Path, help="folder for evaluation.json, and masks.png: best, middle and worst")
-    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
+    add_report_options(command, "folder for evaluation.json, and masks.png: best, middle and worst")
 
     description = "Measure what attacks and noise leave of a classifier's accuracy, and whether to believe it."
     command = add_command(tasks, evaluate_robustness, description, EXAMPLES["evaluate_robustness"], "robustness")
@@ -327,7 +318,4 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("models", nargs="+", metavar="MODEL", help=MODEL_HELP)
     command.add_argument("--data", nargs="+", type=Path, required=True, help="folders of photographs: one set each")
     command.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="of the quality (default fp32)")
-    command.add_argument("--out", type=Path, help="folder for superres.json and pictures of before and after")
-    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
+    add_report_options(command, "folder for superres.json and pictures of before and after")

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_data_options, columns_of, positive
+from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_data_options, columns_of, positive, refuse_picture
 
 EXAMPLES = {
     "train": """example:
@@ -52,10 +52,7 @@ def show_augment(args: argparse.Namespace) -> None:
     from ..data.keyed import image_keys
     from ..report import image_grid
 
-    if args.out.suffix.lower() != ".png":
-        raise ValueError(f"--out {args.out} must end in .png.")
-    if args.out.exists() and not args.force:
-        raise ValueError(f"{args.out} is there already: use --force to replace it.")
+    refuse_picture(args)
     images, captions = some_images(args.source, args.images, args.seed)
     rows = []
     for number, image in enumerate(images):

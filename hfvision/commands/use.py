@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from .arguments import MODEL_HELP, TRUST_HELP, add_command, box, positive
+from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_group, box, positive, refuse_picture
 
 EXAMPLES = {
     "classify": """examples:
@@ -191,10 +191,7 @@ def explain(args: argparse.Namespace) -> None:
     from ..loading import load_model
     from ..report import side_by_side
 
-    if args.out.suffix.lower() != ".png":
-        raise ValueError(f"--out {args.out} must end in .png.")
-    if args.out.exists() and not args.force:
-        raise ValueError(f"{args.out} is there already: use --force to replace it.")
+    refuse_picture(args)
     image = read_image(args.image)
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
     options = {"label": args.label, "method": args.method, "layer": args.layer}
@@ -230,9 +227,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--force", action="store_true", help="replace results that are there already")
     command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
 
-    description = "Look into a video."
-    tasks = commands.add_parser("video", help=description, description=description)
-    tasks = tasks.add_subparsers(title="tasks", required=True, metavar="TASK")
+    tasks = add_group(commands, "video", "Look into a video.")
     description = "Find the shots of a video: a contact sheet, a timeline, and labels for each."
     command = add_command(tasks, video_summarize, description, EXAMPLES["video_summarize"], "summarize")
     command.add_argument("video", type=Path, metavar="FILE", help="video file")

@@ -294,7 +294,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
     )
     if distiller is not None:
         distiller.release(model)
-    if config.lora_rank is not None and config.keep == "last" and accelerator.is_main_process:
+    if config.lora_rank is not None and accelerator.is_main_process:
         save_model(model, processor, config.out / "adapter")
     merged = model.merge_and_unload() if config.lora_rank is not None else model
     record: dict[str, Any] = {
