@@ -9,6 +9,7 @@ from .card_figures import Record, bare, classifier_results, data_name, hardware
 from .card_segmentation import segmentation_limits
 from .loading import AUTO_MODELS
 from .robustness.threat import DEFAULT_EPSILON
+from .training.lineage import was_trained
 
 KINDS = {
     "hfvision_cnn": "A convolutional network",
@@ -53,8 +54,9 @@ def training(record: Record) -> list[str]:
     """Paragraphs on procedure, data and cost of the training."""
     part = record.get("training", {})
     config, data = part.get("config", {}), part.get("data", {})
-    paragraphs = [f"What it was made from, `{bare(record['parent'])}`, was trained so:"] if "parent" in record else []
-    paragraphs = [*paragraphs, f"```bash\n{part['command']}\n```"] if part.get("command") else []
+    paragraphs = [f"```bash\n{part['command']}\n```"] if part.get("command") else []
+    if paragraphs and "parent" in record and not was_trained(record.get("compression", [])):
+        paragraphs = [f"What it was made from, `{bare(record['parent'])}`, was trained so:", *paragraphs]
     counts = data if isinstance(data, Mapping) else {}
     photographs = counts.get("photographs", part.get("photos"))
     said = [f"{photographs:,} photographs"] if photographs else []

@@ -179,12 +179,27 @@ def test_command_prunes_trains_and_records_each_step(images, tmp_path, monkeypat
     assert main([*command, *training]) == 0
     assert {path.name: path.read_bytes() for path in parent.iterdir()} == before
     model = AutoModelForImageClassification.from_pretrained(out)
-    steps = json.loads((out / "record.json").read_text())["compression"]
+    record = json.loads((out / "record.json").read_text())
+    steps = record["compression"]
+    assert record["training"]["command"].startswith(f"hfvision prune {parent} --out {out} ")
+    assert "--target-params 0.4" in record["training"]["command"]
     assert [step["step"] for step in steps] == ["prune", "distill", "prune", "distill"]
     assert steps[0]["parameters"]["before"] > steps[0]["parameters"]["after"] == steps[2]["parameters"]["before"]
     assert steps[2]["parameters"]["after"] == model.num_parameters() <= 0.4 * steps[0]["parameters"]["before"]
     assert steps[3]["validation"]["after"] >= 0.9
     assert "prune (taylor)" in capsys.readouterr().out
+
+    further = tmp_path / "further"
+    options = ["--data", str(images), "--epochs", "1", "--mixed-precision", "no", "--out", str(further)]
+    assert main(["distill", str(parent), str(out), *options]) == 0
+    record = json.loads((further / "record.json").read_text())
+    assert record["parent"] == parent.name
+    assert record["compression"][:-1] == steps
+    assert record["compression"][-1]["settings"] == {"teacher": parent.name, "epochs": 1}
+    assert main(["card", str(further), "--force"]) == 0
+    card = (further / "README.md").read_text()
+    assert "Step 5: distill" in card
+    assert "What it was made from" not in card
 
 
 def test_a_target_out_of_reach_leaves_nothing_behind(images, tmp_path, monkeypatch, capsys):

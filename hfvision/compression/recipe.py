@@ -24,7 +24,8 @@ from ..metrics.accuracy import accuracy
 from ..report import folder_written_whole, write_record
 from ..training.classify import ClassifierTrainingConfig, train_classifier
 from ..training.evaluate import match_classes, predict_logits
-from ..training.options import option
+from ..training.lineage import training_step
+from ..training.options import command_line, option
 from ..training.superres import (
     SuperResTrainingConfig,
     split_photographs,
@@ -154,6 +155,9 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict
         trained = task.measure(model)
         steps = [*steps, distill_step(config, task, quality, trained)]
         quality = trained
+    if config.finetune:
+        command = ["hfvision", "prune", config.model]
+        record["training"]["command"] = command_line(command, config, {"model", "resume"})
     record = {"parent": Path(config.model).name, **record, "compression": steps}
     write_record(config.out / "record.json", record)
     return record
@@ -262,9 +266,7 @@ def prune_step(config: PruneOptions, pruned: Pruned, task: Task, before: float, 
 
 def distill_step(config: Any, task: Task, before: float, after: float) -> dict[str, Any]:
     return {
-        "step": "distill",
-        "method": config.distillation,
-        "settings": {"teacher": Path(config.teacher or config.model).name, "epochs": config.epochs},
+        **training_step(config, config.teacher or config.model),
         "validation": {"images": task.images, "metric": task.metric, "before": before, "after": after},
     }
 

@@ -30,6 +30,7 @@ from ..robustness.corruptions import corrupt_some
 from ..robustness.threat import DEFAULT_EPSILON, Norm
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
+from .lineage import lineage
 from .loop import LoopConfig, make_accelerator, train
 from .options import as_plain, option, training_command, yaml_mapping
 from .transfer import add_lora, freeze, load_start, number_layers
@@ -298,6 +299,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         save_model(model, processor, config.out / "adapter")
     merged = model.merge_and_unload() if config.lora_rank is not None else model
     record: dict[str, Any] = {
+        **lineage(config),
         "training": {
             "command": training_command("classifier", config),
             "config": as_plain(config),

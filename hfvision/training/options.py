@@ -83,11 +83,16 @@ def yaml_mapping(name: str, text: str | None) -> dict[str, Any]:
 
 def training_command(task: str, config: Any) -> str:
     """The command line that trains the same: every option that differs from its default."""
-    words = ["hfvision", "train", task]
+    return command_line(["hfvision", "train", task], config, {"resume"})
+
+
+def command_line(start: list[str], config: Any, without: set[str]) -> str:
+    """The words of `start` and every option that differs from its default, but for those `without`."""
+    words = [*start]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-        if value == default or field.name == "resume":
+        if value == default or field.name in without:
             continue
         words.append("--" + field.name.replace("_", "-"))
         words += [str(item) for item in value] if isinstance(value, list) else [str(value)]

@@ -30,6 +30,7 @@ from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuper
 from ..report import folder_written_whole, refuse_file, side_by_side, training_curve, write_record, write_text
 from .distill import hints
 from .gan import DiscriminatorLoss, GANLoss, PerceptualLoss, generator_loss
+from .lineage import lineage
 from .loop import LoopConfig, Opponent, make_accelerator, train
 from .options import as_plain, option, training_command, yaml_mapping
 from .transfer import load_start
@@ -267,6 +268,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         opponent=opponent,
     )
     record: dict[str, Any] = {
+        **lineage(config),
         "training": {
             "command": training_command("superres", config),
             "config": as_plain(config),
