@@ -309,7 +309,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
             "parameters": merged.num_parameters(),
             "seconds": round(sum(entry["seconds"] for entry in history), 1),
             "history": history,
-        }
+        },
     }
     for split, images in held_out.items():
         record[split] = evaluate_classifier(

@@ -277,7 +277,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
             "bicubic_psnr": validation_psnr(lambda x: resize_bicubic(x, scale), validation, scale, accelerator),
             "seconds": round(sum(entry["seconds"] for entry in history), 1),
             "history": history,
-        }
+        },
     }
     if accelerator.is_main_process:
         save_upscaler(model, config.out)
