@@ -32,6 +32,9 @@ def test_trainings_are_read_and_their_models_exist(path):
     config = parse_options(ClassifierTrainingConfig, ["--config", str(path)], "train", "")
     assert config.out != ClassifierTrainingConfig(data="x").out
     config.augmentation()
+    if config.model.startswith("runs/"):
+        assert f"--out {config.model}\n" in path.read_text().split("out:")[0]
+        return
     model, processor = load_start(config.model, names=["a", "b"], num_channels=config.num_channels)
     assert model.num_labels == 2
     assert processor.num_channels == model.config.num_channels
