@@ -168,6 +168,13 @@ def read_record_of(name: str) -> dict[str, Any]:
     return record
 
 
+def earlier_record(name: str) -> dict[str, Any]:
+    """The part of [`read_record_of`] that stays true of what is made from a model: `about`, `parent`, `training` and
+    the steps of `compression` so far, where they are there."""
+    record = read_record_of(name)
+    return {key: record[key] for key in ("about", "parent", "training", "compression") if key in record}
+
+
 def validation_settings(name: str, validation: float | None = None, group: str | None = None) -> dict[str, Any]:
     """How the training of a model chose its validation images, as options of `load_image_dataset`.
 

@@ -201,6 +201,11 @@ def test_command_prunes_trains_and_records_each_step(images, tmp_path, monkeypat
     assert "Step 5: distill" in card
     assert "What it was made from" not in card
 
+    (out / "record.json").write_text("{")
+    assert main(["distill", str(parent), str(out), *options[:-1], str(tmp_path / "never")]) == 2
+    assert "is no record" in capsys.readouterr().err
+    assert not (tmp_path / "never" / "config.json").exists()
+
 
 def test_a_target_out_of_reach_leaves_nothing_behind(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))

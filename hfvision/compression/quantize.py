@@ -19,7 +19,7 @@ from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.photos import load_photos
 from ..data.prepare import prepare_images
-from ..loading import load_config, load_model, read_record_of, resolve_model
+from ..loading import earlier_record, load_config, load_model, resolve_model
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
 from ..models.image_processing_classification import flatten_pil
@@ -323,12 +323,6 @@ def compare(
         agreement = sum(min(value, 100.0) for value in values) / len(values)
     figures = {"images": examples.images, "metric": examples.metric, "before": before[1], "after": after[1]}
     return figures | {"agreement": agreement, "fingerprint": examples.fingerprint}
-
-
-def earlier_record(model: str) -> dict[str, Any]:
-    """What the parent's record says of its training and of the steps of compression so far."""
-    record = read_record_of(model)
-    return {key: record[key] for key in ("about", "parent", "training", "compression") if key in record}
 
 
 def remove_others(folder: Path) -> None:

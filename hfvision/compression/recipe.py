@@ -19,7 +19,7 @@ from ..data.degrade import downscale
 from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import prepare_images
-from ..loading import load_config, load_model
+from ..loading import earlier_record, load_config, load_model
 from ..metrics.accuracy import accuracy
 from ..report import folder_written_whole, write_record
 from ..training.classify import ClassifierTrainingConfig, train_classifier
@@ -34,7 +34,7 @@ from ..training.superres import (
     validation_psnr,
 )
 from .prune import Metric, Pruned, magnitude_importance, prune, taylor_importance
-from .quantize import check_out, earlier_record, refuse_quantized
+from .quantize import check_out, refuse_quantized
 
 BATCH = 64
 

@@ -12,12 +12,10 @@ from ..data.labels import choose_groups, choose_validation
 from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import prepare_images
-from ..loading import load_model, quantization, read_record_of, validation_settings
+from ..loading import earlier_record, load_model, quantization, validation_settings
 from ..metrics.calibration import fit_temperature
 from ..report import folder_written_whole, refuse_file, reliability_diagram, write_record
 from .evaluate import evaluate_classifier, match_classes, predict_logits
-
-KEPT = ("about", "parent", "training", "compression")  # what a temperature leaves true of a record
 
 
 def calibrate(
@@ -84,9 +82,7 @@ def calibrate(
     calibration |= {"data": data, "measured_on": measured_on}
     for name, figures in (("before", before), ("after", after)):
         calibration[name] = {key: figures[key] for key in ("nll", "ece")}
-    earlier = read_record_of(model)
-    record = {key: earlier[key] for key in KEPT if key in earlier}
-    record |= {"test": after, "calibration": calibration}
+    record = earlier_record(model) | {"test": after, "calibration": calibration}
     with folder_written_whole(out) as folder:
         net.save_pretrained(folder)
         processor.save_pretrained(folder)

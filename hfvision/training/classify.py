@@ -245,6 +245,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         overrides=config.overrides(),
         trust_remote_code=config.trust_remote_code,
     )
+    made_from = lineage(config)
     trainset, held_out = prepare_splits(data, processor, config, accelerator)
     normalize = Normalize.from_processor(processor)
     if accelerator.device.type == "cpu" and model._supports_sdpa:
@@ -299,7 +300,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         save_model(model, processor, config.out / "adapter")
     merged = model.merge_and_unload() if config.lora_rank is not None else model
     record: dict[str, Any] = {
-        **lineage(config),
+        **made_from,
         "training": {
             "command": training_command("classifier", config),
             "config": as_plain(config),

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import list_checkpoints
-from ..loading import read_record_of
-
-TRAINED = ("distill", "train")
+from ..loading import earlier_record
 
 
 def lineage(config: Any) -> dict[str, Any]:
@@ -14,15 +11,20 @@ def lineage(config: Any) -> dict[str, Any]:
     training. Empty for any other start.
 
     Args:
-        config: of the training, with `model`, `teacher`, `distillation` and `epochs`.
+        config: of a training whose `model` could be loaded; with `teacher`, `distillation` and `epochs`.
+
+    Raises:
+        ValueError: if the record beside the start model is no JSON object.
     """
-    if not Path(config.model).is_dir() and config.model not in list_checkpoints():
+    try:
+        record = earlier_record(config.model)
+    except FileNotFoundError:  # a preset
         return {}
-    record = read_record_of(config.model)
     if "compression" not in record:
         return {}
+    steps = [*record["compression"], training_step(config, config.teacher)]
     parent = {"parent": record["parent"]} if "parent" in record else {}
-    return parent | {"compression": [*record["compression"], training_step(config, config.teacher)]}
+    return parent | {"compression": steps}
 
 
 def training_step(config: Any, teacher: str | None) -> dict[str, Any]:
@@ -35,4 +37,4 @@ def training_step(config: Any, teacher: str | None) -> dict[str, Any]:
 
 def was_trained(compression: list[dict[str, Any]]) -> bool:
     """Whether one of the steps is a training, which the record then tells of in place of the parent's."""
-    return any(step["step"] in TRAINED for step in compression)
+    return any(step["step"] in ("distill", "train") for step in compression)

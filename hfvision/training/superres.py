@@ -222,6 +222,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
     accelerator = make_accelerator(config)
     torch.manual_seed(config.seed)
     model = load_generator(config.model, config.overrides(), trust_remote_code=config.trust_remote_code)
+    made_from = lineage(config)
     scale, channels = model.config.scale, model.config.num_channels
     photos, held_out = split_photographs(config, config.crop * scale)
     count = config.batch_size * config.steps_per_epoch * accelerator.num_processes
@@ -268,7 +269,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         opponent=opponent,
     )
     record: dict[str, Any] = {
-        **lineage(config),
+        **made_from,
         "training": {
             "command": training_command("superres", config),
             "config": as_plain(config),
