@@ -18,7 +18,11 @@ from hfvision.graph import computational_graph, to_svg
 from hfvision.report import side_by_side, write_text
 
 DOCS = Path(__file__).parents[1] / "docs"
-DETAIL = (110, 60, 290, 180)  # left, top, right, bottom
+# A box is left, top, right, bottom.
+DETAILS = {
+    "upscaler.png": {"photo": "cat", "upscaler": "sr-tiny-x2", "box": (110, 60, 290, 180)},
+    "upscaler-x4.png": {"photo": "astronaut", "upscaler": "sr-light-x4", "box": (330, 175, 510, 295)},
+}
 
 
 def main() -> None:
@@ -29,18 +33,25 @@ def main() -> None:
     )
     write_text(DOCS / "vit.svg", to_svg(computational_graph(vit, torch.rand(1, 3, 224, 224))))
 
-    photo = hfvision.read_image(hfvision.sample_photos()["cat"])
-    original = modcrop(pil_to_tensor(photo)[None].float() / 255, 2)
-    small = downscale(original, 2)
-    model = AutoModelForImageToImage.from_pretrained(hfvision.checkpoint("sr-tiny-x2"))
+    for picture, details in DETAILS.items():
+        detail_of(**details, path=DOCS / picture)
+
+
+def detail_of(photo: str, upscaler: str, box: tuple[int, int, int, int], path: Path) -> None:
+    """A detail of a sample photograph made small and large again by bicubic and by an upscaler, beside the original."""
+    model = AutoModelForImageToImage.from_pretrained(hfvision.checkpoint(upscaler))
+    scale = model.config.scale
+    pixels = pil_to_tensor(hfvision.read_image(hfvision.sample_photos()[photo]))
+    original = modcrop(pixels[None].float() / 255, scale)
+    small = downscale(original, scale)
     with torch.inference_mode():
         restored = model(small).reconstruction
-    images = {"bicubic": resize_bicubic(small, 2), "hfvision sr-tiny-x2": restored, "original": original}
+    images = {"bicubic": resize_bicubic(small, scale), f"hfvision {upscaler}": restored, "original": original}
     details = {}
     for name, image in images.items():
-        detail = to_pil_image(image[0].clamp(0, 1)).crop(DETAIL)
+        detail = to_pil_image(image[0].clamp(0, 1)).crop(box)
         details[name] = detail.resize((2 * detail.width, 2 * detail.height), 0)
-    side_by_side(details, DOCS / "upscaler.png")
+    side_by_side(details, path)
 
 
 if __name__ == "__main__":
