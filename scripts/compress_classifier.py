@@ -14,10 +14,9 @@ from pathlib import Path
 
 from hfvision.compression.benchmark import benchmark, format_benchmark
 from hfvision.compression.quantize import quantize
-from hfvision.compression.recipe import describe, prune_and_train, prune_config_of
+from hfvision.compression.recipe import describe, parse_prune_options, prune_and_train
 from hfvision.data.load import load_image_dataset
 from hfvision.report import write_record
-from hfvision.training.options import parse_options
 
 
 def main() -> None:
@@ -25,8 +24,7 @@ def main() -> None:
     parser.add_argument("model", metavar="MODEL", help="the parent: Hub id, folder or shipped checkpoint")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="those of hfvision prune")
     args = parser.parse_args()
-    words = ["--model", args.model, *args.options]
-    config = parse_options(prune_config_of(args.model), words, "compress", "Prune, train, quantize.")
+    config = parse_prune_options(args.model, args.options, "compress_classifier.py MODEL")
     prune_and_train(config)
 
     folder = config.out.with_name(f"{config.out.name}-int8")

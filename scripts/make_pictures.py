@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def detail_of(photo: str, upscaler: str, box: tuple[int, int, int, int], path: Path) -> None:
-    """A detail of a sample photograph made small and large again by bicubic and by an upscaler, beside the original."""
+    """A detail of a sample photograph, made small and large again by bicubic and by an upscaler, and as it was."""
     model = AutoModelForImageToImage.from_pretrained(hfvision.checkpoint(upscaler))
     scale = model.config.scale
     pixels = pil_to_tensor(hfvision.read_image(hfvision.sample_photos()[photo]))

@@ -15,6 +15,7 @@ from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationPr
 from hfvision.cli import main
 from hfvision.compression.groups import find_groups
 from hfvision.compression.prune import cut, magnitude_importance, prune, taylor_importance
+from hfvision.compression.recipe import parse_prune_options
 
 PRUNABLE = MODELS | {
     "heads of a ViT": lambda: vit(num_attention_heads=4, distillation_token=True),
@@ -188,6 +189,7 @@ def test_command_prunes_trains_and_records_each_step(images, tmp_path, monkeypat
     assert steps[2]["parameters"]["after"] == model.num_parameters() <= 0.4 * steps[0]["parameters"]["before"]
     assert steps[3]["validation"]["after"] >= 0.9
     assert "prune (taylor)" in capsys.readouterr().out
+    assert "Step 4: distill" in (out / "README.md").read_text()
 
     further = tmp_path / "further"
     options = ["--data", str(images), "--epochs", "1", "--mixed-precision", "no", "--out", str(further)]
@@ -205,6 +207,18 @@ def test_command_prunes_trains_and_records_each_step(images, tmp_path, monkeypat
     assert main(["distill", str(parent), str(out), *options[:-1], str(tmp_path / "never")]) == 2
     assert "is no record" in capsys.readouterr().err
     assert not (tmp_path / "never" / "config.json").exists()
+
+
+def test_validation_images_are_chosen_as_the_parents_training_chose_them(tmp_path):
+    save_parent(tmp_path)
+    given = ["--data", "photos", "--target-params", "0.5"]
+    assert parse_prune_options(str(tmp_path), given).validation == 0.1
+    trained = {"validation": 0.02, "validation_group": "patient", "seed": 7, "epochs": 99}
+    (tmp_path / "record.json").write_text(json.dumps({"training": {"config": trained}}))
+    config = parse_prune_options(str(tmp_path), given)
+    assert (config.validation, config.validation_group, config.seed) == (0.02, "patient", 7)
+    assert config.epochs != 99
+    assert parse_prune_options(str(tmp_path), [*given, "--validation", "0.3"]).validation == 0.3
 
 
 def test_a_target_out_of_reach_leaves_nothing_behind(images, tmp_path, monkeypatch, capsys):

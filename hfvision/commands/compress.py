@@ -50,14 +50,10 @@ def quantize(args: argparse.Namespace) -> None:
 
 
 def prune(args: argparse.Namespace) -> None:
-    from ..compression.recipe import describe, prune_and_train, prune_config_of
-    from ..training.options import parse_options
+    from ..compression.recipe import describe, parse_prune_options, prune_and_train
 
-    config_class = prune_config_of(args.model)
-    description = "Cut channels and heads out of a model and train what is left beside its parent."
-    words = ["--model", args.model, *args.options]
-    config = parse_options(config_class, words, "hfvision prune MODEL", description)
-    print(f"{describe(prune_and_train(config))}\nmodel and record: {config.out}")
+    config = parse_prune_options(args.model, args.options)
+    print(f"{describe(prune_and_train(config))}\nmodel and card: {config.out}")
 
 
 def distill(args: argparse.Namespace) -> None:

@@ -14,18 +14,19 @@ from torch.nn.functional import cross_entropy, l1_loss
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..cards import write_card
 from ..data.crops import RandomCrops
 from ..data.degrade import downscale
 from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import prepare_images
-from ..loading import earlier_record, load_config, load_model
+from ..loading import earlier_record, load_config, load_model, read_record_of
 from ..metrics.accuracy import accuracy
 from ..report import folder_written_whole, write_record
 from ..training.classify import ClassifierTrainingConfig, train_classifier
 from ..training.evaluate import match_classes, predict_logits
 from ..training.lineage import training_step
-from ..training.options import command_line, option
+from ..training.options import command_line, option, parse_options
 from ..training.superres import (
     SuperResTrainingConfig,
     split_photographs,
@@ -88,11 +89,23 @@ class SuperResPruneConfig(PruneOptions, SuperResTrainingConfig):
     out: Path = option(Path("runs/pruned"), "folder for the pruned model and what tells of its training")
 
 
-def prune_config_of(model: str, *, trust_remote_code: bool = False) -> type[PruneOptions]:
-    """The configuration class for a model by Hub id, folder or shipped checkpoint."""
-    config = load_config(model, trust_remote_code=trust_remote_code)
+def parse_prune_options(model: str, options: list[str], prog: str = "hfvision prune MODEL") -> PruneOptions:
+    """How to prune a model by Hub id, folder or shipped checkpoint, from command-line options.
+
+    Where they do not say it, validation images are chosen as its training chose them: what it was trained on would
+    flatter what is made of it.
+
+    Raises:
+        ValueError: for a quantized model, and as [`parse_options`].
+    """
+    config = load_config(model)
     refuse_quantized(model, config)
-    return SuperResPruneConfig if hasattr(config, "scale") else ClassifierPruneConfig
+    config_class = SuperResPruneConfig if hasattr(config, "scale") else ClassifierPruneConfig
+    trained = read_record_of(model).get("training", {}).get("config", {})
+    names = {"validation", "validation_group", "seed"} & {field.name for field in dataclasses.fields(config_class)}
+    split = {name: trained[name] for name in names if trained.get(name)}
+    description = "Cut channels and heads out of a model and train what is left beside its parent."
+    return parse_options(config_class, ["--model", model, *options], prog, description, split)
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,7 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict
         record["training"]["command"] = command_line(command, config, {"model", "resume"})
     record = {"parent": Path(config.model).name, **record, "compression": steps}
     write_record(config.out / "record.json", record)
+    write_card(config.out)
     return record
 
 

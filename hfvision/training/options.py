@@ -16,10 +16,13 @@ def option(default: Any, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help})
 
 
-def parse_options(config_class: type, arguments: list[str], prog: str, description: str) -> Any:
+def parse_options(
+    config_class: type, arguments: list[str], prog: str, description: str, defaults: dict[str, Any] | None = None
+) -> Any:
     """An instance of the dataclass `config_class` from command-line arguments.
 
-    `--config FILE` reads a YAML file of options first; what the command line gives goes before it.
+    `--config FILE` reads a YAML file of options first; what the command line gives goes before it, and `defaults`
+    take the place of those of the class.
 
     Raises:
         ValueError: for a file that is no YAML mapping, and for unknown options or values, there or in `arguments`.
@@ -35,6 +38,7 @@ def parse_options(config_class: type, arguments: list[str], prog: str, descripti
     parser.add_argument("--config", type=Path, help="YAML file of options; those on the command line go before it")
     for action in parser._actions:  # of --batch_size and --batch-size, both taken, the help shows one
         action.option_strings = [text for text in action.option_strings if "_" not in text]
+    parser.set_defaults(**defaults or {})
     file = parser.parse_known_args(arguments)[0].config
     words = read_yaml(file, {field.name for field in dataclasses.fields(config_class)}) if file else []
     values = vars(parser.parse_args([*words, *arguments]))
