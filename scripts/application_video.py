@@ -32,7 +32,7 @@ from hfvision.report import markdown_table, side_by_side, write_record
 from hfvision.summarize import format_summary
 from hfvision.superres.contenders import interpolations, network
 from hfvision.superres.temporal import TemporalEvaluation
-from hfvision.training.loop import choose_precision
+from hfvision.training.precision import choose_precision
 
 # What the camera does: it stands still, pans, or zooms.
 MOVES = {

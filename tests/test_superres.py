@@ -8,7 +8,7 @@ import torch
 from accelerate.utils import DistributedType
 from PIL import Image
 from safetensors.torch import load_file
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import pipeline
 
 from hfvision import (
@@ -125,6 +125,16 @@ def test_crops_are_turned_or_left_upright():
     upright, turned = ([each[i]["labels"] for i in range(40)] for each in crops.values())
     assert all(torch.equal(crop, original) for crop in upright)
     assert 4 < sum(torch.equal(crop, original) for crop in turned) < 20
+
+
+def test_crops_of_most_detail_are_taken():
+    noise = torch.randint(0, 256, (1, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    half_flat = to_pil_image(torch.cat([noise, torch.full_like(noise, 128)], 2))
+    crops = {n: RandomCrops([half_flat], 16, 64, num_channels=1, candidates=n) for n in (1, 4)}
+    flat = {n: sum(int(each[i]["labels"].float().std() == 0) for i in range(64)) for n, each in crops.items()}
+    assert flat[1] > 16
+    assert flat[4] < 8
+    assert torch.equal(crops[4][5]["labels"], crops[4][5]["labels"])
 
 
 def test_the_generators_loss_leaves_no_gradient_in_the_discriminator(photos):
@@ -251,6 +261,7 @@ def test_bad_photographs_are_named(photos, tmp_path):
         (["--data", "x", "--r1", "1"], "belong to the second stage"),
         (["--data", "x", "--perceptual", "cnn-cifar10"], "belong to the second stage"),
         (["--data", "x", "--crop", "4"], "crop must be at least 8"),
+        (["--data", "x", "--candidates", "0"], "candidates must be at least 1"),
         (["--data", "nowhere"], "There is no file or folder nowhere"),
         (["--data", "PHOTOS", "--crop", "400"], "has 800×800 pixels or more"),
         (["--data", "PHOTOS", "--model", "vit-cifar10"], "does not do image-super-resolution"),

@@ -17,6 +17,7 @@ from training_toy import ATTACKED, BrightOrDark, attack_toy, fresh_model, gan_to
 
 from hfvision.training.checkpoint import checkpoints
 from hfvision.training.loop import LoopConfig, learning_rate_factor
+from hfvision.training.optimizer import make_optimizer
 
 TOY = Path(__file__).with_name("training_toy.py")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -69,6 +70,20 @@ def test_resume_in_the_middle_of_an_epoch_is_exact_to_the_bit(tmp_path, optimize
     again = run_toy(resumed, LoopConfig(out=tmp_path, resume=True, **settings))
     assert losses(again) == losses(history)
     assert same_weights(uninterrupted.state_dict(), resumed.state_dict())
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_muon_orthogonalizes_in_bf16_only_where_the_cpu_computes_in_it(monkeypatch, bf16):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bf16})
+    layer = torch.nn.Linear(24, 16, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    layer.weight.grad = torch.randn(16, 24, generator=torch.Generator().manual_seed(0))
+    make_optimizer(layer, "muon", 0.1, momentum=0.0, weight_decay=0.0).step()
+    singular = torch.linalg.svdvals(layer.weight.detach().double())
+    u, _, v = torch.linalg.svd(layer.weight.grad.double(), full_matrices=False)
+    left = (u.T @ layer.weight.detach().double() @ v.T).fill_diagonal_(0).abs().max() / singular.max()
+    assert (left > 1e-4) if bf16 else (left < 1e-5), "singular vectors stay, but for rounding"
 
 
 def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path):

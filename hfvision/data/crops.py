@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from PIL import Image
+from torch.nn.functional import avg_pool2d, interpolate, l1_loss
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -23,6 +24,8 @@ class RandomCrops(Dataset):
         seed: of places, flips and turns.
         num_channels: C, 3 for colour or 1 for grey.
         turn: flip and turn; off for what has an upright, as signs and text.
+        candidates: crops drawn for each one given, which is the one of most [`detail`]: there is more to learn from it
+            (after Wang et al. 2021, arXiv:2111.15185).
 
     Raises:
         ValueError: if a photograph is smaller than a crop.
@@ -36,6 +39,7 @@ class RandomCrops(Dataset):
         seed: int = 0,
         num_channels: int = 3,
         turn: bool = True,
+        candidates: int = 1,
     ):
         small = next((photo.size for photo in photos if min(photo.size) < size), None)
         if not photos or small is not None:
@@ -48,6 +52,7 @@ class RandomCrops(Dataset):
         self.count = count
         self.seed = seed
         self.turn = turn
+        self.candidates = candidates
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -57,11 +62,22 @@ class RandomCrops(Dataset):
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        which, y, x, flip, turns = uniform(image_keys(self.seed, self.epoch, torch.tensor([index])), 5)[0].tolist()
-        photo = self.photos[min(int(torch.searchsorted(self.shares, which, right=True)), len(self.photos) - 1)]
-        top = int(y * (photo.shape[1] - self.size + 1))
-        left = int(x * (photo.shape[2] - self.size + 1))
-        crop = photo[:, top : top + self.size, left : left + self.size]
+        keys = image_keys(self.seed, self.epoch, torch.tensor([index]))
+        flip, turns, *places = uniform(keys, 2 + 3 * self.candidates)[0].tolist()
+        crops = [self.crop(*places[i : i + 3]) for i in range(0, len(places), 3)]
+        crop = crops[0] if self.candidates == 1 else max(crops, key=detail)
         if self.turn:
             crop = torch.rot90(crop.flip(2) if flip < 0.5 else crop, int(4 * turns), (1, 2))
         return {"labels": crop.contiguous(), "index": torch.tensor(index)}
+
+    def crop(self, which: float, y: float, x: float) -> torch.Tensor:
+        photo = self.photos[min(int(torch.searchsorted(self.shares, which, right=True)), len(self.photos) - 1)]
+        top = int(y * (photo.shape[1] - self.size + 1))
+        left = int(x * (photo.shape[2] - self.size + 1))
+        return photo[:, top : top + self.size, left : left + self.size]
+
+
+def detail(image: torch.Tensor) -> float:
+    """Mean absolute difference of an image, uint8 (C, H, W), from itself at half the size, in levels of 255."""
+    image = image.float().mean(0, keepdim=True)
+    return l1_loss(interpolate(avg_pool2d(image, 2)[None], size=image.shape[1:])[0], image).item()

@@ -16,7 +16,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..data.normalize import Normalize
 from ..loading import load_model
 from .evaluate import match_classes
-from .loop import choose_precision
+from .precision import choose_precision
 
 PROJECTIONS = "distillation_projections"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -29,7 +29,9 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .ema import EMA
+from .optimizer import make_optimizer
 from .options import as_plain, option
+from .precision import choose_precision
 from .sampler import EpochSampler
 
 LossFunction = Callable[[nn.Module, dict[str, Tensor], int], dict[str, Tensor]]
@@ -95,16 +97,6 @@ class LoopConfig:
             raise ValueError(f"timm has no optimizer {self.optimizer!r}; it has {known}.")
         if self.resume and self.out is None:
             raise ValueError("resume needs out, the folder of the training that is to go on.")
-
-
-def choose_precision(wanted: Literal["auto", "no", "bf16", "fp16"]) -> Literal["no", "bf16", "fp16"]:
-    """For `auto`, `bf16` where the hardware multiplies in it: GPUs that support it, CPUs with AVX512-BF16 or AMX."""
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    capabilities = torch.cpu.get_capabilities()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "no"
 
 
 def make_accelerator(config: LoopConfig) -> Accelerator:
@@ -358,10 +350,10 @@ def prepare(
     accelerator: Accelerator,
 ) -> Player:
     model = model.to(memory_format=torch.channels_last).train()
-    optimizer = timm.optim.create_optimizer_v2(
+    optimizer = make_optimizer(
         model,
         config.optimizer,
-        lr=learning_rate,
+        learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         layer_decay=config.layer_decay,

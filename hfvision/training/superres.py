@@ -58,6 +58,7 @@ class SuperResTrainingConfig(LoopConfig):
     steps_per_epoch: int = option(1000, "batches from one validation to the next")
     batch_size: int = option(16, "crops a step and process")
     crop: int = option(48, "side of the low-resolution crops in pixels")
+    candidates: int = option(1, "crops drawn for each one taken, which is the one of most detail")
     turn: bool = option(True, "flip and turn the crops at random; not for what has an upright, as signs and text")
     degradation: Literal["bicubic", "blind"] = option(
         "bicubic", "how small images are made: MATLAB's bicubic, or blurred, noisy and compressed ones as in the wild"
@@ -89,6 +90,8 @@ class SuperResTrainingConfig(LoopConfig):
             raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}.")
         if self.crop < 8:
             raise ValueError(f"crop must be at least 8 pixels, got {self.crop}.")
+        if self.candidates < 1:
+            raise ValueError(f"candidates must be at least 1, got {self.candidates}.")
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation must be at least 0 and below 1, got {self.validation}.")
         if not 0 <= self.distillation_weight <= 1:
@@ -226,7 +229,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
     scale, channels = model.config.scale, model.config.num_channels
     photos, held_out = split_photographs(config, config.crop * scale)
     count = config.batch_size * config.steps_per_epoch * accelerator.num_processes
-    crops = RandomCrops(photos, config.crop * scale, count, config.seed, channels, config.turn)
+    crops = RandomCrops(photos, config.crop * scale, count, config.seed, channels, config.turn, config.candidates)
     validation = [validation_image(photo, scale, channels) for photo in held_out]
     loss = SuperResolutionLoss(config, scale, accelerator.autocast)
     opponent = None
