@@ -54,7 +54,14 @@ from hfvision.training.superres import SuperResTrainingConfig, train_superres
 
 RECIPES = Path(__file__).with_name("recipes")
 FALSE_ALARMS = 0.05
-GAN = {"gan": "vanilla", "gan_weight": 0.01, "discriminator_learning_rate": 1e-3, "epochs": 2, "learning_rate": 5e-4}
+GAN = {
+    "gan": "vanilla",
+    "gan_weight": 0.01,
+    "grid_weight": 0.0,
+    "discriminator_learning_rate": 1e-3,
+    "epochs": 2,
+    "learning_rate": 5e-4,
+}
 GAN |= {"batch_size": 32, "steps_per_epoch": 200, "model_fields": "{discriminator_width: 16}"}
 # The baseline: the classifier of scripts/application_signs.py, for a smaller image.
 CLASSIFIER = {"epochs": 10, "image_size": 32, "validation_group": None}

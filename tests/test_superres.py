@@ -28,7 +28,7 @@ from hfvision.data.keyed import image_keys
 from hfvision.data.photos import load_photos
 from hfvision.training.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
 from hfvision.training.loop import LoopConfig, Opponent, train
-from hfvision.training.superres import SuperResolutionLoss, load_generator, pixel_loss
+from hfvision.training.superres import SuperResolutionLoss, grid_loss, load_generator, pixel_loss
 
 TINY = "{hidden_size: 8, block_widths: [[8]], discriminator_width: 4}"
 
@@ -135,6 +135,20 @@ def test_crops_of_most_detail_are_taken():
     assert flat[1] > 16
     assert flat[4] < 8
     assert torch.equal(crops[4][5]["labels"], crops[4][5]["labels"])
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_grid_of_the_scales_period_is_told_from_texture(scale):
+    photo = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    grid = torch.zeros(48, 48)
+    grid[::scale] = 0.02
+    assert grid_loss(photo, photo, scale) == 0
+    assert grid_loss(photo + 0.1, photo, scale) < 1e-6, "a brightness is no grid"
+    expected = (grid - grid.mean()).abs().mean()
+    assert grid_loss(photo + grid, photo, scale).item() == pytest.approx(expected.item(), rel=1e-4)
+    other = torch.zeros(48, 48)
+    other[:: scale + 1] = 0.02
+    assert grid_loss(photo + other, photo, scale) < 0.3 * expected
 
 
 def test_the_generators_loss_leaves_no_gradient_in_the_discriminator(photos):
@@ -262,6 +276,7 @@ def test_bad_photographs_are_named(photos, tmp_path):
         (["--data", "x", "--perceptual", "cnn-cifar10"], "belong to the second stage"),
         (["--data", "x", "--crop", "4"], "crop must be at least 8"),
         (["--data", "x", "--candidates", "0"], "candidates must be at least 1"),
+        (["--data", "x", "--grid-weight", "-1"], "grid_weight must not be negative"),
         (["--data", "nowhere"], "There is no file or folder nowhere"),
         (["--data", "PHOTOS", "--crop", "400"], "has 800×800 pixels or more"),
         (["--data", "PHOTOS", "--model", "vit-cifar10"], "does not do image-super-resolution"),
