@@ -15,6 +15,7 @@ from ..metrics.niqe import BLOCK, niqe
 from ..metrics.psnr import psnr
 from ..metrics.ssim import ssim
 from ..models.image_processing_classification import flatten_pil
+from ..tiles import choose_dtype
 from .contenders import DTYPES, Dtype, Upscaler, interpolations, network, opencv_networks
 from .cost import STACKS, cpu_cost, plain_stack
 
@@ -139,9 +140,9 @@ def evaluate_superres(
 
     The low-resolution image is the original, sides cut to multiples of the scale, made smaller by MATLAB's bicubic and
     rounded to 8 bit. Results are rounded to 8 bit, `scale` pixels are left out at each side, PSNR, SSIM and NIQE are
-    on BT.601 luma. Grey files stay grey and count as they are. Costs are those of [`cost.cpu_cost`], of models both in
-    fp32 and in bf16, beside plain stacks of 3×3 convolutions ([`cost.PlainStack`]) that carry them over to other
-    machines.
+    on BT.601 luma. Grey files stay grey and count as they are. Costs are those of [`cost.cpu_cost`], of models in fp32
+    and, where the CPU computes in it or `dtype` is that, in bf16, beside plain stacks of 3×3 convolutions
+    ([`cost.PlainStack`]) that carry them over to other machines.
 
     Args:
         models: by name, with `config.scale`, as from [`loading.load_model`].
@@ -168,6 +169,8 @@ def evaluate_superres(
         "images": {label: len(find_images(folder)) for label, folder in sets.items()},
         **{part: {} for part in ("originals", "results", "yardsticks", "each")},
     }
+    bf16 = dtype == "bf16" or choose_dtype("auto", torch.device("cpu")) == torch.bfloat16
+    kinds = DTYPES if bf16 else ("fp32",)
     wanted = {*scales, *(model.config.scale for model in models.values()), *(other.scale for other in others)}
     for scale in sorted(wanted):
         group = {name: model for name, model in models.items() if model.config.scale == scale}
@@ -179,8 +182,8 @@ def evaluate_superres(
         for name, figures in quality["results"].items():
             size = {"parameters": group[name].num_parameters()} if isinstance(group.get(name), nn.Module) else {}
             record["results"][name] = {"scale": scale, **size, "sets": figures}
-        plain += [network(name, model.to("cpu"), kind) for name, model in group.items() for kind in DTYPES]
-        stacks = [plain_stack(depth, scale, kind) for depth in STACKS for kind in DTYPES]
+        plain += [network(name, model.to("cpu"), kind) for name, model in group.items() for kind in kinds]
+        stacks = [plain_stack(depth, scale, kind) for depth in STACKS for kind in kinds]
         for upscaler in tqdm([*plain, *stacks], desc=f"costs ×{scale}", leave=False):
             costs = {f"{key}_{upscaler.dtype}": value for key, value in cpu_cost(upscaler).items()}
             part = "results" if upscaler.name in record["results"] else "yardsticks"

@@ -53,14 +53,15 @@ def cost_table(record: Mapping[str, Any], scale: int) -> str:
     threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
     header = [f"×{scale}: cost of 512×512", "in", "1 thread: CPU-s/MP", f"{threads}: CPU-s/MP", f"{threads}: s/MP"]
     header += ["memory, MB", "CPU-s of a plain stack"]
-    yardstick = record["yardsticks"][f"plain stack of 4 ×{scale}"]
+    stack = record["yardsticks"][f"plain stack of 4 ×{scale}"]
+    yardstick = stack.get("cpu_seconds_per_megapixel_bf16", stack["cpu_seconds_per_megapixel_fp32"])
     rows = []
     for name, row in (record["results"] | record["yardsticks"]).items():
         for dtype in (*DTYPES, "uint8"):
             if row["scale"] != scale or f"cpu_seconds_per_megapixel_{dtype}" not in row:
                 continue
             cpu, threaded, clock, memory = (row[f"{key}_{dtype}"] for key in COSTS)
-            ratio = cpu / yardstick["cpu_seconds_per_megapixel_bf16"]
+            ratio = cpu / yardstick
             costs = [number(value, 4) for value in (cpu, threaded, clock)]
             rows.append([name, dtype, *costs, number(memory, 0), number(ratio)])
     return markdown_table(header, rows)
