@@ -78,7 +78,9 @@ def training(record: Record) -> list[str]:
         "photographs": counts.get("validation_photographs"),
         "images": counts.get("validation_images", record.get("validation", {}).get("images")),
     }
-    paragraphs += [f"{count:,} other {what} chose the weights." for what, count in chosen_by.items() if count]
+    newest = config.get("keep") == "last" or config.get("gan", "none") != "none"
+    did = "showed its progress; the newest weights were kept" if newest else "chose the weights"
+    paragraphs += [f"{count:,} other {what} {did}." for what, count in chosen_by.items() if count]
     if config.get("adversarial", "none") != "none":
         epsilon = config["epsilon"] or DEFAULT_EPSILON[config["norm"]]
         paragraphs.append(

@@ -144,6 +144,16 @@ def test_card_of_a_training_has_its_figures_command_and_cost(run, data):
     assert not HOLES.search(without_bibtex(card))
 
 
+def test_card_says_where_the_newest_weights_were_kept(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    record = read_record(run)
+    record["training"]["config"]["keep"] = "last"
+    (tmp_path / "run/record.json").write_text(json.dumps(record))
+    words = flat(card_files(tmp_path / "run")["README.md"])
+    assert "40 other images showed its progress; the newest weights were kept" in words
+    assert "chose the weights" not in words
+
+
 def test_robustness_states_norm_radius_images_attack_and_compute(run):
     part = read_record(run)["robustness"]
     card = card_files(run)["README.md"]
