@@ -4,17 +4,23 @@
 
 `--data` holds a folder of photographs for each set (Kodak24, Set5, Set14, at any depth; others are skipped). Bicubic
 on Set5 is checked against the literature: exit code 1 if it is off by more than 0.03 dB. OpenCV is measured where it
-is installed, its networks where `--opencv` names their files.
+is installed, its networks where `--opencv` names their files. `--pieces 64` measures photographs cut into squares of
+64 pixels instead: what a small image gains, as one of 32 pixels enlarged to 64.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from torch import nn
+
+from hfvision.data.images import find_images, read_image
 from hfvision.loading import load_model
 from hfvision.report import environment, markdown_table, write_record
-from hfvision.superres.evaluate import evaluate_superres
+from hfvision.superres.contenders import interpolations, network
+from hfvision.superres.evaluate import evaluate_superres, measure_sets
 from hfvision.superres.report import format_superres
 
 SETS = ("Kodak24", "Set5", "Set14")
@@ -40,6 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("models", nargs="*", help="Hub ids, folders or shipped checkpoints")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--pieces", type=int, metavar="PIXELS", help="cut the photographs into squares of this side")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="of the quality")
     parser.add_argument("--opencv", nargs="*", type=Path, default=[], help="OpenCV's networks: FSRCNN_x2.pb …")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -49,6 +56,10 @@ def main() -> int:
     if not sets:
         parser.error(f"{args.data} holds none of the folders {', '.join(SETS)}")
     models = {name: load_model(name, "image-super-resolution")[0] for name in args.models}
+    if args.pieces:
+        with TemporaryDirectory() as folder:
+            print(quality_of_pieces(models, sets, args.pieces, Path(folder)))
+        return 0
     record = evaluate_superres(models, sets, dtype=args.dtype, scales=tuple(BICUBIC_SET5), opencv=args.opencv)
     print(format_superres(record))
     print("\nReported by others, on other machines:\n")
@@ -63,6 +74,30 @@ def main() -> int:
     told = ", ".join(f"×{scale} {value:.2f} ({BICUBIC_SET5[scale]:.2f})" for scale, value in measured.items())
     print(f"Protocol {'FAILED' if wrong else 'confirmed'}: bicubic on Set5 in dB, and in the literature: {told}")
     return int(bool(wrong))
+
+
+def quality_of_pieces(models: dict[str, nn.Module], sets: dict[str, Path], side: int, folder: Path) -> str:
+    """A table of the mean PSNR-Y of all whole squares of `side` pixels, which are written to `folder`."""
+    cut = {}
+    for name, photographs in sets.items():
+        cut[name] = folder / name
+        cut[name].mkdir()
+        for path in find_images(photographs):
+            image = read_image(path)
+            for top in range(0, image.height - side + 1, side):
+                for left in range(0, image.width - side + 1, side):
+                    piece = image.crop((left, top, left + side, top + side))
+                    piece.save(cut[name] / f"{path.stem}_{top}_{left}.png")
+    rows = []
+    for scale in sorted({model.config.scale for model in models.values()}):
+        networks = [network(name, model, "fp32") for name, model in models.items() if model.config.scale == scale]
+        results = measure_sets([*interpolations(scale), *networks], cut)["results"]
+        rows += [
+            [name, f"{side // scale} → {side}", *(f"{figures[each]['psnr']:.2f}" for each in cut)]
+            for name, figures in results.items()
+        ]
+    counts = [f"{name}: {len(find_images(part)):,} pieces" for name, part in cut.items()]
+    return markdown_table(["PSNR-Y in dB", "pixels", *counts], rows)
 
 
 if __name__ == "__main__":
