@@ -20,8 +20,8 @@ from hfvision.report import side_by_side, write_text
 DOCS = Path(__file__).parents[1] / "docs"
 # A box is left, top, right, bottom.
 DETAILS = {
-    "upscaler.png": {"photo": "cat", "upscaler": "sr-tiny-x2", "box": (110, 60, 290, 180)},
-    "upscaler-x4.png": {"photo": "astronaut", "upscaler": "sr-light-x4", "box": (330, 175, 510, 295)},
+    "upscaler.png": {"photo": "cat", "upscalers": ["sr-tiny-x2"], "box": (110, 60, 290, 180)},
+    "upscaler-x4.png": {"photo": "astronaut", "upscalers": ["sr-light-x4"], "box": (330, 175, 510, 295)},
 }
 
 
@@ -37,16 +37,17 @@ def main() -> None:
         detail_of(**details, path=DOCS / picture)
 
 
-def detail_of(photo: str, upscaler: str, box: tuple[int, int, int, int], path: Path) -> None:
-    """A detail of a sample photograph, made small and large again by bicubic and by an upscaler, and as it was."""
-    model = AutoModelForImageToImage.from_pretrained(hfvision.checkpoint(upscaler))
-    scale = model.config.scale
+def detail_of(photo: str, upscalers: list[str], box: tuple[int, int, int, int], path: Path) -> None:
+    """A detail of a sample photograph, made small and large again by bicubic and by upscalers, and as it was."""
+    models = {name: AutoModelForImageToImage.from_pretrained(hfvision.checkpoint(name)) for name in upscalers}
+    scale = models[upscalers[0]].config.scale
     pixels = pil_to_tensor(hfvision.read_image(hfvision.sample_photos()[photo]))
     original = modcrop(pixels[None].float() / 255, scale)
     small = downscale(original, scale)
+    images = {"bicubic": resize_bicubic(small, scale)}
     with torch.inference_mode():
-        restored = model(small).reconstruction
-    images = {"bicubic": resize_bicubic(small, scale), f"hfvision {upscaler}": restored, "original": original}
+        images |= {f"hfvision {name}": model(small).reconstruction for name, model in models.items()}
+    images["original"] = original
     details = {}
     for name, image in images.items():
         detail = to_pil_image(image[0].clamp(0, 1)).crop(box)

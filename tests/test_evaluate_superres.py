@@ -181,6 +181,7 @@ def test_scales_are_measured_apart(photos):
     ("words", "message"),
     [
         (["sr-tiny-x2", "--data", "nowhere"], "There is no folder nowhere"),
+        (["sr-tiny-x2", "--data", "nowhere", "--data", "photos"], "There is no folder nowhere"),
         (["sr-tiny-x2", "--data", "empty"], "holds no images"),
         (["sr-tiny-x2", "--data", "small"], "12×12 pixels"),
         (["sr-tiny-x2", "--data", "broken"], "broken/a.png"),

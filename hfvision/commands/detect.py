@@ -72,7 +72,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "fit",
     )
     command.add_argument("model", type=Path, metavar="MODEL_DIR", help="folder of hfvision train superres --gan …")
-    command.add_argument("--normal", nargs="+", type=Path, required=True, help="normal images that it has not seen")
+    command.add_argument(
+        "--normal", nargs="+", action="extend", type=Path, required=True, help="normal images that it has not seen"
+    )
     command.add_argument("--false-alarms", type=float, default=0.05, help="share of normal images (default 0.05)")
     command.add_argument("--size", type=positive, help="side that images are brought to (default: as trained)")
 

@@ -316,6 +316,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     description = "Measure super-resolution on photographs: PSNR, SSIM, NIQE and cost, beside bicubic and Lanczos."
     command = add_command(tasks, evaluate_superres, description, EXAMPLES["evaluate_superres"], "superres")
     command.add_argument("models", nargs="+", metavar="MODEL", help=MODEL_HELP)
-    command.add_argument("--data", nargs="+", type=Path, required=True, help="folders of photographs: one set each")
+    command.add_argument(
+        "--data", nargs="+", action="extend", type=Path, required=True, help="folders of photographs: one set each"
+    )
     command.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="of the quality (default fp32)")
     add_report_options(command, "folder for superres.json and pictures of before and after")

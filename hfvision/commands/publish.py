@@ -87,7 +87,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         EXAMPLES["demo"],
     )
     command.add_argument(
-        "--model", nargs="+", default=[], metavar="MODEL", help="more to choose from: Hub ids, folders"
+        "--model",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODEL",
+        help="more to choose from: Hub ids, folders",
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1, this machine)")
     command.add_argument("--port", type=positive, help="port (default: the first free one from 7860 on)")

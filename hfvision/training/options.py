@@ -41,9 +41,32 @@ def parse_options(
     parser.set_defaults(**defaults or {})
     file = parser.parse_known_args(arguments)[0].config
     words = read_yaml(file, {field.name for field in dataclasses.fields(config_class)}) if file else []
-    values = vars(parser.parse_args([*words, *arguments]))
+    lists = {text for text, action in parser._option_string_actions.items() if action.nargs == "+"}
+    values = vars(parser.parse_args([*words, *together(arguments, lists)]))
     values.pop("config")
     return config_class(**values)
+
+
+def together(arguments: list[str], lists: set[str]) -> list[str]:
+    """Command-line arguments with the values of each option of `lists` after its first mention.
+
+    So `--data a --data b` is `--data a b`, where argparse would forget the first.
+    """
+    words: list[str] = []
+    values: dict[str, list[str]] = {}
+    current = words
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name in lists:
+            if name not in values:
+                values[name] = []
+                words.append(name)
+            current = values[name]
+            current += [value] if equals else []
+        else:
+            current = words if argument.startswith("--") else current
+            current.append(argument)
+    return [each for word in words for each in (word, *values.get(word, []))]
 
 
 def read_yaml(path: Path, known: set[str]) -> list[str]:

@@ -58,7 +58,7 @@ class SuperResTrainingConfig(LoopConfig):
     steps_per_epoch: int = option(1000, "batches from one validation to the next")
     batch_size: int = option(16, "crops a step and process")
     crop: int = option(48, "side of the low-resolution crops in pixels")
-    candidates: int = option(1, "crops drawn for each one taken, which is the one of most detail: for short trainings")
+    candidates: int = option(1, "crops drawn for each one taken, which is the one of most detail")
     turn: bool = option(True, "flip and turn the crops at random; not for what has an upright, as signs and text")
     degradation: Literal["bicubic", "blind"] = option(
         "bicubic", "how small images are made: MATLAB's bicubic, or blurred, noisy and compressed ones as in the wild"
