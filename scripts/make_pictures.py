@@ -22,6 +22,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 DETAILS = {
     "upscaler.png": {"photo": "cat", "upscalers": ["sr-tiny-x2"], "box": (110, 60, 290, 180)},
     "upscaler-x4.png": {"photo": "astronaut", "upscalers": ["sr-light-x4"], "box": (330, 175, 510, 295)},
+    "upscaler-gan.png": {"photo": "astronaut", "upscalers": ["sr-light-x4", "sr-gan-x4"], "box": (150, 60, 330, 180)},
 }
 
 
