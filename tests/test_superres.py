@@ -230,8 +230,8 @@ def test_weights_of_another_scale_are_taken_but_for_the_last_layer():
 
 @pytest.mark.parametrize("distillation", ["pixels", "features"])
 def test_a_student_learns_from_a_teacher(photos, tmp_path, distillation):
-    changes = {"teacher": "sr-tiny-x2", "distillation": distillation, "distillation_weight": 1.0, "steps_per_epoch": 32}
-    record = train_superres(settings(photos, tmp_path, learning_rate=5e-3, **changes))
+    changes = {"teacher": "sr-tiny-x2", "distillation": distillation, "distillation_weight": 1.0}
+    record = train_superres(settings(photos, tmp_path, learning_rate=5e-3, steps_per_epoch=32, **changes))
     first, last = record["training"]["history"]
     assert last["loss"] < first["loss"]
 
