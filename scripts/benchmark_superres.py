@@ -20,7 +20,7 @@ from hfvision.data.images import find_images, read_image
 from hfvision.loading import load_model
 from hfvision.report import environment, markdown_table, write_record
 from hfvision.superres.contenders import interpolations, network
-from hfvision.superres.evaluate import evaluate_superres, measure_sets
+from hfvision.superres.evaluate import SMALLEST, evaluate_superres, measure_sets
 from hfvision.superres.report import format_superres
 
 SETS = ("Kodak24", "Set5", "Set14")
@@ -56,7 +56,10 @@ def main() -> int:
     if not sets:
         parser.error(f"{args.data} holds none of the folders {', '.join(SETS)}")
     models = {name: load_model(name, "image-super-resolution")[0] for name in args.models}
-    if args.pieces:
+    if args.pieces is not None:
+        smallest = SMALLEST * max((model.config.scale for model in models.values()), default=2)
+        if not models or args.pieces < smallest:
+            parser.error(f"--pieces needs models, and a side of {smallest} pixels or more; got {args.pieces}")
         with TemporaryDirectory() as folder:
             print(quality_of_pieces(models, sets, args.pieces, Path(folder)))
         return 0
