@@ -76,11 +76,13 @@ def test_engines_agree_and_ratios_are_those_of_the_times(folder, tmp_path):
 
 def test_command_measures_an_upscaler_and_draws(folder, tmp_path, capsys):
     before, out = torch.get_num_threads(), tmp_path / "report"
-    command = ["benchmark", str(folder / "upscaler"), "--data", str(folder / "photos"), "--engines", "eager", "bf16"]
-    assert main([*command, "--batch", "1", "--rounds", "2", "--out", str(out)]) == 0
+    command = ["benchmark", str(folder / "upscaler"), "--data", str(folder / "photos"), "--engines", "eager"]
+    command += ["--engines", "bf16"]
+    assert main([*command, "--batch", "1", "--batch", "2", "--rounds", "2", "--out", str(out)]) == 0
     assert "PSNR" in capsys.readouterr().out
     record = json.loads((out / "benchmark.json").read_text())
     eager, half = record["results"].values()
+    assert list(eager["batches"]) == ["1", "2"], "lists given in parts add up"
     assert eager["agreement"] == 100
     assert 30 < half["agreement"] < 100
     assert half["psnr"] == pytest.approx(eager["psnr"], abs=0.5)

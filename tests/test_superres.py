@@ -28,7 +28,8 @@ from hfvision.data.keyed import image_keys
 from hfvision.data.photos import load_photos
 from hfvision.training.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
 from hfvision.training.loop import LoopConfig, Opponent, train
-from hfvision.training.superres import SuperResolutionLoss, grid_loss, load_generator, pixel_loss
+from hfvision.training.superres import load_generator
+from hfvision.training.superres_loss import SuperResolutionLoss, grid_loss, pixel_loss
 
 TINY = "{hidden_size: 8, block_widths: [[8]], discriminator_width: 4}"
 

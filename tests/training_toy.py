@@ -28,7 +28,7 @@ from hfvision.training.classify import ClassifierLoss, ClassifierTrainingConfig
 from hfvision.training.ema import EMA
 from hfvision.training.gan import DiscriminatorLoss
 from hfvision.training.loop import LoopConfig, Opponent, train
-from hfvision.training.superres import SuperResolutionLoss
+from hfvision.training.superres_loss import SuperResolutionLoss
 
 
 class BrightOrDark(Dataset):

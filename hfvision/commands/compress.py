@@ -73,7 +73,7 @@ def benchmark(args: argparse.Namespace) -> None:
         args.models,
         data=args.data,
         split=args.split,
-        batches=args.batch,
+        batches=args.batch or [1, 32],
         engines=args.engines,
         threads=args.threads,
         rounds=args.rounds,
@@ -145,10 +145,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--data", help="labelled images, or a folder of photographs, for accuracy and PSNR")
     command.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default test)")
     command.add_argument("-n", type=positive, default=1000, help="images for accuracy or PSNR (default 1000)")
-    command.add_argument("--batch", type=positive, nargs="+", default=[1, 32], help="batch sizes (default 1 32)")
+    command.add_argument("--batch", type=positive, nargs="+", action="extend", help="batch sizes (default 1 32)")
     command.add_argument(
         "--engines",
         nargs="+",
+        action="extend",
         metavar="ENGINE",
         help="of: eager bf16 compile openvino openvino-bf16 onnx (default all)",
     )

@@ -3,7 +3,6 @@
 import copy
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +13,10 @@ from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, l1_loss, mse_loss, normalize, pixel_unshuffle
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, to_pil_image
 
 from ..data.crops import RandomCrops
-from ..data.degrade import degrade, downscale, modcrop, quantize_8bit, resize_bicubic
+from ..data.degrade import downscale, modcrop, quantize_8bit, resize_bicubic
 from ..data.keyed import image_keys
 from ..data.normalize import Normalize
 from ..data.photos import load_photos
@@ -28,11 +26,11 @@ from ..models.srgan.configuration_srgan import PRESETS, SRGANConfig
 from ..models.srgan.image_processing_srgan import SRGANImageProcessor
 from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
 from ..report import folder_written_whole, refuse_file, side_by_side, training_curve, write_record, write_text
-from .distill import hints
-from .gan import DiscriminatorLoss, GANLoss, PerceptualLoss, generator_loss
+from .gan import DiscriminatorLoss, GANLoss, PerceptualLoss
 from .lineage import lineage
 from .loop import LoopConfig, Opponent, make_accelerator, train
 from .options import as_plain, option, training_command, yaml_mapping
+from .superres_loss import SuperResolutionLoss
 from .transfer import load_start
 
 VALIDATION = 2**30  # in the place of an epoch in the keys that choose the photographs set aside
@@ -109,87 +107,6 @@ class SuperResTrainingConfig(LoopConfig):
     def overrides(self) -> dict[str, Any]:
         """`model_fields` as a dict, with the scale where given."""
         return yaml_mapping("model_fields", self.model_fields) | ({"scale": self.scale} if self.scale else {})
-
-
-@dataclass
-class SuperResolutionLoss:
-    """From a batch of crops to the loss: smaller images of them, the network, pixels, teacher, features, opponent."""
-
-    config: SuperResTrainingConfig
-    scale: int
-    autocast: Callable[[], AbstractContextManager]
-    teacher: SRGANForImageSuperResolution | None = None
-    perceptual: PerceptualLoss | None = None
-    discriminator: SRGANDiscriminator | None = None
-    left_for: DiscriminatorLoss | None = None
-
-    def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
-        labels = batch["labels"].float().div(255).contiguous(memory_format=torch.channels_last)
-        if self.config.degradation == "blind":
-            small = degrade(labels, self.scale, image_keys(self.config.seed, epoch, batch["index"]))
-        else:
-            small = downscale(labels, self.scale)
-        features = self.teacher is not None and self.config.distillation == "features"
-        output = net(pixel_values=small, output_hidden_states=features)
-        restored = output.reconstruction.float()
-        loss = pixel_loss(restored, labels, self.config.pixel_loss)
-        values = {"pixels": loss.detach()}
-        if self.teacher is not None:
-            loss = torch.lerp(loss, self.by_teacher(output, restored, small), self.config.distillation_weight)
-        loss = self.config.pixel_weight * loss
-        if self.perceptual is not None:
-            with self.autocast():
-                values["features"] = self.perceptual(restored, labels)
-            loss = loss + self.config.perceptual_weight * values["features"]
-        if self.discriminator is not None:
-            values["fooled"] = self.by_discriminator(restored, labels)
-            loss = loss + self.config.gan_weight * values["fooled"]
-            if self.config.grid_weight:
-                values["grid"] = grid_loss(restored, labels, self.scale)
-                loss = loss + self.config.grid_weight * values["grid"]
-        return {"loss": loss} | {name: value.detach() for name, value in values.items()}
-
-    def by_teacher(self, output: Any, restored: Tensor, small: Tensor) -> Tensor:
-        with torch.no_grad(), self.autocast():
-            answer = self.teacher.to(small.device)(pixel_values=small, output_hidden_states=True)
-        if self.config.distillation == "pixels":
-            return pixel_loss(restored, answer.reconstruction.float(), self.config.pixel_loss)
-        return attention_transfer_loss(hints(output.hidden_states), hints(answer.hidden_states))
-
-    def by_discriminator(self, restored: Tensor, labels: Tensor) -> Tensor:
-        self.discriminator.requires_grad_(False)
-        fake = self.discriminator(pixel_values=restored).logits.float()
-        with torch.no_grad():
-            real = self.discriminator(pixel_values=labels).logits.float()
-        self.discriminator.requires_grad_(True)
-        self.left_for.real, self.left_for.fake = labels, restored.detach()
-        return generator_loss(real, fake, self.config.gan)
-
-
-def pixel_loss(images: Tensor, targets: Tensor, kind: Literal["l1", "l2", "charbonnier"]) -> Tensor:
-    """Mean absolute or squared difference, or √(d² + 10⁻⁶), after Charbonnier (Lai et al. 2017, arXiv:1704.03915)."""
-    if kind == "charbonnier":
-        return ((images - targets).square() + 1e-6).sqrt().mean()
-    return l1_loss(images, targets) if kind == "l1" else mse_loss(images, targets)
-
-
-def grid_loss(images: Tensor, targets: Tensor, scale: int) -> Tensor:
-    """How much of the difference of images, float (N, C, H, W), repeats itself from one cell of pixels to the next.
-
-    The error of each of the `scale`² places in a cell, averaged over 8×8 cells, less that of the whole cell; its mean
-    absolute value. True texture seldom has that period; a pattern of pixel shuffle (Odena et al. 2016,
-    doi:10.23915/distill.00003) has it everywhere.
-    """
-    errors = pixel_unshuffle(images - targets, scale).unflatten(1, (images.shape[1], scale**2))
-    errors = errors - errors.mean(2, keepdim=True)
-    return avg_pool2d(errors.flatten(1, 2), min(8, *errors.shape[-2:]), stride=4).abs().mean()
-
-
-def attention_transfer_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """How far the maps of where features are strong are apart (Zagoruyko and Komodakis 2017, arXiv:1612.03928,
-    equation 2, squared): the features of both (N, C, H, W), any C, agree in H and W."""
-    maps = [[normalize(x.float().square().mean(1).flatten(1)) for x in features] for features in (student, teacher)]
-    return torch.stack([(a - b).square().sum(1).mean() for a, b in zip(*maps, strict=True)]).mean()
 
 
 def load_generator(
