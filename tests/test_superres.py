@@ -211,6 +211,18 @@ def test_pixel_losses():
     assert pixel_loss(images, targets, "charbonnier").item() == pytest.approx(0.25, abs=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_luma_counts_what_the_eye_sees_as_brightness(kind):
+    black = torch.zeros(1, 3, 4, 4)
+    green, blue = (black.clone().index_fill(1, torch.tensor(channel), 0.5) for channel in (1, 2))
+    assert pixel_loss(green, black, kind) == pixel_loss(blue, black, kind)
+    assert pixel_loss(green, black, kind, 1.0) > 4 * pixel_loss(blue, black, kind, 1.0)
+    half = (pixel_loss(green, black, kind) + pixel_loss(green, black, kind, 1.0)) / 2
+    assert pixel_loss(green, black, kind, 0.5).item() == pytest.approx(half.item())
+    grey = torch.full((1, 1, 4, 4), 0.5)
+    assert pixel_loss(grey, 0 * grey, kind, 0.8) == pixel_loss(grey, 0 * grey, kind)
+
+
 def test_a_folded_network_gets_its_branches_back_with_the_same_output():
     model = load_generator("sr-tiny-x2", {})
     assert not model.config.fused
@@ -277,6 +289,7 @@ def test_bad_photographs_are_named(photos, tmp_path):
         (["--data", "x", "--perceptual", "cnn-cifar10"], "belong to the second stage"),
         (["--data", "x", "--crop", "4"], "crop must be at least 8"),
         (["--data", "x", "--candidates", "0"], "candidates must be at least 1"),
+        (["--data", "x", "--luma", "1.5"], "luma must be from 0 to 1"),
         (["--data", "x", "--grid-weight", "-1"], "grid_weight must not be negative"),
         (["--data", "nowhere"], "There is no file or folder nowhere"),
         (["--data", "PHOTOS", "--crop", "400"], "has 800×800 pixels or more"),

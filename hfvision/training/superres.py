@@ -62,6 +62,7 @@ class SuperResTrainingConfig(LoopConfig):
         "bicubic", "how small images are made: MATLAB's bicubic, or blurred, noisy and compressed ones as in the wild"
     )
     pixel_loss: Literal["l1", "l2", "charbonnier"] = option("l1", "of the pixels")
+    luma: float = option(0.0, "part of the pixel loss that brightness alone decides, which PSNR is measured on")
     pixel_weight: float = option(1.0, "of the pixel loss")
     teacher: str | None = option(None, "larger network to distill from: Hub id, folder or shipped checkpoint")
     distillation: Literal["pixels", "features"] = option("pixels", "what is learned from the teacher")
@@ -93,8 +94,9 @@ class SuperResTrainingConfig(LoopConfig):
             raise ValueError(f"candidates must be at least 1, got {self.candidates}.")
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation must be at least 0 and below 1, got {self.validation}.")
-        if not 0 <= self.distillation_weight <= 1:
-            raise ValueError(f"distillation_weight must be from 0 to 1, got {self.distillation_weight}.")
+        for name in ("distillation_weight", "luma"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}.")
         for name in ("pixel_weight", "gan_weight", "grid_weight", "perceptual_weight", "r1"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")

@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d, l1_loss, mse_loss, normalize, pixel_
 
 from ..data.degrade import degrade, downscale
 from ..data.keyed import image_keys
+from ..metrics.psnr import rgb_to_y
 from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
 from .distill import hints
 from .gan import DiscriminatorLoss, PerceptualLoss, generator_loss
@@ -40,7 +41,7 @@ class SuperResolutionLoss:
         features = self.teacher is not None and self.config.distillation == "features"
         output = net(pixel_values=small, output_hidden_states=features)
         restored = output.reconstruction.float()
-        loss = pixel_loss(restored, labels, self.config.pixel_loss)
+        loss = pixel_loss(restored, labels, self.config.pixel_loss, self.config.luma)
         values = {"pixels": loss.detach()}
         if self.teacher is not None:
             loss = torch.lerp(loss, self.by_teacher(output, restored, small), self.config.distillation_weight)
@@ -61,7 +62,7 @@ class SuperResolutionLoss:
         with torch.no_grad(), self.autocast():
             answer = self.teacher.to(small.device)(pixel_values=small, output_hidden_states=True)
         if self.config.distillation == "pixels":
-            return pixel_loss(restored, answer.reconstruction.float(), self.config.pixel_loss)
+            return pixel_loss(restored, answer.reconstruction.float(), self.config.pixel_loss, self.config.luma)
         return attention_transfer_loss(hints(output.hidden_states), hints(answer.hidden_states))
 
     def by_discriminator(self, restored: Tensor, labels: Tensor) -> Tensor:
@@ -74,8 +75,14 @@ class SuperResolutionLoss:
         return generator_loss(real, fake, self.config.gan)
 
 
-def pixel_loss(images: Tensor, targets: Tensor, kind: Literal["l1", "l2", "charbonnier"]) -> Tensor:
-    """Mean absolute or squared difference, or √(d² + 10⁻⁶), after Charbonnier (Lai et al. 2017, arXiv:1704.03915)."""
+def pixel_loss(images: Tensor, targets: Tensor, kind: Literal["l1", "l2", "charbonnier"], luma: float = 0.0) -> Tensor:
+    """Mean absolute or squared difference, or √(d² + 10⁻⁶), after Charbonnier (Lai et al. 2017, arXiv:1704.03915).
+
+    `luma` of it is of the luma Y of colour images (N, 3, H, W), by the weights of [`rgb_to_y`].
+    """
+    if luma and images.shape[1] == 3:
+        brightness = pixel_loss(rgb_to_y(images), rgb_to_y(targets), kind)
+        return torch.lerp(pixel_loss(images, targets, kind), brightness, luma)
     if kind == "charbonnier":
         return ((images - targets).square() + 1e-6).sqrt().mean()
     return l1_loss(images, targets) if kind == "l1" else mse_loss(images, targets)
