@@ -4,7 +4,8 @@
         --about scripts/about_superres.yaml
 
 Weights are stored in fp16 and load as fp32. The figures are those of the stored weights. `--about` holds what a
-training does not know: the licence of the weights, and name, source and licence of the photographs.
+training does not know: the licence of the weights, and name, source and licence of the photographs. `--first` is the
+record of the training that made the weights that this one started from.
 """
 
 import argparse
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--sets", nargs="+", required=True, help="folders of photographs to measure on")
     parser.add_argument("--about", type=Path, required=True, help="YAML file")
+    parser.add_argument("--first", type=Path, help="record.json of the training before")
     args = parser.parse_args()
 
     folder = store_weights(args.run, args.name)
@@ -29,6 +31,11 @@ def main() -> None:
     training = training_part(args.run, args.name, photographs)
     training["data"]["sources"] = [photographs[source] for source in training["data"]["sources"]]
     about = yaml.safe_load(args.about.read_text())
+    if args.first:
+        first = json.loads(args.first.read_text())["training"]
+        recipe = f"scripts/recipes/{args.name.replace('-', '_')}_first.yaml"
+        minutes = round(first["seconds"] / 60)
+        about["note"] += f" It started from weights of an earlier training ({recipe}, {minutes} minutes)."
     record = {"about": about, "training": training, "evaluation": superres_evaluation(args.name, args.sets)}
     write_checkpoint(folder, record)
     print(f"{args.name}: {describe_upscaler(args.name, record['evaluation'])}; {NEXT}")

@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProcessor, read_image, sample_photos
 from hfvision.cli import main
-from hfvision.superres.contenders import interpolations, network, opencv_networks
+from hfvision.superres.contenders import Upscaler, interpolations, network, opencv_networks
 from hfvision.superres.cost import cpu_cost, plain_stack
 from hfvision.superres.evaluate import evaluate_superres, find_sets, measure_sets
 
@@ -97,6 +97,18 @@ def test_means_are_over_the_images_that_have_a_figure(tmp_path):
     assert each["b.png"] == {"psnr": None, "ssim": pytest.approx(1), "niqe": None}
     assert mean["psnr"] == pytest.approx(each["a.png"]["psnr"], abs=1e-4)
     assert mean["niqe"] == pytest.approx(each["a.png"]["niqe"], abs=1e-4)
+
+
+def test_who_restores_an_image_exactly_does_not_lose_it_from_the_mean(photos):
+    bicubic = interpolations(2)[0]
+    Image.open(photos / "grey.png").crop((0, 0, 200, 100)).save(photos / "grey.png")
+    grey = pil_to_tensor(Image.open(photos / "grey.png"))[None] / 255
+    exact = Upscaler("exact on grey", 2, lambda small: grey if small.shape[1] == 1 else bicubic(small))
+    figures = measure_sets([bicubic, exact], {"photos": photos})
+    assert figures["each"]["exact on grey"]["photos"]["grey.png"]["psnr"] is None
+    others, ours = (by_set["photos"] for by_set in figures["results"].values())
+    assert ours["psnr"] == others["psnr"]
+    assert ours["ssim"] > others["ssim"]
 
 
 def test_costs_grow_with_the_work():

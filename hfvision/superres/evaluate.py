@@ -97,9 +97,9 @@ def measure_sets(upscalers: Sequence[Upscaler], sets: Mapping[str, Path]) -> dic
     """The quality of several upscalers of one scale, by the protocol of [`evaluate_superres`].
 
     Returns:
-        `originals`: by set, the mean `niqe` of the photographs as they are; `results`: by upscaler and set, means over
-        the images that have the figure (None if none has) of `psnr`, `ssim` and `niqe`; `each`: by upscaler, set and
-        image, the same.
+        `originals`: by set, the mean `niqe` of the photographs as they are; `results`: by upscaler and set, means of
+        `psnr`, `ssim` and `niqe` over the images of which all upscalers have the figure (None if there are none), so
+        that who restores one exactly does not lose it; `each`: by upscaler, set and image, the same.
 
     Raises:
         ValueError: if an image cannot be read or is too small.
@@ -118,9 +118,20 @@ def measure_sets(upscalers: Sequence[Upscaler], sets: Mapping[str, Path]) -> dic
                     upscaler(small), original, scale
                 )
         originals[label] = {"niqe": mean(natural)}
+    missing = {
+        (label, path, key)
+        for by_set in each.values()
+        for label, images in by_set.items()
+        for path, image in images.items()
+        for key, value in image.items()
+        if value is None
+    }
     results = {
         name: {
-            label: {key: mean([image[key] for image in images.values()]) for key in ("psnr", "ssim", "niqe")}
+            label: {
+                key: mean([image[key] for path, image in images.items() if (label, path, key) not in missing])
+                for key in ("psnr", "ssim", "niqe")
+            }
             for label, images in by_set.items()
         }
         for name, by_set in each.items()
