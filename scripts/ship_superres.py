@@ -4,8 +4,8 @@
         --about scripts/about_superres.yaml
 
 Weights are stored in fp16 and load as fp32. The figures are those of the stored weights. `--about` holds what a
-training does not know: the licence of the weights, and name, source and licence of the photographs. `--first` is the
-record of the training that made the weights that this one started from.
+training does not know: the licence of the weights, and name, source and licence of the photographs. `--first` has
+the records of the trainings, in their order, that made the weights that this one started from.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--sets", nargs="+", required=True, help="folders of photographs to measure on")
     parser.add_argument("--about", type=Path, required=True, help="YAML file")
-    parser.add_argument("--first", type=Path, help="record.json of the training before")
+    parser.add_argument("--first", type=Path, nargs="+", default=[], help="record.json of the trainings before")
     args = parser.parse_args()
 
     folder = store_weights(args.run, args.name)
@@ -32,13 +32,19 @@ def main() -> None:
     training["data"]["sources"] = [photographs[source] for source in training["data"]["sources"]]
     about = yaml.safe_load(args.about.read_text())
     if args.first:
-        first = json.loads(args.first.read_text())["training"]
-        recipe = f"scripts/recipes/{args.name.replace('-', '_')}_first.yaml"
-        minutes = round(first["seconds"] / 60)
-        about["note"] += f" It started from weights of an earlier training ({recipe}, {minutes} minutes)."
+        about["note"] += (
+            f" It started from the weights of earlier trainings: {', '.join(map(describe_training, args.first))}."
+        )
     record = {"about": about, "training": training, "evaluation": superres_evaluation(args.name, args.sets)}
     write_checkpoint(folder, record)
     print(f"{args.name}: {describe_upscaler(args.name, record['evaluation'])}; {NEXT}")
+
+
+def describe_training(record: Path) -> str:
+    """The recipe of a training, named as its folder, and how long it took."""
+    training = json.loads(record.read_text())["training"]
+    recipe = Path(training["config"]["out"]).name.replace("-", "_")
+    return f"scripts/recipes/{recipe}.yaml ({training['seconds'] / 60:.0f} minutes)"
 
 
 if __name__ == "__main__":

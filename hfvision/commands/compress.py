@@ -65,7 +65,7 @@ def distill(args: argparse.Namespace) -> None:
 
 
 def benchmark(args: argparse.Namespace) -> None:
-    from ..compression.benchmark import benchmark, format_benchmark, tradeoff_picture
+    from ..compression.benchmark import BATCHES, benchmark, format_benchmark, tradeoff_picture
     from ..report import write_record
 
     refuse_report(args, "benchmark.json")
@@ -73,7 +73,7 @@ def benchmark(args: argparse.Namespace) -> None:
         args.models,
         data=args.data,
         split=args.split,
-        batches=args.batch or [1, 32],
+        batches=args.batch or BATCHES,
         engines=args.engines,
         threads=args.threads,
         rounds=args.rounds,

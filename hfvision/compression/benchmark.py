@@ -28,6 +28,7 @@ from .prune import SUPERRES_SIDE, count
 from .quantize import packed_bytes
 
 WARMUP = 3
+BATCHES = (1, 32)
 
 
 def benchmark(
@@ -35,7 +36,7 @@ def benchmark(
     *,
     data: str | None = None,
     split: str = "test",
-    batches: Sequence[int] = (1, 32),
+    batches: Sequence[int] = BATCHES,
     engines: Sequence[str] | None = None,
     threads: int = 1,
     rounds: int = 30,

@@ -118,20 +118,9 @@ def measure_sets(upscalers: Sequence[Upscaler], sets: Mapping[str, Path]) -> dic
                     upscaler(small), original, scale
                 )
         originals[label] = {"niqe": mean(natural)}
-    missing = {
-        (label, path, key)
-        for by_set in each.values()
-        for label, images in by_set.items()
-        for path, image in images.items()
-        for key, value in image.items()
-        if value is None
-    }
     results = {
         name: {
-            label: {
-                key: mean([image[key] for path, image in images.items() if (label, path, key) not in missing])
-                for key in ("psnr", "ssim", "niqe")
-            }
+            label: shared_means(images, [others[label] for others in each.values()])
             for label, images in by_set.items()
         }
         for name, by_set in each.items()
@@ -200,6 +189,16 @@ def evaluate_superres(
             part = "results" if upscaler.name in record["results"] else "yardsticks"
             record[part].setdefault(upscaler.name, {"scale": scale}).update(costs)
     return record
+
+
+def shared_means(images: Mapping[str, dict], of_all: Sequence[Mapping[str, dict]]) -> dict[str, float | None]:
+    """The mean of each figure of the images, by their paths, over those that have it in all of `of_all`."""
+    return {
+        key: mean(
+            [image[key] for path, image in images.items() if all(each[path][key] is not None for each in of_all)]
+        )
+        for key in ("psnr", "ssim", "niqe")
+    }
 
 
 def mean(values: Sequence[float | None]) -> float | None:
