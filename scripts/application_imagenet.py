@@ -49,6 +49,7 @@ MEAN_SIZE = (469, 387)  # pixels of ImageNet's training images, whose archive ha
 # Training of ResNet-50 v1.5 in mixed precision on DGX A100 80GB, NVIDIA DeepLearningExamples, release 21.03.
 PUBLISHED = {1: 2470.0, 8: 16621.0}
 VALIDATION = 50_000
+QUICK = ["--model", "cnn:resnet18", "--model_fields", "{stage_widths: [[[16, 16]], [[32, 32]], [[64, 64]], [[128, 128]]]}"]
 
 
 def make_folder(folder: Path, train: int, validation: int) -> None:
@@ -205,7 +206,7 @@ def main() -> None:
     if args.data is None:
         make_typical(args.out / "typical", 60 if args.quick else 300)
     reading = reading_speed(args.data or str(args.out / "typical"), 60 if args.quick else 1000)
-    words = ["--batch_size", "8"] + (["--model", "cnn:tiny", "--image_size", "224"] if args.quick else [])
+    words = ["--batch_size", "8", *(QUICK if args.quick else [])]
     dry = dry_run(args.recipe, args.out / "images", args.out, words, 4)
     rows = estimate(args.recipe, reading["images_per_second"], args)
     write_record(args.out / "dry_run.json", {"reading": reading, "dry_run": dry, "estimate": rows})

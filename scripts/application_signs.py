@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import warnings
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from hfvision.compression.benchmark import benchmark
 from hfvision.compression.quantize import quantize
 from hfvision.compression.recipe import ClassifierPruneConfig, prune_and_train
 from hfvision.data.keyed import image_keys
-from hfvision.data.load import load_image_dataset
+from hfvision.data.load import load_image_dataset, sample_dataset
 from hfvision.data.normalize import Normalize
 from hfvision.data.prepare import MemoryImages, prepare_images
 from hfvision.loading import load_model
@@ -64,6 +63,7 @@ QUICK = {
     "image_size": 28,
     "balance": "none",
     "robust_images": 50,
+    "batch_size": 50,
     "epochs": 2,
 }
 
@@ -75,15 +75,15 @@ def main() -> None:
     parser.add_argument("--attacked", type=int, default=500, help="test images that are attacked (default 500)")
     parser.add_argument("--quick", action="store_true", help="a minute on sample data, to see that all works")
     args = parser.parse_args()
-    data = "fashion_mnist" if args.quick else str(write_signs(args.data, args.out / "data"))
+    folder = args.out / "data"
+    data = str(write_clothes(folder) if args.quick else write_signs(args.data, folder))
     words = ["--config", str(RECIPE), "--data", data]
     config = parse_options(ClassifierTrainingConfig, words, "application_signs", "")
-    test = None
     if args.quick:
         config = dataclasses.replace(config, **QUICK)
-        args.attacked, test = 20, range(100)
+        args.attacked = 20
     folders = train_stages(config, args.out, {"epochs": 1} if args.quick else {})
-    rows = measure_stages(config, folders, test, args.attacked, args.out)
+    rows = measure_stages(config, folders, args.attacked, args.out)
     table = format_table(rows, args.attacked)
     write_record(args.out / "signs.json", {"attack": f"Auto-PGD, L∞ {EPSILON}", "stages": rows})
     write_text(args.out / "signs.md", table + "\n")
@@ -103,6 +103,15 @@ def write_signs(source: str | None, folder: Path) -> Path:
             signs = [f"{name}-{label}-{track}" for label, track in pairs]
             with written_whole(path) as temporary:
                 split.remove_columns("group").add_column("sign", signs).to_parquet(temporary)
+    return folder
+
+
+def write_clothes(folder: Path) -> Path:
+    """A part of the clothes that the package carries, in the place of signs; the folder."""
+    for name, count in (("train", 1500), ("test", 100)):
+        if not (path := folder / f"{name}.parquet").is_file():
+            with written_whole(path) as temporary:
+                sample_dataset()[name].select(range(count)).to_parquet(temporary)
     return folder
 
 
@@ -137,12 +146,11 @@ def finished(folder: Path) -> bool:
 
 
 def measure_stages(
-    config: ClassifierTrainingConfig, folders: dict[str, Path], some: Sequence[int] | None, attacked: int, out: Path
+    config: ClassifierTrainingConfig, folders: dict[str, Path], attacked: int, out: Path
 ) -> dict[str, dict[str, float]]:
-    """Accuracies, on all test images or `some`, size and time of each stage; accuracies that are in its folder are not
-    measured again."""
+    """Accuracies on the test images, size and time of each stage; accuracies that are in its folder are not measured
+    again."""
     test = load_image_dataset(config.data, validation=0)["test"]
-    test = test.select(some) if some else test
     names = test.features["label"].names
     speeds = benchmark([str(folder) for folder in folders.values()], engines=["eager"], batches=[1])["results"]
     rows, models = {}, {}
