@@ -49,7 +49,8 @@ MEAN_SIZE = (469, 387)  # pixels of ImageNet's training images, whose archive ha
 # Training of ResNet-50 v1.5 in mixed precision on DGX A100 80GB, NVIDIA DeepLearningExamples, release 21.03.
 PUBLISHED = {1: 2470.0, 8: 16621.0}
 VALIDATION = 50_000
-QUICK = ["--model", "cnn:resnet18", "--model_fields", "{stage_widths: [[[16, 16]], [[32, 32]], [[64, 64]], [[128, 128]]]}"]
+QUICK = ["--model", "cnn:resnet18"]
+QUICK += ["--model_fields", "{stage_widths: [[[16, 16]], [[32, 32]], [[64, 64]], [[128, 128]]]}"]
 
 
 def make_folder(folder: Path, train: int, validation: int) -> None:
