@@ -10,6 +10,7 @@ the records of the trainings, in their order, that made the weights that this on
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 import yaml
@@ -34,6 +35,7 @@ def main() -> None:
     if args.first:
         about["note"] += (
             f" It started from the weights of earlier trainings: {', '.join(map(describe_training, args.first))}."
+            f" Photographs of the last one: {describe_photographs(training['data']['sources'])}."
         )
     record = {"about": about, "training": training, "evaluation": superres_evaluation(args.name, args.sets)}
     write_checkpoint(folder, record)
@@ -45,6 +47,11 @@ def describe_training(record: Path) -> str:
     training = json.loads(record.read_text())["training"]
     recipe = Path(training["config"]["out"]).name.replace("-", "_")
     return f"scripts/recipes/{recipe}.yaml ({training['seconds'] / 60:.0f} minutes)"
+
+
+def describe_photographs(sources: list[str]) -> str:
+    """Names of data, with how often each is drawn from."""
+    return ", ".join(name if count == 1 else f"{name} {count} times" for name, count in Counter(sources).items())
 
 
 if __name__ == "__main__":

@@ -270,6 +270,15 @@ def test_photographs_are_read_from_folders_and_parquet_files(photos, tmp_path):
     assert len(load_photos([paths[0], photos])) == len(paths) + 1
 
 
+def test_a_source_that_is_named_twice_is_drawn_from_twice_as_often(tmp_path):
+    for name, grey in (("dark", 0), ("bright", 255)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (32, 32), (grey,) * 3).save(tmp_path / name / "photo.png")
+    crops = RandomCrops(load_photos([tmp_path / "dark", tmp_path / "bright", tmp_path / "bright"]), 16, 300)
+    share = sum(crops[number]["labels"].float().mean().item() / 255 for number in range(300)) / 300
+    assert share == pytest.approx(2 / 3, abs=0.08)
+
+
 def test_bad_photographs_are_named(photos, tmp_path):
     with pytest.raises(ValueError, match=r"None of the 6 images in .* has 500×500 pixels or more"):
         load_photos([photos], min_side=500)
@@ -284,6 +293,7 @@ def test_bad_photographs_are_named(photos, tmp_path):
     ("options", "message"),
     [
         ([], "data must name photographs"),
+        (["--data", "x", "x"], "data names x more than once: photographs set aside"),
         (["--data", "x", "--scale", "5"], "scale must be 2, 3 or 4, got 5"),
         (["--data", "x", "--r1", "1"], "belong to the second stage"),
         (["--data", "x", "--perceptual", "cnn-cifar10"], "belong to the second stage"),

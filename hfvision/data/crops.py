@@ -18,7 +18,7 @@ class RandomCrops(Dataset):
     photographs are drawn more often.
 
     Args:
-        photos: images, kept decoded as uint8.
+        photos: images, kept decoded as uint8; one that is there twice is drawn twice as often.
         size: side of a crop in pixels.
         count: items in one epoch.
         seed: of places, flips and turns.
@@ -41,11 +41,13 @@ class RandomCrops(Dataset):
         turn: bool = True,
         candidates: int = 1,
     ):
+        photos = list(photos)
         small = next((photo.size for photo in photos if min(photo.size) < size), None)
         if not photos or small is not None:
             raise ValueError(f"Crops of {size}×{size} need photographs of at least that size, got {small or 'none'}.")
         mode = "L" if num_channels == 1 else "RGB"
-        self.photos = [pil_to_tensor(photo.convert(mode)) for photo in photos]
+        decoded = {id(photo): pil_to_tensor(photo.convert(mode)) for photo in photos}
+        self.photos = [decoded[id(photo)] for photo in photos]
         pixels = torch.tensor([float(photo[0].numel()) for photo in self.photos])
         self.shares = pixels.cumsum(0) / pixels.sum()
         self.size = size

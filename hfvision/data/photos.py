@@ -14,7 +14,7 @@ from .sources import open_hub, open_saved
 
 
 def load_photos(sources: Sequence[str | Path], min_side: int = 1) -> list[Image.Image]:
-    """All photographs of some sources, decoded, as 8-bit RGB.
+    """All photographs of some sources, decoded, as 8-bit RGB; those of a source that is named twice are there twice.
 
     Args:
         sources: image files, folders of images, folders of `save_to_disk`, parquet files, or data sets of the Hub
@@ -28,7 +28,8 @@ def load_photos(sources: Sequence[str | Path], min_side: int = 1) -> list[Image.
         FileNotFoundError: if there is no such source.
         ValueError: for an image that cannot be read, with its name, or if no photograph is large enough.
     """
-    photos = [to_rgb(photo) for source in sources for photo in read_photos(source)]
+    read = {source: [to_rgb(photo) for photo in read_photos(source)] for source in dict.fromkeys(sources)}
+    photos = [photo for source in sources for photo in read[source]]
     large = [photo for photo in photos if min(photo.size) >= min_side]
     if not large:
         names = ", ".join(map(str, sources))

@@ -46,7 +46,9 @@ class SuperResTrainingConfig(LoopConfig):
     """
 
     out: Path = option(Path("runs/upscaler"), "folder for the model and what tells of its training")
-    data: list[str] = option([], "photographs: folders, files, parquet files or Hub ids")
+    data: list[str] = option(
+        [], "photographs: folders, files, parquet files or Hub ids; what is given twice is drawn from twice as often"
+    )
     validation_data: list[str] = option([], "photographs to choose the best weights by, as data")
     validation: float = option(0.05, "part of the photographs set aside where there are no validation_data")
     model: str = option("fast-light", f"start: a preset ({', '.join(PRESETS)}), Hub id, folder or shipped checkpoint")
@@ -86,6 +88,12 @@ class SuperResTrainingConfig(LoopConfig):
         super().__post_init__()
         if not self.data:
             raise ValueError("data must name photographs to train on, as --data photos/ or --data user/name.")
+        twice = next((source for source in self.data if self.data.count(source) > 1), None)
+        if twice and not self.validation_data:
+            raise ValueError(
+                f"data names {twice} more than once: photographs set aside from it would be trained on too. Give "
+                "--validation-data."
+            )
         if self.scale not in (None, 2, 3, 4):
             raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}.")
         if self.crop < 8:
@@ -163,6 +171,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
     made_from = lineage(config)
     scale, channels = model.config.scale, model.config.num_channels
     photos, held_out = split_photographs(config, config.crop * scale)
+    distinct = len(set(map(id, photos)))
     count = config.batch_size * config.steps_per_epoch * accelerator.num_processes
     crops = RandomCrops(photos, config.crop * scale, count, config.seed, channels, config.turn, config.candidates)
     validation = [validation_image(photo, scale, channels) for photo in held_out]
@@ -211,7 +220,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         "training": {
             "command": training_command("superres", config),
             "config": as_plain(config),
-            "data": {"sources": config.data, "photographs": len(photos), "validation_photographs": len(held_out)},
+            "data": {"sources": config.data, "photographs": distinct, "validation_photographs": len(held_out)},
             "parameters": copy.deepcopy(model).fuse().num_parameters(),
             "bicubic_psnr": validation_psnr(lambda x: resize_bicubic(x, scale), validation, scale, accelerator),
             "seconds": round(sum(entry["seconds"] for entry in history), 1),
