@@ -108,10 +108,11 @@ def write_signs(source: str | None, folder: Path) -> Path:
 
 def write_clothes(folder: Path) -> Path:
     """A part of the clothes that the package carries, in the place of signs; the folder."""
+    clothes = sample_dataset()
     for name, count in (("train", 1500), ("test", 100)):
         if not (path := folder / f"{name}.parquet").is_file():
             with written_whole(path) as temporary:
-                sample_dataset()[name].select(range(count)).to_parquet(temporary)
+                clothes[name].select(range(count)).to_parquet(temporary)
     return folder
 
 

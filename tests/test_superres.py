@@ -274,7 +274,9 @@ def test_a_source_that_is_named_twice_is_drawn_from_twice_as_often(tmp_path):
     for name, grey in (("dark", 0), ("bright", 255)):
         (tmp_path / name).mkdir()
         Image.new("RGB", (32, 32), (grey,) * 3).save(tmp_path / name / "photo.png")
-    crops = RandomCrops(load_photos([tmp_path / "dark", tmp_path / "bright", tmp_path / "bright"]), 16, 300)
+    photos = load_photos([tmp_path / "dark", tmp_path / "bright", tmp_path / "bright"])
+    assert photos[1] is photos[2], "read once"
+    crops = RandomCrops(photos, 16, 300)
     share = sum(crops[number]["labels"].float().mean().item() / 255 for number in range(300)) / 300
     assert share == pytest.approx(2 / 3, abs=0.08)
 

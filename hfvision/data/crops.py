@@ -46,10 +46,11 @@ class RandomCrops(Dataset):
         if not photos or small is not None:
             raise ValueError(f"Crops of {size}×{size} need photographs of at least that size, got {small or 'none'}.")
         mode = "L" if num_channels == 1 else "RGB"
-        decoded = {id(photo): pil_to_tensor(photo.convert(mode)) for photo in photos}
-        self.photos = [decoded[id(photo)] for photo in photos]
-        pixels = torch.tensor([float(photo[0].numel()) for photo in self.photos])
-        self.shares = pixels.cumsum(0) / pixels.sum()
+        distinct = {id(photo): photo for photo in photos}
+        pixels = {key: pil_to_tensor(photo.convert(mode)) for key, photo in distinct.items()}
+        self.photos = [pixels[id(photo)] for photo in photos]
+        areas = torch.tensor([float(photo[0].numel()) for photo in self.photos])
+        self.shares = areas.cumsum(0) / areas.sum()
         self.size = size
         self.count = count
         self.seed = seed

@@ -171,7 +171,6 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
     made_from = lineage(config)
     scale, channels = model.config.scale, model.config.num_channels
     photos, held_out = split_photographs(config, config.crop * scale)
-    distinct = len(set(map(id, photos)))
     count = config.batch_size * config.steps_per_epoch * accelerator.num_processes
     crops = RandomCrops(photos, config.crop * scale, count, config.seed, channels, config.turn, config.candidates)
     validation = [validation_image(photo, scale, channels) for photo in held_out]
@@ -220,7 +219,11 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         "training": {
             "command": training_command("superres", config),
             "config": as_plain(config),
-            "data": {"sources": config.data, "photographs": distinct, "validation_photographs": len(held_out)},
+            "data": {
+                "sources": config.data,
+                "photographs": len(set(map(id, photos))),
+                "validation_photographs": len(held_out),
+            },
             "parameters": copy.deepcopy(model).fuse().num_parameters(),
             "bicubic_psnr": validation_psnr(lambda x: resize_bicubic(x, scale), validation, scale, accelerator),
             "seconds": round(sum(entry["seconds"] for entry in history), 1),
