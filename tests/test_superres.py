@@ -138,6 +138,20 @@ def test_crops_of_most_detail_are_taken():
     assert torch.equal(crops[4][5]["labels"], crops[4][5]["labels"])
 
 
+def test_photographs_are_shrunk_before_crops_are_taken():
+    ramp = torch.arange(0, 256, 2, dtype=torch.uint8).expand(1, 128, 128)
+    photos = [to_pil_image(ramp)]
+    crops = RandomCrops(photos, 32, 60, num_channels=1, turn=False, shrink=0.5)
+    steps = torch.stack([crops[i]["labels"][0, 16].float().diff()[4:-4].mean() / 2 for i in range(60)])
+    assert 1 <= steps.min() < 1.1
+    assert 1.9 < steps.max() <= 2
+    assert torch.equal(crops[5]["labels"], crops[5]["labels"])
+    whole = RandomCrops([to_pil_image(ramp[:, :40, :40])], 32, 60, num_channels=1, turn=False, shrink=0.1)
+    assert max(whole[i]["labels"][0, 16].float().diff()[4:-4].mean().item() / 2 for i in range(60)) < 1.3
+    plain, never = (RandomCrops(photos, 32, 8, num_channels=1, **shrink) for shrink in ({}, {"shrink": 1.0}))
+    assert all(torch.equal(plain[i]["labels"], never[i]["labels"]) for i in range(8))
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_a_grid_of_the_scales_period_is_told_from_texture(scale):
     photo = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
@@ -301,6 +315,7 @@ def test_bad_photographs_are_named(photos, tmp_path):
         (["--data", "x", "--perceptual", "cnn-cifar10"], "belong to the second stage"),
         (["--data", "x", "--crop", "4"], "crop must be at least 8"),
         (["--data", "x", "--candidates", "0"], "candidates must be at least 1"),
+        (["--data", "x", "--shrink", "0"], "shrink must be above 0 and at most 1, got 0"),
         (["--data", "x", "--luma", "1.5"], "luma must be from 0 to 1"),
         (["--data", "x", "--grid-weight", "-1"], "grid_weight must not be negative"),
         (["--data", "nowhere"], "There is no file or folder nowhere"),

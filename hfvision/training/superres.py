@@ -58,6 +58,7 @@ class SuperResTrainingConfig(LoopConfig):
     steps_per_epoch: int = option(1000, "batches from one validation to the next")
     batch_size: int = option(16, "crops a step and process")
     crop: int = option(48, "side of the low-resolution crops in pixels")
+    shrink: float = option(1.0, "smallest factor that photographs are shrunk by, at random, before crops are taken")
     candidates: int = option(1, "crops drawn for each one taken, which is the one of most detail")
     turn: bool = option(True, "flip and turn the crops at random; not for what has an upright, as signs and text")
     degradation: Literal["bicubic", "blind"] = option(
@@ -98,6 +99,8 @@ class SuperResTrainingConfig(LoopConfig):
             raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}.")
         if self.crop < 8:
             raise ValueError(f"crop must be at least 8 pixels, got {self.crop}.")
+        if not 0 < self.shrink <= 1:
+            raise ValueError(f"shrink must be above 0 and at most 1, got {self.shrink}.")
         if self.candidates < 1:
             raise ValueError(f"candidates must be at least 1, got {self.candidates}.")
         if not 0 <= self.validation < 1:
@@ -172,7 +175,9 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
     scale, channels = model.config.scale, model.config.num_channels
     photos, held_out = split_photographs(config, config.crop * scale)
     count = config.batch_size * config.steps_per_epoch * accelerator.num_processes
-    crops = RandomCrops(photos, config.crop * scale, count, config.seed, channels, config.turn, config.candidates)
+    crops = RandomCrops(
+        photos, config.crop * scale, count, config.seed, channels, config.turn, config.candidates, config.shrink
+    )
     validation = [validation_image(photo, scale, channels) for photo in held_out]
     loss = SuperResolutionLoss(config, scale, accelerator.autocast)
     opponent = None
