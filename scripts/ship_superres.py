@@ -35,7 +35,7 @@ def main() -> None:
     if args.first:
         about["note"] += (
             f" It started from the weights of earlier trainings: {', '.join(map(describe_training, args.first))}."
-            f" Photographs of the last one: {describe_photographs(training['data']['sources'])}."
+            f" Photographs of the last one: {describe_photographs(training['data']['sources'], config['shrink'])}."
         )
     record = {"about": about, "training": training, "evaluation": superres_evaluation(args.name, args.sets)}
     write_checkpoint(folder, record)
@@ -49,9 +49,10 @@ def describe_training(record: Path) -> str:
     return f"scripts/recipes/{recipe}.yaml ({training['seconds'] / 60:.0f} minutes)"
 
 
-def describe_photographs(sources: list[str]) -> str:
-    """Names of data, with how often each is drawn from."""
-    return ", ".join(name if count == 1 else f"{name} {count} times" for name, count in Counter(sources).items())
+def describe_photographs(sources: list[str], shrink: float) -> str:
+    """Names of data, with how often each is drawn from, and by what its photographs were shrunk."""
+    names = ", ".join(name if count == 1 else f"{name} {count} times" for name, count in Counter(sources).items())
+    return f"{names}, shrunk by chance by factors of {shrink:g} to 1" if shrink < 1 else names
 
 
 if __name__ == "__main__":
