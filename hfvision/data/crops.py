@@ -25,11 +25,11 @@ class RandomCrops(Dataset):
         seed: of places, flips and turns.
         num_channels: C, 3 for colour or 1 for grey.
         turn: flip and turn; off for what has an upright, as signs and text.
+        candidates: crops drawn for each one given, which is the one of most [`detail`]: there is more to learn from it
+            (after Wang et al. 2021, arXiv:2111.15185).
         shrink: smallest factor by which photographs are shrunk before crops are taken, each time by another one, up to
             1 or what leaves a crop in a small photograph. Shrunk, they have more detail in a pixel, and less of JPEG
             (Dong et al. 2016, arXiv:1608.00367, section 4.1).
-        candidates: crops drawn for each one given, which is the one of most [`detail`]: there is more to learn from it
-            (after Wang et al. 2021, arXiv:2111.15185).
 
     Raises:
         ValueError: if a photograph is smaller than a crop.
