@@ -99,6 +99,86 @@ def test_untrained_fast_network_is_bicubic(name):
         torch.testing.assert_close(model(pixel_values).reconstruction, InputUpscaler(2, "bicubic")(pixel_values))
 
 
+ONE_PASS = "mkldnn::_convolution_pointwise"
+needs_one_pass = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+
+
+def trained_generator(**fields):
+    torch.manual_seed(0)
+    config = SRGANConfig(**{"hidden_size": 8, "block_widths": [[8], [12]]} | fields)
+    model = SRGANForImageSuperResolution(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.rand_like(parameter) - 0.5)
+    return model
+
+
+def reconstruct_twice(model, shape):
+    """By `forward` and by `reconstruct`, and the names of all that PyTorch computed for the second."""
+    pixel_values = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = model(pixel_values).reconstruction
+        with torch.profiler.profile() as profile:
+            reconstruction = model.reconstruct(pixel_values)
+    return expected, reconstruction, {event.name for event in profile.events()}
+
+
+@needs_one_pass
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scale": 2, "block_residual": False, "trunk_residual": False},
+        {"scale": 3, "hidden_act": "relu", "skip": "none"},
+        {"scale": 4, "hidden_act": "leaky_relu", "upsampler": "stepwise"},
+        {"scale": 4, "num_channels": 1, "head_kernel_size": 5, "tail_kernel_size": 5},
+        {"scale": 2, "skip": "nearest"},
+    ],
+)
+def test_one_pass_has_the_bits_of_forward(fields):
+    model = trained_generator(**fields)
+    expected, reconstruction, computed = reconstruct_twice(model, (2, model.config.num_channels, 131, 120))
+    assert any(ONE_PASS in name for name in computed)
+    assert torch.equal(reconstruction, expected)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"norm": True}, {"hidden_act": "gelu"}, {"branch_expansion": 2}, {"size": 12}, {"hooked": True}]
+)
+def test_what_one_pass_cannot_compute_is_forward(fields):
+    size, hooked, seen = fields.pop("size", 130), fields.pop("hooked", False), []
+    model = trained_generator(**fields)
+    if hooked:
+        model.generator.head[0].register_forward_hook(lambda *values: seen.append(values))
+    expected, reconstruction, computed = reconstruct_twice(model, (1, 3, size, size))
+    assert not any(ONE_PASS in name for name in computed)
+    assert torch.equal(reconstruction, expected)
+    assert len(seen) == 2 * hooked
+
+
+def test_reconstruct_keeps_gradients():
+    model = trained_generator()
+    model.reconstruct(torch.rand(1, 3, 90, 90)).mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_reconstruct_refuses_images_of_other_channels():
+    with pytest.raises(ValueError, match=r"pixel_values must have the shape \(batch, 3, height, width\)"):
+        trained_generator().reconstruct(torch.rand(1, 1, 90, 90))
+
+
+@needs_one_pass
+def test_one_pass_in_bf16_adds_up_in_fp32():
+    model = trained_generator(scale=4)
+    pixel_values = torch.rand(1, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        exact = model(pixel_values).reconstruction
+        with torch.autocast("cpu", torch.bfloat16):
+            separate, together = model(pixel_values).reconstruction, model.reconstruct(pixel_values)
+    assert together.dtype == torch.float32
+    assert (together - exact).abs().mean() <= 1.1 * (separate - exact).abs().mean()
+
+
 @pytest.mark.parametrize("kind", ["unet", "srgan"])
 def test_pair_saves_and_each_part_loads_from_it(kind, tmp_path):
     config = SRGANConfig.from_preset("fast-tiny", scale=2, discriminator=kind, discriminator_width=4)

@@ -15,6 +15,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from ..data.degrade import quantize_8bit, resize_bicubic
 from ..models.srgan.image_processing_srgan import to_grey
+from ..models.srgan.pipeline_srgan import reconstruct
 
 Dtype = Literal["fp32", "bf16"]
 DTYPES: tuple[Dtype, ...] = ("fp32", "bf16")
@@ -70,7 +71,7 @@ def network(name: str, model: Any, dtype: Dtype = "fp32") -> Upscaler:
 
     def run(x: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bf16"):
-            return model(pixel_values=x).reconstruction
+            return reconstruct(model, x)
 
     return Upscaler(name, model.config.scale, run, dtype, prepare)
 
