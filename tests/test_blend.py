@@ -26,9 +26,28 @@ def test_the_ends_are_the_two_networks_and_the_middle_is_between():
     assert torch.allclose(tail[1], 0.75 * tail[0] + 0.25 * tail[2])
 
 
+@torch.inference_mode()
+def test_blocks_that_one_network_lacks_add_nothing_there():
+    fields = {"block_residual": True, "trunk_residual": True}
+    short, small = network(0, block_widths=[[8]], **fields), torch.rand(1, 3, 8, 8)
+    long = network(1, block_widths=[[8], [6], [8, 8]], **fields)
+    for first, second in ((short, long), (long, short)):
+        ends = [blend(first, second, alpha)(small).reconstruction for alpha in (0.0, 1.0)]
+        assert torch.allclose(ends[0], first(small).reconstruction, atol=1e-5)
+        assert torch.allclose(ends[1], second(small).reconstruction, atol=1e-5)
+    between = blend(short, long, 0.25).generator.blocks[1].layers
+    whole = long.fuse().generator.blocks[1].layers
+    assert torch.equal(between[0].weight, whole[0].weight)
+    assert torch.allclose(between[2].weight, 0.25 * whole[2].weight)
+    with pytest.raises(ValueError, match="differ in architecture"):
+        blend(short, network(1, block_widths=[[6], [8]], **fields), 0.5)
+
+
 def test_networks_that_differ_are_refused():
     with pytest.raises(ValueError, match="differ in architecture"):
         blend(network(0), network(0, block_widths=[[8]]), 0.5)
+    with pytest.raises(ValueError, match="differ in architecture"):
+        blend(network(0), network(0, skip="none"), 0.5)
     with pytest.raises(ValueError, match=r"alpha must be from 0 to 1, got 1\.5"):
         blend(network(0), network(1), 1.5)
 

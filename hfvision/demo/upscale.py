@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from ..blend import blend
+from ..blend import blend, of_one_architecture
 from ..data.images import Photo, to_pil
 from ..upscale import Upscaling, shipped_upscalers, write_photo
 from .examples import add_examples
@@ -55,7 +55,7 @@ def blendable(offers: Offers, scale: int) -> tuple[Offer, Offer] | None:
     for gan in (model for model in fitting if model.gan):
         for plain in (model for model in fitting if not model.gan):
             first, second = (load(model.name)[0].config for model in (plain, gan))
-            if (first.block_widths, first.hidden_size) == (second.block_widths, second.hidden_size):
+            if of_one_architecture(first, second):
                 return plain, gan
     return None
 
