@@ -28,7 +28,7 @@ from hfvision.data.keyed import image_keys
 from hfvision.data.photos import load_photos
 from hfvision.training.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
 from hfvision.training.loop import LoopConfig, Opponent, train
-from hfvision.training.superres import load_generator
+from hfvision.training.superres import load_generator, split_photographs
 from hfvision.training.superres_loss import SuperResolutionLoss, grid_loss, pixel_loss
 
 TINY = "{hidden_size: 8, block_widths: [[8]], discriminator_width: 4}"
@@ -82,6 +82,19 @@ def test_what_is_trained_is_folded_and_works_in_the_pipeline(photos, tmp_path):
     assert saved["data"]["photographs"] + saved["data"]["validation_photographs"] == len(sample_photos())
     for name in ("samples.png", "curve.png"):
         assert Image.open(tmp_path / "run" / name).width > 200
+
+
+def test_no_copy_of_a_photograph_set_aside_is_trained_on(photos, tmp_path):
+    for path in photos.iterdir():
+        shutil.copy(path, tmp_path / f"copy of {path.name}")
+    config = settings(photos, tmp_path / "run", data=[str(photos), str(tmp_path)], validation=0.2)
+    left, held_out = split_photographs(config, 32)
+    contents = [{photo.tobytes() for photo in part} for part in (left, held_out)]
+    assert not contents[0] & contents[1]
+    assert len(contents[0] | contents[1]) == len(sample_photos())
+    twice = [str(photos / "cat.png"), str(tmp_path / "copy of cat.png")]
+    with pytest.raises(ValueError, match="1 photograph of at least 32×32 pixels is too few to set some aside"):
+        split_photographs(settings(photos, tmp_path / "run", data=twice), 32)
 
 
 def test_the_best_epoch_by_psnr_is_kept(photos, tmp_path):

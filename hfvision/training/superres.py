@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -255,18 +256,21 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
 
 
 def split_photographs(config: SuperResTrainingConfig, min_side: int) -> tuple[list[Image.Image], list[Image.Image]]:
-    """Those to train on and those to choose by."""
+    """Those to train on and those to choose by, of which no copy is trained on where they are set aside."""
     photos = load_photos(config.data, min_side)
     if config.validation_data:
         return photos, load_photos(config.validation_data, min_side)
     count = max(1, round(config.validation * len(photos)))
-    if count >= len(photos):
-        raise ValueError(
-            f"{len(photos)} photograph of at least {min_side}×{min_side} pixels is too few to set some aside: give "
-            "more, or --validation-data."
-        )
     chosen = image_keys(config.seed, VALIDATION, torch.arange(len(photos))).argsort()[:count].tolist()
-    return [photo for i, photo in enumerate(photos) if i not in chosen], [photos[i] for i in sorted(chosen)]
+    contents = [sha256(photo.tobytes()).digest() for photo in photos]
+    apart = {contents[i] for i in chosen}
+    left = [photo for photo, content in zip(photos, contents, strict=True) if content not in apart]
+    if not left:
+        raise ValueError(
+            f"{len(set(contents))} photograph of at least {min_side}×{min_side} pixels is too few to set some aside: "
+            "give more, or --validation-data."
+        )
+    return left, [photos[i] for i in sorted(chosen)]
 
 
 def validation_image(photo: Image.Image, scale: int, channels: int) -> Tensor:

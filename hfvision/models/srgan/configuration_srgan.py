@@ -22,6 +22,8 @@ TRANSFORMERS_KEYS = {
     "torch_dtype",
 }
 
+FEW_VALUES = 20_480  # on one thread PyTorch computes convolutions of so few values another way than of more
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Ledig et al. 2017, arXiv:1609.04802, figure 4.
     "srresnet": {

@@ -27,7 +27,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_srgan import SRGANConfig
+from .configuration_srgan import FEW_VALUES, SRGANConfig
 
 MODEL_CARD = """---
 library_name: transformers
@@ -44,8 +44,6 @@ library_name: transformers
 
 Class `{architecture}` of hfvision; its code travels with the weights.
 """
-
-FEW_VALUES = 20_480  # on one thread PyTorch computes convolutions of so few values not by oneDNN
 
 PIPELINE_USAGE = """from transformers import pipeline
 

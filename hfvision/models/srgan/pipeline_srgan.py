@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from transformers import Pipeline
 from transformers.utils import logging
 
+from .configuration_srgan import FEW_VALUES
 from .image_processing_srgan import SRGANImageProcessor
-from .modeling_srgan import FEW_VALUES
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 CPU_TILE, GPU_TILE = 256, 1024
