@@ -143,17 +143,25 @@ def test_one_pass_has_the_bits_of_forward(fields):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"norm": True}, {"hidden_act": "gelu"}, {"branch_expansion": 2}, {"size": 12}, {"hooked": True}]
+    ("fields", "size", "hooked"),
+    [
+        ({"norm": True}, 130, None),
+        ({"hidden_act": "gelu"}, 130, None),
+        ({"branch_expansion": 2}, 130, None),
+        ({}, 12, None),
+        ({}, 130, "generator.head.0"),
+        ({}, 130, "generator.blocks.1"),
+        ({}, 130, ""),
+    ],
 )
-def test_what_one_pass_cannot_compute_is_forward(fields):
-    size, hooked, seen = fields.pop("size", 130), fields.pop("hooked", False), []
-    model = trained_generator(**fields)
-    if hooked:
-        model.generator.head[0].register_forward_hook(lambda *values: seen.append(values))
+def test_what_one_pass_cannot_compute_is_forward(fields, size, hooked):
+    model, seen = trained_generator(**fields), []
+    if hooked is not None:
+        model.get_submodule(hooked).register_forward_hook(lambda *values: seen.append(values))
     expected, reconstruction, computed = reconstruct_twice(model, (1, 3, size, size))
     assert not any(ONE_PASS in name for name in computed)
     assert torch.equal(reconstruction, expected)
-    assert len(seen) == 2 * hooked
+    assert len(seen) == (0 if hooked is None else 2)
 
 
 def test_reconstruct_keeps_gradients():

@@ -5,6 +5,7 @@ branches fold exactly into plain convolutions with `fuse()`. Images are float in
 """
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from shutil import copy
 
@@ -139,24 +140,20 @@ def post_operation(layer: nn.Module) -> tuple[str, list[float]] | None:
 
 
 def in_one_pass(layers: nn.Sequential, hidden_state: torch.Tensor, plus: torch.Tensor | None = None) -> torch.Tensor:
-    """`layers(hidden_state)`, + `plus`: each convolution with its activation, or the sum, in one pass over memory."""
+    """`layers(hidden_state)`, + `plus` where they end in a convolution: each convolution with the activation or the
+    sum after it in one pass over memory."""
     device = hidden_state.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_state.dtype
-    layers = list(layers)
-    for index, conv in enumerate(layers):
-        if type(conv) is not nn.Conv2d:
-            continue
+    hidden_state = hidden_state.to(dtype)
+    for conv, activation in zip_longest(layers[::2], layers[1::2]):
         weights = (conv.weight.to(dtype), conv.bias.to(dtype), conv.padding, conv.stride, conv.dilation, conv.groups)
-        hidden_state = hidden_state.to(dtype)
-        if index + 1 < len(layers):
-            name, parameters = post_operation(layers[index + 1])
-            hidden_state = torch.ops.mkldnn._convolution_pointwise(hidden_state, *weights, name, parameters, "")
-        elif plus is None:
-            hidden_state = torch.ops.mkldnn._convolution_pointwise(hidden_state, *weights, "none", [], "")
-        else:
+        if activation is None:
             hidden_state = torch.ops.mkldnn._convolution_pointwise.binary(
                 hidden_state, plus, *weights, "add", 1.0, None, [], None
             )
+        else:
+            name, parameters = post_operation(activation)
+            hidden_state = torch.ops.mkldnn._convolution_pointwise(hidden_state, *weights, name, parameters, "")
     return hidden_state
 
 
@@ -250,26 +247,8 @@ class SRGANGenerator(nn.Module):
         image = self.upsampler(trunk)
         return image if self.skip is None else image + self.skip(pixel_values), hidden_states
 
-    def suits_one_pass(self, pixel_values: torch.Tensor) -> bool:
-        """Whether [`in_one_pass`] can compute this network of this input, in fp32 with the bits of `forward`."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else pixel_values.dtype
-        mkldnn = torch.backends.mkldnn
-        if torch.is_grad_enabled() or not (mkldnn.is_available() and mkldnn.enabled):
-            return False
-        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            return False
-        if pixel_values.numel() <= FEW_VALUES or dtype not in (torch.float32, torch.bfloat16):
-            return False
-        parts = [self.head, *(block.layers for block in self.blocks), self.fusion or []]
-        layers = [layer for part in parts for layer in part]
-        plain = all(type(layer) is nn.Conv2d or post_operation(layer) for layer in layers)
-        hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
-        devices = {tensor.device.type for tensor in (pixel_values, *self.parameters())}
-        return plain and not hooked and devices == {"cpu"}
-
     def reconstruct(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        if not self.suits_one_pass(pixel_values):
-            return self(pixel_values)[0]
+        """The image of `forward`, by [`in_one_pass`]."""
         trunk = hidden_state = in_one_pass(self.head, pixel_values)
         for block in self.blocks:
             trunk = in_one_pass(block.layers, trunk, trunk if block.residual else None)
@@ -277,11 +256,10 @@ class SRGANGenerator(nn.Module):
             trunk = in_one_pass(self.fusion, trunk, hidden_state)
         if self.skip is None:
             return self.upsampler(trunk)
-        *layers, last = self.upsampler
-        if not isinstance(last, nn.PixelShuffle):
+        if len(self.upsampler) > 2:
             return self.upsampler(trunk) + self.skip(pixel_values)
-        (conv,) = layers
-        return last(conv(trunk) + self.skip.cells(pixel_values))
+        conv, shuffle = self.upsampler
+        return shuffle(conv(trunk) + self.skip.cells(pixel_values))
 
     def fuse(self) -> None:
         for module in list(self.modules()):
@@ -509,7 +487,27 @@ class SRGANForImageSuperResolution(SRGANPreTrainedModel):
             (N, C, H * scale, W * scale).
         """
         check_images(pixel_values, "pixel_values", self.config.num_channels)
-        return self.generator.reconstruct(pixel_values.to(self.dtype))
+        pixel_values = pixel_values.to(self.dtype)
+        if self.suits_one_pass(pixel_values):
+            return self.generator.reconstruct(pixel_values)
+        return self(pixel_values, return_dict=True).reconstruction
+
+    def suits_one_pass(self, pixel_values: torch.Tensor) -> bool:
+        """Whether [`in_one_pass`] can compute this network of this input, in fp32 with the bits of `forward`."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else pixel_values.dtype
+        mkldnn = torch.backends.mkldnn
+        if torch.is_grad_enabled() or not (mkldnn.is_available() and mkldnn.enabled):
+            return False
+        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+        if pixel_values.numel() <= FEW_VALUES or dtype not in (torch.float32, torch.bfloat16):
+            return False
+        net = self.generator
+        parts = [net.head, *(block.layers for block in net.blocks), net.fusion or []]
+        plain = all(type(layer) is nn.Conv2d or post_operation(layer) for part in parts for layer in part)
+        hooked = any(module._forward_hooks or module._forward_pre_hooks for module in self.modules())
+        devices = {tensor.device.type for tensor in (pixel_values, *self.parameters())}
+        return plain and not hooked and devices == {"cpu"}
 
     @can_return_tuple
     def forward(
