@@ -90,7 +90,10 @@ def training(record: Record) -> list[str]:
     if config.get("gan", "none") != "none":
         paragraphs.append(f"Trained against a discriminator ({config['gan']}), from {bare(config['model'])}.")
     if config.get("teacher"):
-        paragraphs.append(f"It learned from `{bare(config['teacher'])}` too.")
+        teacher = f"`{bare(config['teacher'])}`"
+        if config.get("self_ensemble"):
+            teacher = f"the mean of what {teacher} makes of turned and mirrored crops"
+        paragraphs.append(f"It learned from {teacher} too.")
     return paragraphs + training_data(record) + cost(part, record)
 
 

@@ -8,6 +8,7 @@ import torch
 from accelerate.utils import DistributedType
 from PIL import Image
 from safetensors.torch import load_file
+from torch.nn.functional import mse_loss
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import pipeline
 
@@ -22,13 +23,13 @@ from hfvision import (
     train_superres,
 )
 from hfvision.cli import main
-from hfvision.data.crops import RandomCrops
+from hfvision.data.crops import RandomCrops, turned, turned_back
 from hfvision.data.degrade import degrade, downscale
 from hfvision.data.keyed import image_keys
 from hfvision.data.photos import load_photos
 from hfvision.training.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
 from hfvision.training.loop import LoopConfig, Opponent, train
-from hfvision.training.superres import load_generator, split_photographs
+from hfvision.training.superres import load_generator, save_upscaler, split_photographs
 from hfvision.training.superres_loss import SuperResolutionLoss, grid_loss, pixel_loss
 
 TINY = "{hidden_size: 8, block_widths: [[8]], discriminator_width: 4}"
@@ -276,6 +277,40 @@ def test_a_student_learns_from_a_teacher(photos, tmp_path, distillation):
     assert last["loss"] < first["loss"]
 
 
+def test_a_student_learns_the_mean_of_what_its_teacher_makes_of_turned_crops(photos, tmp_path):
+    def answers(model):
+        small = downscale(pil_to_tensor(read_image(photos / "cat.png").convert("RGB"))[None].float() / 255, 2)
+        ways = [(flip, turns) for flip in (False, True) for turns in range(4)]
+        with torch.inference_mode():
+            return [turned_back(model.reconstruct(turned(small, *way)), *way) for way in ways]
+
+    torch.manual_seed(0)
+    teacher = load_generator("sr-tiny-x2", {})
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.add_(0.02 * torch.randn_like(weight))
+    save_upscaler(teacher, tmp_path / "teacher")
+    changes = {"model": str(tmp_path / "teacher"), "teacher": str(tmp_path / "teacher"), "model_fields": None}
+    run = settings(
+        photos, tmp_path / "run", **changes, self_ensemble=True, distillation_weight=1.0, steps_per_epoch=32, ema=0.9
+    )
+    train_superres(run)
+    answers_of_teacher = answers(teacher)
+    student = answers(SRGANForImageSuperResolution.from_pretrained(tmp_path / "run"))[0]
+    mean = torch.stack(answers_of_teacher).mean(0)
+    assert mse_loss(student, mean) < 0.5 * mse_loss(answers_of_teacher[0], mean)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("turns", range(4))
+def test_what_is_turned_can_be_turned_back(flip, turns):
+    image = torch.arange(3 * 4 * 6).view(3, 4, 6)
+    other = turned(image, flip, turns)
+    assert other.shape == (3, 4, 6) if turns % 2 == 0 else (3, 6, 4)
+    assert torch.equal(other, image) == (not flip and turns == 0)
+    assert torch.equal(turned_back(other, flip, turns), image)
+
+
 def test_degraded_images_depend_on_their_keys_alone():
     photo = pil_to_tensor(read_image(sample_photos()["cat"]).convert("RGB"))[None, :, 60:124, 60:124].float() / 255
     photos, keys = photo.repeat(4, 1, 1, 1), image_keys(0, 0, torch.arange(4))
@@ -338,6 +373,12 @@ def test_bad_photographs_are_named(photos, tmp_path):
             ["--data", "PHOTOS", "--teacher", "sr-tiny-x2", "--scale", "4", "--crop", "8"],
             "The teacher sr-tiny-x2 upscales ×2",
         ),
+        (["--data", "x", "--self-ensemble"], "self_ensemble is of a teacher of pixels"),
+        (
+            ["--data", "x", "--self-ensemble", "--teacher", "sr-tiny-x2", "--distillation", "features"],
+            "self_ensemble is of a teacher of pixels",
+        ),
+        (["--data", "x", "--self-ensemble", "--teacher", "sr-tiny-x2", "--no-turn"], "turn=False rules out"),
         (["--data", "PHOTOS", "--model_fields", "[1]"], "model_fields must be a mapping"),
     ],
 )

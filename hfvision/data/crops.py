@@ -77,7 +77,7 @@ class RandomCrops(Dataset):
         crops = [self.crop(*places[3 * i : 3 * i + 3], factor) for i, factor in enumerate(factors)]
         crop = crops[0] if self.candidates == 1 else max(crops, key=detail)
         if self.turn:
-            crop = torch.rot90(crop.flip(2) if flip < 0.5 else crop, int(4 * turns), (1, 2))
+            crop = turned(crop, flip < 0.5, int(4 * turns))
         return {"labels": crop.contiguous(), "index": torch.tensor(index)}
 
     def crop(self, which: float, y: float, x: float, factor: float) -> torch.Tensor:
@@ -90,6 +90,17 @@ class RandomCrops(Dataset):
         if side == self.size:
             return crop
         return resize(crop, [self.size, self.size], InterpolationMode.BICUBIC, antialias=True)
+
+
+def turned(image: torch.Tensor, flip: bool, turns: int) -> torch.Tensor:
+    """An image (..., H, W), mirrored where `flip`, then turned by a quarter `turns` times, against the clock."""
+    return torch.rot90(image.flip(-1) if flip else image, turns, (-2, -1))
+
+
+def turned_back(image: torch.Tensor, flip: bool, turns: int) -> torch.Tensor:
+    """The image (..., H, W) of which [`turned`] made this one."""
+    image = torch.rot90(image, -turns, (-2, -1))
+    return image.flip(-1) if flip else image
 
 
 def detail(image: torch.Tensor) -> float:

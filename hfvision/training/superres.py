@@ -71,6 +71,7 @@ class SuperResTrainingConfig(LoopConfig):
     teacher: str | None = option(None, "larger network to distill from: Hub id, folder or shipped checkpoint")
     distillation: Literal["pixels", "features"] = option("pixels", "what is learned from the teacher")
     distillation_weight: float = option(0.5, "part of the pixel loss that the teacher decides")
+    self_ensemble: bool = option(False, "show the teacher each crop flipped or turned at random: its mean is better")
     gan: Literal["none", GANLoss] = option("none", "second stage: train against a discriminator, from PSNR weights")
     gan_weight: float = option(0.005, "of the discriminator's opinion")
     grid_weight: float = option(1.0, "of patterns of the scale's period, as which a GAN likes to fake texture")
@@ -106,6 +107,10 @@ class SuperResTrainingConfig(LoopConfig):
             raise ValueError(f"candidates must be at least 1, got {self.candidates}.")
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation must be at least 0 and below 1, got {self.validation}.")
+        if self.self_ensemble and (not self.teacher or self.distillation != "pixels"):
+            raise ValueError("self_ensemble is of a teacher of pixels: give --teacher with --distillation pixels.")
+        if self.self_ensemble and not self.turn:
+            raise ValueError("self_ensemble shows turned crops, which turn=False rules out: leave one of the two out.")
         for name in ("distillation_weight", "luma"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}.")

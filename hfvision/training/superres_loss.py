@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, l1_loss, mse_loss, normalize, pixel_unshuffle
 
+from ..data.crops import turned, turned_back
 from ..data.degrade import degrade, downscale
-from ..data.keyed import image_keys
+from ..data.keyed import image_keys, uniform
 from ..metrics.psnr import rgb_to_y
 from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
 from .distill import hints
@@ -44,7 +45,8 @@ class SuperResolutionLoss:
         loss = pixel_loss(restored, labels, self.config.pixel_loss, self.config.luma)
         values = {"pixels": loss.detach()}
         if self.teacher is not None:
-            loss = torch.lerp(loss, self.by_teacher(output, restored, small), self.config.distillation_weight)
+            ways = self.ways(image_keys(self.config.seed, epoch, batch["index"]))
+            loss = torch.lerp(loss, self.by_teacher(output, restored, small, ways), self.config.distillation_weight)
         loss = self.config.pixel_weight * loss
         if self.perceptual is not None:
             with self.autocast():
@@ -58,12 +60,27 @@ class SuperResolutionLoss:
                 loss = loss + self.config.grid_weight * values["grid"]
         return {"loss": loss} | {name: value.detach() for name, value in values.items()}
 
-    def by_teacher(self, output: Any, restored: Tensor, small: Tensor) -> Tensor:
+    def ways(self, keys: Tensor) -> list[tuple[bool, int]]:
+        """Whether each image of a batch is mirrored, and how often it is turned, before the teacher sees it.
+
+        By chance, where the mean of the teacher's eight answers, its geometric self-ensemble, is to be learned (Lim et
+        al. 2017, arXiv:1707.02921, section 3.4).
+        """
+        if not self.config.self_ensemble:
+            return [(False, 0)] * len(keys)
+        return [(flip < 0.5, int(4 * turns)) for flip, turns in uniform(keys, 2, stream=2).tolist()]
+
+    def by_teacher(self, output: Any, restored: Tensor, small: Tensor, ways: list[tuple[bool, int]]) -> Tensor:
+        teacher = self.teacher.to(small.device)
+        if self.config.distillation == "features":
+            with torch.no_grad(), self.autocast():
+                answer = teacher(pixel_values=small, output_hidden_states=True)
+            return attention_transfer_loss(hints(output.hidden_states), hints(answer.hidden_states))
+        small = torch.stack([turned(image, *way) for image, way in zip(small, ways, strict=True)])
         with torch.no_grad(), self.autocast():
-            answer = self.teacher.to(small.device)(pixel_values=small, output_hidden_states=True)
-        if self.config.distillation == "pixels":
-            return pixel_loss(restored, answer.reconstruction.float(), self.config.pixel_loss, self.config.luma)
-        return attention_transfer_loss(hints(output.hidden_states), hints(answer.hidden_states))
+            answers = teacher.reconstruct(small.contiguous(memory_format=torch.channels_last))
+        answers = torch.stack([turned_back(image, *way) for image, way in zip(answers, ways, strict=True)])
+        return pixel_loss(restored, answers.float(), self.config.pixel_loss, self.config.luma)
 
     def by_discriminator(self, restored: Tensor, labels: Tensor) -> Tensor:
         self.discriminator.requires_grad_(False)
