@@ -46,6 +46,7 @@ def test_trainings_of_upscalers_are_read_and_start_where_another_ended(path):
     assert config.out.name == path.stem.replace("_", "-")
     starts = {f"runs/{other.stem.replace('_', '-')}" for other in UPSCALERS if other != path}
     assert config.model in starts or load_generator(config.model, config.overrides()).config.scale == config.scale
+    assert config.teacher in (None, *starts)
 
 
 @pytest.mark.parametrize("path", SEGMENTERS, ids=lambda path: path.stem)

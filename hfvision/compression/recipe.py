@@ -27,13 +27,8 @@ from ..training.classify import ClassifierTrainingConfig, train_classifier
 from ..training.evaluate import match_classes, predict_logits
 from ..training.lineage import training_step
 from ..training.options import command_line, option, parse_options
-from ..training.superres import (
-    SuperResTrainingConfig,
-    split_photographs,
-    train_superres,
-    validation_image,
-    validation_psnr,
-)
+from ..training.superres import SuperResTrainingConfig, split_photographs, train_superres
+from ..training.superres_validation import validation_image, validation_psnr
 from .prune import Metric, Pruned, magnitude_importance, prune, taylor_importance
 from .quantize import check_out, refuse_quantized
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,19 +9,17 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, to_pil_image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ..data.crops import RandomCrops
-from ..data.degrade import downscale, modcrop, quantize_8bit, resize_bicubic
+from ..data.degrade import resize_bicubic
 from ..data.keyed import image_keys
 from ..data.normalize import Normalize
 from ..data.photos import load_photos
 from ..loading import load_model
-from ..metrics.psnr import psnr
 from ..models.srgan.configuration_srgan import PRESETS, SRGANConfig
 from ..models.srgan.image_processing_srgan import SRGANImageProcessor
 from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
@@ -32,10 +29,10 @@ from .lineage import lineage
 from .loop import LoopConfig, Opponent, make_accelerator, train
 from .options import as_plain, option, training_command, yaml_mapping
 from .superres_loss import SuperResolutionLoss
+from .superres_validation import sample_picture, validation_image, validation_psnr
 from .transfer import load_start
 
 VALIDATION = 2**30  # in the place of an epoch in the keys that choose the photographs set aside
-SHOWN = 96  # pixels of the low-resolution crop in samples.png
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,43 +273,6 @@ def split_photographs(config: SuperResTrainingConfig, min_side: int) -> tuple[li
             "give more, or --validation-data."
         )
     return left, [photos[i] for i in sorted(chosen)]
-
-
-def validation_image(photo: Image.Image, scale: int, channels: int) -> Tensor:
-    """The middle of a photograph, of at most 1024×1024 pixels, as uint8 (1, C, H, W) with sides that fit the scale."""
-    side = [min(length, 1024) for length in photo.size]
-    image = center_crop(pil_to_tensor(photo.convert("L" if channels == 1 else "RGB")), side[::-1])
-    return modcrop(image[None], scale)
-
-
-@torch.no_grad()
-def validation_psnr(
-    upscale: Callable[[Tensor], Tensor], images: Sequence[Tensor], scale: int, accelerator: Accelerator
-) -> float:
-    """The mean PSNR on Y, `scale` pixels cropped, of images that each process takes its share of."""
-    shares = -(-len(images) // accelerator.num_processes)
-    total = torch.zeros((), dtype=torch.float64)
-    for number in range(shares):
-        index = number * accelerator.num_processes + accelerator.process_index
-        original = images[index % len(images)].to(accelerator.device).float() / 255
-        restored = quantize_8bit(upscale(downscale(original, scale)).float())  # by all, as shards need
-        if index < len(images):
-            total += psnr(restored, original, crop=scale).cpu()[0]
-    return (accelerator.reduce(total.to(accelerator.device), "sum") / len(images)).item()
-
-
-@torch.no_grad()
-def sample_picture(model: SRGANForImageSuperResolution, original: Tensor, scale: int) -> dict[str, Image.Image]:
-    """The middle of a validation image: small, by bicubic, by the network, and as it was."""
-    side = [min(length, SHOWN * scale) // scale * scale for length in original.shape[-2:]]
-    original = center_crop(original, side).to(model.device).float() / 255
-    small = downscale(original, scale)
-    images = {
-        "bicubic": resize_bicubic(small, scale),
-        "upscaled": model(pixel_values=small).reconstruction.float(),
-        "original": original,
-    }
-    return {name: to_pil_image(image[0].clamp(0, 1).cpu()) for name, image in images.items()}
 
 
 def load_teacher(name: str, scale: int, channels: int) -> SRGANForImageSuperResolution:
