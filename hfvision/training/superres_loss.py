@@ -35,8 +35,9 @@ class SuperResolutionLoss:
 
     def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         labels = batch["labels"].float().div(255).contiguous(memory_format=torch.channels_last)
+        keys = image_keys(self.config.seed, epoch, batch["index"])
         if self.config.degradation == "blind":
-            small = degrade(labels, self.scale, image_keys(self.config.seed, epoch, batch["index"]))
+            small = degrade(labels, self.scale, keys)
         else:
             small = downscale(labels, self.scale)
         features = self.teacher is not None and self.config.distillation == "features"
@@ -45,8 +46,7 @@ class SuperResolutionLoss:
         loss = pixel_loss(restored, labels, self.config.pixel_loss, self.config.luma)
         values = {"pixels": loss.detach()}
         if self.teacher is not None:
-            ways = self.ways(image_keys(self.config.seed, epoch, batch["index"]))
-            loss = torch.lerp(loss, self.by_teacher(output, restored, small, ways), self.config.distillation_weight)
+            loss = torch.lerp(loss, self.by_teacher(output, restored, small, keys), self.config.distillation_weight)
         loss = self.config.pixel_weight * loss
         if self.perceptual is not None:
             with self.autocast():
@@ -60,26 +60,17 @@ class SuperResolutionLoss:
                 loss = loss + self.config.grid_weight * values["grid"]
         return {"loss": loss} | {name: value.detach() for name, value in values.items()}
 
-    def ways(self, keys: Tensor) -> list[tuple[bool, int]]:
-        """Whether each image of a batch is mirrored, and how often it is turned, before the teacher sees it.
-
-        By chance, where the mean of the teacher's eight answers, its geometric self-ensemble, is to be learned (Lim et
-        al. 2017, arXiv:1707.02921, section 3.4).
-        """
-        if not self.config.self_ensemble:
-            return [(False, 0)] * len(keys)
-        return [(flip < 0.5, int(4 * turns)) for flip, turns in uniform(keys, 2, stream=2).tolist()]
-
-    def by_teacher(self, output: Any, restored: Tensor, small: Tensor, ways: list[tuple[bool, int]]) -> Tensor:
+    def by_teacher(self, output: Any, restored: Tensor, small: Tensor, keys: Tensor) -> Tensor:
         teacher = self.teacher.to(small.device)
         if self.config.distillation == "features":
             with torch.no_grad(), self.autocast():
                 answer = teacher(pixel_values=small, output_hidden_states=True)
             return attention_transfer_loss(hints(output.hidden_states), hints(answer.hidden_states))
-        small = torch.stack([turned(image, *way) for image, way in zip(small, ways, strict=True)])
         with torch.no_grad(), self.autocast():
-            answers = teacher.reconstruct(small.contiguous(memory_format=torch.channels_last))
-        answers = torch.stack([turned_back(image, *way) for image, way in zip(answers, ways, strict=True)])
+            if self.config.self_ensemble:
+                answers = answers_when_turned(teacher, small, keys)
+            else:
+                answers = teacher.reconstruct(small)
         return pixel_loss(restored, answers.float(), self.config.pixel_loss, self.config.luma)
 
     def by_discriminator(self, restored: Tensor, labels: Tensor) -> Tensor:
@@ -90,6 +81,17 @@ class SuperResolutionLoss:
         self.discriminator.requires_grad_(True)
         self.left_for.real, self.left_for.fake = labels, restored.detach()
         return generator_loss(real, fake, self.config.gan)
+
+
+def answers_when_turned(teacher: SRGANForImageSuperResolution, small: Tensor, keys: Tensor) -> Tensor:
+    """What the teacher makes of images (N, C, H, W), each mirrored and turned by chance before and back after.
+
+    Their mean over all chances is its geometric self-ensemble (Lim et al. 2017, arXiv:1707.02921, section 3.4).
+    """
+    ways = [(flip < 0.5, int(4 * turns)) for flip, turns in uniform(keys, 2, stream=2).tolist()]
+    small = torch.stack([turned(image, *way) for image, way in zip(small, ways, strict=True)])
+    answers = teacher.reconstruct(small.contiguous(memory_format=torch.channels_last))
+    return torch.stack([turned_back(image, *way) for image, way in zip(answers, ways, strict=True)])
 
 
 def pixel_loss(images: Tensor, targets: Tensor, kind: Literal["l1", "l2", "charbonnier"], luma: float = 0.0) -> Tensor:
