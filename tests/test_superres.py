@@ -22,6 +22,7 @@ from hfvision import (
     sample_photos,
     train_superres,
 )
+from hfvision.cards import card_files
 from hfvision.cli import main
 from hfvision.data.crops import RandomCrops, turned, turned_back
 from hfvision.data.degrade import degrade, downscale
@@ -299,6 +300,8 @@ def test_a_student_learns_the_mean_of_what_its_teacher_makes_of_turned_crops(pho
     student = answers(SRGANForImageSuperResolution.from_pretrained(tmp_path / "run"))[0]
     mean = torch.stack(answers_of_teacher).mean(0)
     assert mse_loss(student, mean) < 0.5 * mse_loss(answers_of_teacher[0], mean)
+    card = card_files(tmp_path / "run")["README.md"]
+    assert "makes of turned and mirrored crops" in " ".join(card.split())
 
 
 @pytest.mark.parametrize("flip", [False, True])
