@@ -22,6 +22,7 @@ from hfvision import (
     sample_photos,
     train_superres,
 )
+from hfvision.blend import blend
 from hfvision.cards import card_files
 from hfvision.cli import main
 from hfvision.data.crops import RandomCrops, turned, turned_back
@@ -302,6 +303,31 @@ def test_a_student_learns_the_mean_of_what_its_teacher_makes_of_turned_crops(pho
     assert mse_loss(student, mean) < 0.5 * mse_loss(answers_of_teacher[0], mean)
     card = card_files(tmp_path / "run")["README.md"]
     assert "makes of turned and mirrored crops" in " ".join(card.split())
+
+
+def test_a_gan_learns_from_a_teacher_and_blends_with_what_it_was(photos, tmp_path):
+    def distance_from_teacher(model):
+        return mse_loss(model.reconstruct(small), teacher.reconstruct(small))
+
+    torch.manual_seed(0)
+    start, teacher = load_generator("sr-tiny-x2", {}), load_generator("sr-tiny-x2", {})
+    save_upscaler(start, tmp_path / "start")
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.add_(0.02 * torch.randn_like(weight))
+    save_upscaler(teacher, tmp_path / "teacher")
+    networks = {"model": str(tmp_path / "start"), "teacher": str(tmp_path / "teacher"), "distillation_weight": 1.0}
+    gan = {"gan": "relativistic", "model_fields": "{discriminator_width: 8}", "learning_rate": 3e-3, "ema": 0.9}
+    train_superres(settings(photos, tmp_path / "run", **networks, **gan, steps_per_epoch=20))
+    end = SRGANForImageSuperResolution.from_pretrained(tmp_path / "run")
+    small = downscale(pil_to_tensor(read_image(photos / "cat.png").convert("RGB"))[None].float() / 255, 2)
+    with torch.inference_mode():
+        before, between, after = map(distance_from_teacher, (start, blend(start, end, 0.5), end))
+    assert before > between > after
+    assert after < 0.7 * before
+    card = " ".join(card_files(tmp_path / "run")["README.md"].split())
+    assert "Trained against a discriminator (relativistic)" in card
+    assert "It learned from" in card
 
 
 @pytest.mark.parametrize("flip", [False, True])
