@@ -1,9 +1,12 @@
 import pytest
 import torch
+from torch.nn.functional import mse_loss
+from torchvision.transforms.v2.functional import pil_to_tensor
 
-from hfvision import SRGANConfig, SRGANForImageSuperResolution, checkpoint
+from hfvision import SRGANConfig, SRGANForImageSuperResolution, checkpoint, read_image, sample_photos
 from hfvision.blend import blend
 from hfvision.cli import main
+from hfvision.data.degrade import downscale, modcrop
 
 
 def network(seed: int, **fields) -> SRGANForImageSuperResolution:
@@ -50,6 +53,17 @@ def test_networks_that_differ_are_refused():
         blend(network(0), network(0, skip="none"), 0.5)
     with pytest.raises(ValueError, match=r"alpha must be from 0 to 1, got 1\.5"):
         blend(network(0), network(1), 1.5)
+
+
+@torch.inference_mode()
+def test_the_shipped_gan_sharpens_by_degrees_from_the_weights_for_psnr():
+    photo = modcrop(pil_to_tensor(read_image(sample_photos()["astronaut"]))[None].float() / 255, 4)
+    ends = [SRGANForImageSuperResolution.from_pretrained(checkpoint(name)) for name in ("sr-light-x4", "sr-gan-x4")]
+    images = [blend(*ends, alpha).reconstruct(downscale(photo, 4)) for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    errors = [mse_loss(image, photo) for image in images]
+    contrasts = [image.diff(dim=-1).abs().mean() for image in images]
+    assert errors == sorted(errors)
+    assert contrasts == sorted(contrasts)
 
 
 def test_the_command_writes_a_model_that_upscales(tmp_path, capsys):
