@@ -279,19 +279,29 @@ def test_a_student_learns_from_a_teacher(photos, tmp_path, distillation):
     assert last["loss"] < first["loss"]
 
 
-def test_a_student_learns_the_mean_of_what_its_teacher_makes_of_turned_crops(photos, tmp_path):
-    def answers(model):
-        small = downscale(pil_to_tensor(read_image(photos / "cat.png").convert("RGB"))[None].float() / 255, 2)
-        ways = [(flip, turns) for flip in (False, True) for turns in range(4)]
-        with torch.inference_mode():
-            return [turned_back(model.reconstruct(turned(small, *way)), *way) for way in ways]
+def small_photo(photos):
+    return downscale(pil_to_tensor(read_image(photos / "cat.png").convert("RGB"))[None].float() / 255, 2)
 
+
+def shaken_teacher(folder):
+    """`sr-tiny-x2` with noise on its weights, also saved as `folder`."""
     torch.manual_seed(0)
     teacher = load_generator("sr-tiny-x2", {})
     with torch.no_grad():
         for weight in teacher.parameters():
             weight.add_(0.02 * torch.randn_like(weight))
-    save_upscaler(teacher, tmp_path / "teacher")
+    save_upscaler(teacher, folder)
+    return teacher
+
+
+def test_a_student_learns_the_mean_of_what_its_teacher_makes_of_turned_crops(photos, tmp_path):
+    def answers(model):
+        small = small_photo(photos)
+        ways = [(flip, turns) for flip in (False, True) for turns in range(4)]
+        with torch.inference_mode():
+            return [turned_back(model.reconstruct(turned(small, *way)), *way) for way in ways]
+
+    teacher = shaken_teacher(tmp_path / "teacher")
     changes = {"model": str(tmp_path / "teacher"), "teacher": str(tmp_path / "teacher"), "model_fields": None}
     run = settings(
         photos, tmp_path / "run", **changes, self_ensemble=True, distillation_weight=1.0, steps_per_epoch=32, ema=0.9
@@ -309,18 +319,12 @@ def test_a_gan_learns_from_a_teacher_and_blends_with_what_it_was(photos, tmp_pat
     def distance_from_teacher(model):
         return mse_loss(model.reconstruct(small), teacher.reconstruct(small))
 
-    torch.manual_seed(0)
-    start, teacher = load_generator("sr-tiny-x2", {}), load_generator("sr-tiny-x2", {})
-    save_upscaler(start, tmp_path / "start")
-    with torch.no_grad():
-        for weight in teacher.parameters():
-            weight.add_(0.02 * torch.randn_like(weight))
-    save_upscaler(teacher, tmp_path / "teacher")
-    networks = {"model": str(tmp_path / "start"), "teacher": str(tmp_path / "teacher"), "distillation_weight": 1.0}
+    start, teacher = load_generator("sr-tiny-x2", {}), shaken_teacher(tmp_path / "teacher")
+    networks = {"model": "sr-tiny-x2", "teacher": str(tmp_path / "teacher"), "distillation_weight": 1.0}
     gan = {"gan": "relativistic", "model_fields": "{discriminator_width: 8}", "learning_rate": 3e-3, "ema": 0.9}
     train_superres(settings(photos, tmp_path / "run", **networks, **gan, steps_per_epoch=20))
     end = SRGANForImageSuperResolution.from_pretrained(tmp_path / "run")
-    small = downscale(pil_to_tensor(read_image(photos / "cat.png").convert("RGB"))[None].float() / 255, 2)
+    small = small_photo(photos)
     with torch.inference_mode():
         before, between, after = map(distance_from_teacher, (start, blend(start, end, 0.5), end))
     assert before > between > after
