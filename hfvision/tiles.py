@@ -4,6 +4,7 @@ The overlap of tiles, and why they give the bits of the whole image, are in `mod
 """
 
 from collections.abc import Iterator
+from functools import partial
 from math import ceil, floor
 from typing import Any, Literal
 
@@ -78,14 +79,13 @@ def upscale_pixels(
     def window(rows: slice, columns: slice) -> torch.Tensor:
         return as_planes(pixels[rows, columns], network_channels)
 
-    strips = (
-        from_planes(strip, channels) for strip in upscale_strips(run, window, (height, width), scale, radius, tile)
-    )
+    # By map, as the variable of a loop would hold on to a strip while the next one is computed.
+    strips = upscale_strips(run, window, (height, width), scale, radius, tile)
+    strips = map(partial(from_planes, channels=channels), strips)
     whole = (width * scale, height * scale)
     if size is not None and size != whole:
         strips = resample_strips(strips, whole, size)
-    for strip in strips:
-        yield to_integers(strip, pixels.dtype.type)
+    yield from map(partial(to_integers, dtype=pixels.dtype.type), strips)
 
 
 def as_planes(pixels: np.ndarray, channels: int) -> torch.Tensor:
@@ -97,12 +97,12 @@ def as_planes(pixels: np.ndarray, channels: int) -> torch.Tensor:
 
 
 def from_planes(strip: torch.Tensor, channels: int) -> torch.Tensor:
-    """The reverse of [`as_planes`]: float (1 or 2, C, H, W) to (channels, H, W) in [0, 1]."""
-    strip = strip.clamp(0, 1)
+    """The reverse of [`as_planes`]: float (1 or 2, C, H, W), clamped in place, to (channels, H, W) in [0, 1]."""
+    strip.clamp_(0, 1)
     planes = [to_grey(plane) if len(plane) == 3 else plane for plane in strip]
     if channels > 2:
         planes[0] = strip[0].expand(3, -1, -1)
-    return torch.cat(planes)
+    return planes[0] if len(planes) == 1 else torch.cat(planes)
 
 
 def resample_strips(

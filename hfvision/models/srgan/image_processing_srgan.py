@@ -110,7 +110,7 @@ def to_grey(image: torch.Tensor) -> torch.Tensor:
 def to_integers(image: torch.Tensor, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
     """An image (C, H, W) in [0, 1] as integers (H, W, C), clamped and rounded to the nearest."""
     largest = np.iinfo(dtype).max
-    return image.permute(1, 2, 0).clamp(0, 1).mul(largest).round().numpy().astype(dtype)
+    return image.permute(1, 2, 0).clamp(0, 1).mul_(largest).round_().numpy().astype(dtype)
 
 
 def mode_of(image: Image.Image) -> str:
