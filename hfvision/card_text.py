@@ -134,7 +134,7 @@ def limits(config: PreTrainedConfig, record: Record, scale: int | None) -> list[
     sentences = []
     if scale:
         sentences.append("For photographs that shall be looked at larger.")
-        if settings.get("degradation") == "blind":
+        if settings.get("degradation", "bicubic") != "bicubic":
             sentences.append("It was trained on blurred, noisy and compressed images.")
         elif record.get("training"):
             sentences.append(

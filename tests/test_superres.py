@@ -26,8 +26,7 @@ from hfvision.blend import blend
 from hfvision.cards import card_files
 from hfvision.cli import main
 from hfvision.data.crops import RandomCrops, turned, turned_back
-from hfvision.data.degrade import degrade, downscale
-from hfvision.data.keyed import image_keys
+from hfvision.data.degrade import downscale
 from hfvision.data.photos import load_photos
 from hfvision.training.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
 from hfvision.training.loop import LoopConfig, Opponent, train
@@ -63,7 +62,7 @@ def settings(photos, out, **changes):
     return SuperResTrainingConfig(**options | changes)
 
 
-GAN = {"gan": "relativistic", "r1": 0.1, "perceptual": "cnn-cifar10", "degradation": "blind"}
+GAN = {"gan": "relativistic", "r1": 0.1, "perceptual": "cnn-cifar10", "degradation": "photo"}
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +124,14 @@ def test_a_gan_resumes_to_the_bit_in_the_middle_of_an_epoch(photos, gan_run, tmp
         names = [name for name in entry if name not in ("seconds", "images_per_second")]
         assert {"loss", "pixels", "features", "fooled", "opponent_loss", "validation_psnr"} <= set(names)
         assert [entry[name] for name in names] == [other[name] for name in names]
+
+
+def test_a_training_on_degraded_photographs_is_validated_on_three_kinds_of_them(gan_run):
+    record = gan_run[0]["training"]
+    for figures, name in ((record["history"][-1], "validation_psnr"), (record, "bicubic_psnr")):
+        parts = [figures[f"{name}_{kind}"] for kind in ("bicubic", "mild", "strong")]
+        assert parts == sorted(parts, reverse=True)
+        assert figures[name] == pytest.approx(sum(parts) / 3)
 
 
 def test_the_discriminator_is_saved_beside_a_gans_generator(gan_run):
@@ -342,18 +349,6 @@ def test_what_is_turned_can_be_turned_back(flip, turns):
     assert other.shape == (3, 4, 6) if turns % 2 == 0 else (3, 6, 4)
     assert torch.equal(other, image) == (not flip and turns == 0)
     assert torch.equal(turned_back(other, flip, turns), image)
-
-
-def test_degraded_images_depend_on_their_keys_alone():
-    photo = pil_to_tensor(read_image(sample_photos()["cat"]).convert("RGB"))[None, :, 60:124, 60:124].float() / 255
-    photos, keys = photo.repeat(4, 1, 1, 1), image_keys(0, 0, torch.arange(4))
-    small = degrade(photos, 2, keys)
-    assert small.shape == (4, 3, 32, 32)
-    assert (small * 255 - (small * 255).round()).abs().max() < 1e-4
-    assert 0 <= small.min() <= small.max() <= 1
-    assert torch.equal(degrade(photos[2:3], 2, keys[2:3])[0], small[2])
-    assert (small[0] - small[1]).abs().mean() > 0.005, "each in its own way"
-    assert (small - downscale(photos, 2)).abs().mean() < 0.2, "and still the same scene"
 
 
 def test_photographs_are_read_from_folders_and_parquet_files(photos, tmp_path):

@@ -11,12 +11,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.functional import cross_entropy, l1_loss
+from torch.utils.data import default_collate
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..cards import write_card
 from ..data.crops import RandomCrops
-from ..data.degrade import downscale
+from ..data.degradations import PRESETS, degrade
+from ..data.keyed import image_keys
 from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import prepare_images
@@ -28,7 +30,7 @@ from ..training.evaluate import match_classes, predict_logits
 from ..training.lineage import training_step
 from ..training.options import command_line, option, parse_options
 from ..training.superres import SuperResTrainingConfig, split_photographs, train_superres
-from ..training.superres_validation import validation_image, validation_psnr
+from ..training.superres_validation import Validation
 from .prune import Metric, Pruned, magnitude_importance, prune, taylor_importance
 from .quantize import check_out, refuse_quantized
 
@@ -240,20 +242,21 @@ def superres_task(config: SuperResPruneConfig, model: PreTrainedModel, processor
     crops = RandomCrops(photos, config.crop * scale, config.importance_images, config.seed, channels)
     step = max(1, BATCH // 4)
     batches = [
-        {"labels": torch.stack([crops[i]["labels"] for i in range(start, min(start + step, len(crops)))])}
+        default_collate([crops[i] for i in range(start, min(start + step, len(crops)))])
         for start in range(0, len(crops), step)
     ]
-    originals = [validation_image(photo, scale, channels) for photo in held_out]
+    validation = Validation.of(held_out, scale, channels, config.degradation)
 
     def loss(net: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
         labels = batch["labels"].float() / 255
-        return l1_loss(net(pixel_values=downscale(labels, scale)).reconstruction, labels)
+        keys = image_keys(config.seed, 0, batch["index"])
+        small = degrade(labels, scale, keys, PRESETS[config.degradation])
+        return l1_loss(net(pixel_values=small).reconstruction, labels)
 
-    @torch.no_grad()
     def measure(net: PreTrainedModel) -> float:
-        return validation_psnr(lambda small: net(pixel_values=small).reconstruction, originals, scale, Accelerator())
+        return validation.psnr(lambda images: net(pixel_values=images).reconstruction, Accelerator(), "psnr")["psnr"]
 
-    return Task(batches, loss, measure, "psnr", len(originals), train_superres, SuperResTrainingConfig)
+    return Task(batches, loss, measure, "psnr", len(held_out), train_superres, SuperResTrainingConfig)
 
 
 def prune_step(config: PruneOptions, pruned: Pruned, task: Task, before: float, after: float) -> dict[str, Any]:

@@ -1,20 +1,17 @@
-"""Making the small image from the large one: exactly as the super-resolution literature does, by MATLAB's `imresize`,
-or as cameras and the web do."""
+"""Making the small image from the large one exactly as the super-resolution literature does, by MATLAB's `imresize`,
+and what JPEG and WebP make of an image."""
 
 from io import BytesIO
 from math import ceil
 from numbers import Real
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate, pad
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from ..models.srgan.modeling_srgan import keys_kernel
-from .keyed import normal, uniform
-
-DEGRADE = 201  # of the keyed random numbers
 
 
 def resize_bicubic(x: Tensor, scale_or_size: float | tuple[int, int], antialias: bool = True) -> Tensor:
@@ -103,61 +100,21 @@ def downscale(x: Tensor, scale: float) -> Tensor:
     return quantize_8bit(resize_bicubic(x, 1 / scale))
 
 
-def degrade(x: Tensor, scale: int, keys: Tensor) -> Tensor:
-    """The low-resolution image as cameras and the web make it: blurred, resized twice, noisy, compressed.
+def through_jpeg(image: Tensor, quality: int, subsampling: str = "4:2:0") -> Tensor:
+    """An image, uint8 (C, H, W) on the CPU with C of 1 or 3, as JPEG of a quality from 1 to 95 leaves it.
 
-    One round of the degradations of Wang et al. 2021 (Real-ESRGAN, arXiv:2107.10833, section 3.1): an anisotropic
-    Gaussian blur; a resize to a random size between the large and the small one, by one of three filters, and from
-    there to the small one; Gaussian noise, for half of the images grey; JPEG for three images of four.
-
-    Args:
-        x: float (N, C, H, W) in [0, 1], C of 1 or 3, sides that are multiples of `scale`.
-        scale: how many times smaller.
-        keys: int64 (N,), from [`data.keyed.image_keys`]; what happens to an image depends on its key alone.
-
-    Returns:
-        Float (N, C, H/scale, W/scale) with values n/255 in [0, 1].
+    `subsampling` of the chroma is "4:2:0", "4:2:2" or "4:4:4".
     """
-    u = uniform(keys, 9, DEGRADE).cpu()
-    images = zip(blur(x, 0.1 + 0.6 * scale * u[:, :2], torch.pi * u[:, 2]), u[:, 3:], keys, strict=True)
-    return torch.stack([shrink(image, scale, draws, key) for image, draws, key in images])
+    return through_file(image, "JPEG", quality=quality, subsampling=subsampling)
 
 
-def blur(x: Tensor, sigmas: Tensor, angles: Tensor) -> Tensor:
-    """Each image (N, C, H, W) through a Gaussian of its own: `sigmas` (N, 2) in pixels along two axes, turned."""
-    reach = min(10, *(side - 1 for side in x.shape[-2:]))
-    offsets = torch.arange(-reach, reach + 1.0)
-    y, x_offset = torch.meshgrid(offsets, offsets, indexing="ij")
-    cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
-    along, across = x_offset * cos + y * sin, y * cos - x_offset * sin
-    kernels = (-0.5 * ((along / sigmas[:, :1, None]) ** 2 + (across / sigmas[:, 1:, None]) ** 2)).exp()
-    kernels = (kernels / kernels.sum((1, 2), keepdim=True)).to(x.device, x.dtype)
-    count, channels = x.shape[:2]
-    padded = pad(x, (reach,) * 4, mode="reflect").flatten(0, 1)[None]
-    kernels = kernels.repeat_interleave(channels, 0)[:, None]
-    return conv2d(padded, kernels, groups=count * channels).view_as(x)
+def through_webp(image: Tensor, quality: int) -> Tensor:
+    """An image, uint8 (C, H, W) on the CPU with C of 1 or 3, as lossy WebP of a quality from 0 to 100 leaves it."""
+    return through_file(image, "WEBP", quality=quality, method=2)
 
 
-def shrink(image: Tensor, scale: int, draws: Tensor, key: Tensor) -> Tensor:
-    """One image (C, H, W) resized twice, noisy and compressed, (C, H/scale, W/scale); six `draws` in [0, 1)."""
-    size, first, second, noise, grey, quality = draws.tolist()
-    target = [side // scale for side in image.shape[-2:]]
-    middle = [round(side * (1 + size * (scale - 1))) for side in target]
-    for sides, which in ((middle, first), (target, second)):
-        mode = ("area", "bilinear", "bicubic")[int(3 * which)]
-        antialias = {} if mode == "area" else {"antialias": True}
-        image = interpolate(image[None], sides, mode=mode, **antialias)[0]
-    grain = normal(key[None], image.numel(), DEGRADE + 1).view_as(image)
-    grain = grain[:1] if grey < 0.5 else grain
-    image = quantize_8bit(image + 15 / 255 * noise * grain)
-    if quality < 0.75:
-        coded = through_jpeg((image * 255).round().to(torch.uint8).cpu(), 40 + round(55 * quality / 0.75))
-        image = coded.to(image.device, image.dtype) / 255
-    return image
-
-
-def through_jpeg(image: Tensor, quality: int) -> Tensor:
-    """An image, uint8 (C, H, W) on the CPU with C of 1 or 3, as JPEG of a quality from 1 to 95 leaves it."""
+def through_file(image: Tensor, format: str, **options: Any) -> Tensor:
+    picture = to_pil_image(image)
     with BytesIO() as file:
-        to_pil_image(image).save(file, "JPEG", quality=quality)
-        return pil_to_tensor(Image.open(file))
+        picture.save(file, format, **options)
+        return pil_to_tensor(Image.open(file).convert(picture.mode))

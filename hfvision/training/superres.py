@@ -29,7 +29,7 @@ from .lineage import lineage
 from .loop import LoopConfig, Opponent, make_accelerator, train
 from .options import as_plain, option, training_command, yaml_mapping
 from .superres_loss import SuperResolutionLoss
-from .superres_validation import sample_picture, validation_image, validation_psnr
+from .superres_validation import Validation, sample_picture
 from .transfer import load_start
 
 VALIDATION = 2**30  # in the place of an epoch in the keys that choose the photographs set aside
@@ -59,8 +59,10 @@ class SuperResTrainingConfig(LoopConfig):
     shrink: float = option(1.0, "smallest factor that photographs are shrunk by, at random, before crops are taken")
     candidates: int = option(1, "crops drawn for each one taken, which is the one of most detail")
     turn: bool = option(True, "flip and turn the crops at random; not for what has an upright, as signs and text")
-    degradation: Literal["bicubic", "blind"] = option(
-        "bicubic", "how small images are made: MATLAB's bicubic, or blurred, noisy and compressed ones as in the wild"
+    degradation: Literal["bicubic", "mild", "strong", "photo"] = option(
+        "bicubic",
+        "how small images are made: MATLAB's bicubic; mild: as from a camera; strong: blurred, noisy and compressed "
+        "several times, as on the web; photo: a mixture of the three",
     )
     pixel_loss: Literal["l1", "l2", "charbonnier"] = option("l1", "of the pixels")
     luma: float = option(0.0, "part of the pixel loss that brightness alone decides, which PSNR is measured on")
@@ -181,7 +183,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
     crops = RandomCrops(
         photos, config.crop * scale, count, config.seed, channels, config.turn, config.candidates, config.shrink
     )
-    validation = [validation_image(photo, scale, channels) for photo in held_out]
+    validation = Validation.of(held_out, scale, channels, config.degradation)
     loss = SuperResolutionLoss(config, scale, accelerator.autocast)
     opponent = None
     if config.teacher:
@@ -195,15 +197,17 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         loss.perceptual = load_perceptual(config.perceptual)
 
     def validate(net: nn.Module) -> dict[str, float]:
-        psnr = validation_psnr(lambda small: net(pixel_values=small).reconstruction, validation, scale, accelerator)
+        figures = validation.psnr(
+            lambda images: net(pixel_values=images).reconstruction, accelerator, "validation_psnr"
+        )
         if accelerator.is_main_process:
-            picture = sample_picture(extract_model_from_parallel(net), validation[0], scale)
+            picture = sample_picture(extract_model_from_parallel(net), validation)
             side_by_side(picture, config.out / "samples.png")
             strip = torch.cat([pil_to_tensor(image) for image in picture.values()], 2).permute(1, 2, 0)[None]
             for tracker in accelerator.trackers:
                 if hasattr(tracker, "log_images"):
                     tracker.log_images({" | ".join(picture): strip.numpy()})
-        return {"validation_psnr": psnr}
+        return figures
 
     def keep(state: dict[str, Tensor], entry: dict[str, float]) -> None:
         best = SRGANForImageSuperResolution(copy.deepcopy(model.config))
@@ -233,7 +237,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
                 "validation_photographs": len(held_out),
             },
             "parameters": copy.deepcopy(model).fuse().num_parameters(),
-            "bicubic_psnr": validation_psnr(lambda x: resize_bicubic(x, scale), validation, scale, accelerator),
+            **validation.psnr(lambda images: resize_bicubic(images, scale), accelerator, "bicubic_psnr"),
             "seconds": round(sum(entry["seconds"] for entry in history), 1),
             "history": history,
         },

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, l1_loss, mse_loss, normalize, pixel_unshuffle
 
 from ..data.crops import turned, turned_back
-from ..data.degrade import degrade, downscale
+from ..data.degradations import PRESETS, degrade
 from ..data.keyed import image_keys, uniform
 from ..metrics.psnr import rgb_to_y
 from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
@@ -36,10 +36,7 @@ class SuperResolutionLoss:
     def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         labels = batch["labels"].float().div(255).contiguous(memory_format=torch.channels_last)
         keys = image_keys(self.config.seed, epoch, batch["index"])
-        if self.config.degradation == "blind":
-            small = degrade(labels, self.scale, keys)
-        else:
-            small = downscale(labels, self.scale)
+        small = degrade(labels, self.scale, keys, PRESETS[self.config.degradation])
         features = self.teacher is not None and self.config.distillation == "features"
         output = net(pixel_values=small, output_hidden_states=features)
         restored = output.reconstruction.float()

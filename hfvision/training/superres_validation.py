@@ -1,6 +1,7 @@
 """How well a network in training upscales photographs that it is not trained on, in figures and as a picture."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -8,7 +9,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, to_pil_image
 
-from ..data.degrade import downscale, modcrop, quantize_8bit, resize_bicubic
+from ..data.degradations import PRESETS, degrade
+from ..data.degrade import modcrop, quantize_8bit, resize_bicubic
+from ..data.keyed import image_keys
 from ..metrics.psnr import psnr
 from ..models.srgan.modeling_srgan import SRGANForImageSuperResolution
 
@@ -22,28 +25,78 @@ def validation_image(photo: Image.Image, scale: int, channels: int) -> Tensor:
     return modcrop(image[None], scale)
 
 
-@torch.no_grad()
-def validation_psnr(
-    upscale: Callable[[Tensor], Tensor], images: Sequence[Tensor], scale: int, accelerator: Accelerator
-) -> float:
-    """The mean PSNR on Y, `scale` pixels cropped, of images that each process takes its share of."""
-    shares = -(-len(images) // accelerator.num_processes)
-    total = torch.zeros((), dtype=torch.float64)
-    for number in range(shares):
-        index = number * accelerator.num_processes + accelerator.process_index
-        original = images[index % len(images)].to(accelerator.device).float() / 255
-        restored = quantize_8bit(upscale(downscale(original, scale)).float())  # by all, as shards need
-        if index < len(images):
-            total += psnr(restored, original, crop=scale).cpu()[0]
-    return (accelerator.reduce(total.to(accelerator.device), "sum") / len(images)).item()
+@dataclass(frozen=True)
+class Validation:
+    """Photographs to validate by, and their small copies, degraded with fixed keys: the same ones in every run.
+
+    Attributes:
+        images: the originals, uint8 (1, C, h·scale, w·scale).
+        small: uint8 (1, C, h, w) for each of them, by the name of the degradation.
+        scale: how many times larger the originals are.
+    """
+
+    images: list[Tensor]
+    small: dict[str, list[Tensor]]
+    scale: int
+
+    @classmethod
+    def of(cls, photos: Sequence[Image.Image], scale: int, channels: int, degradation: str) -> "Validation":
+        """For a training with the preset `degradation`: bicubic alone, or bicubic, mild and strong."""
+        images = [validation_image(photo, scale, channels) for photo in photos]
+        names = ["bicubic"] if degradation == "bicubic" else ["bicubic", "mild", "strong"]
+        return cls(images, {name: degraded_copies(images, scale, name) for name in names}, scale)
+
+    @torch.no_grad()
+    def psnr(self, upscale: Callable[[Tensor], Tensor], accelerator: Accelerator, name: str) -> dict[str, float]:
+        """The mean PSNR on Y, `scale` pixels cropped, of which each process measures its share.
+
+        Args:
+            upscale: makes (1, C, h, w) in [0, 1] larger.
+            accelerator: of the processes.
+            name: of the result, as validation_psnr.
+
+        Returns:
+            `name`: the mean over degradations, and, where there are several, `name`_bicubic and so on: that of each.
+        """
+        values = {key: self.psnr_of(small, upscale, accelerator) for key, small in self.small.items()}
+        parts = {f"{name}_{key}": value for key, value in values.items()} if len(values) > 1 else {}
+        return {name: sum(values.values()) / len(values)} | parts
+
+    def psnr_of(self, small: Sequence[Tensor], upscale: Callable[[Tensor], Tensor], accelerator: Accelerator) -> float:
+        shares = -(-len(self.images) // accelerator.num_processes)
+        total = torch.zeros((), dtype=torch.float64)
+        for number in range(shares):
+            index = number * accelerator.num_processes + accelerator.process_index
+            degraded, original = (
+                images[index % len(images)].to(accelerator.device).float() / 255 for images in (small, self.images)
+            )
+            restored = quantize_8bit(upscale(degraded).float())  # by all, as shards need
+            if index < len(self.images):
+                total += psnr(restored, original, crop=self.scale).cpu()[0]
+        return (accelerator.reduce(total.to(accelerator.device), "sum") / len(self.images)).item()
+
+
+def degraded_copies(images: Sequence[Tensor], scale: int, degradation: str) -> list[Tensor]:
+    """Images, uint8 (1, C, H, W), made smaller by a preset, each with a key of its own that is always the same."""
+    keys = image_keys(0, 0, torch.arange(len(images)))
+    pairs = zip(images, keys, strict=True)
+    small = [degrade(image.float() / 255, scale, key[None], PRESETS[degradation]) for image, key in pairs]
+    return [(image * 255).round().to(torch.uint8) for image in small]
 
 
 @torch.no_grad()
-def sample_picture(model: SRGANForImageSuperResolution, original: Tensor, scale: int) -> dict[str, Image.Image]:
-    """The middle of a validation image: small, by bicubic, by the network, and as it was."""
+def sample_picture(model: SRGANForImageSuperResolution, validation: Validation) -> dict[str, Image.Image]:
+    """The middle of the first photograph, degraded as the last preset does: by bicubic, by the network, the original.
+
+    It is degraded anew: crops of the small copy and of the original could be off by a pixel.
+    """
+    scale, original = validation.scale, validation.images[0]
     side = [min(length, SHOWN * scale) // scale * scale for length in original.shape[-2:]]
-    original = center_crop(original, side).to(model.device).float() / 255
-    small = downscale(original, scale)
+    original = center_crop(original, side)
+    small, original = (
+        images.to(model.device).float() / 255
+        for images in (*degraded_copies([original], scale, list(validation.small)[-1]), original)
+    )
     images = {
         "bicubic": resize_bicubic(small, scale),
         "upscaled": model(pixel_values=small).reconstruction.float(),
