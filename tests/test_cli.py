@@ -20,6 +20,7 @@ from hfvision import (
     SRGANImageProcessor,
 )
 from hfvision.cli import main
+from hfvision.quickstart import sample_photos
 
 
 @pytest.fixture(scope="module")
@@ -281,9 +282,24 @@ def test_show_augment_draws_originals_and_copies(source, tmp_path, capsys, monke
     assert Path("one.png").read_bytes() != Path("other.png").read_bytes()
 
 
+def test_show_augment_draws_degraded_copies_of_photographs(tmp_path, capsys):
+    photos = [str(path) for name, path in sample_photos().items() if name in ("cat", "coffee")]
+    command = ["show-augment", *photos, "--degradation", "strong", "--scale", "3", "--copies", "2", "--out"]
+    assert main([*command, str(tmp_path / "one.png")]) == 0
+    assert "2 photographs with 2 degraded copies each" in capsys.readouterr().out
+    with Image.open(tmp_path / "one.png") as picture:
+        copy = np.asarray(picture.convert("RGB"))[24 : 24 + 192, 6 + 198 : 6 + 198 + 192]
+    assert (copy == copy[1::3, 1::3].repeat(3, 0).repeat(3, 1)).all(), "each pixel of the small image, nine times"
+    assert main([*command, str(tmp_path / "other.png"), "--seed", "1"]) == 0
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
+
+
 def test_show_augment_refuses_what_it_cannot_do(tmp_path, fails):
     (tmp_path / "there.png").write_bytes(b"")
     assert "use --force" in fails("show-augment", "fashion_mnist", "--out", tmp_path / "there.png")
     assert "must end in .png" in fails("show-augment", "fashion_mnist", "--out", tmp_path / "picture.jpg")
     assert "no file" in fails("show-augment", tmp_path / "none.jpg", "--out", tmp_path / "new.png")
+    assert "--scale belongs to --degradation" in fails("show-augment", "fashion_mnist", "--scale", "2")
+    missing = ("show-augment", tmp_path / "none.jpg", "--degradation", "mild", "--out", tmp_path / "new.png")
+    assert "none.jpg" in fails(*missing)
     assert not (tmp_path / "new.png").exists()

@@ -15,7 +15,8 @@ EXAMPLES = {
   hfvision train superres --help""",
     "show_augment": """examples:
   hfvision show-augment photos/ --augment strong
-  hfvision show-augment cat.jpg dog.jpg --augment classic --copies 4 --out augment.png""",
+  hfvision show-augment cat.jpg dog.jpg --augment classic --copies 4 --out augment.png
+  hfvision show-augment photo.jpg --degradation strong --scale 4 --out degraded.png""",
     "calibrate": """examples:
   hfvision calibrate runs/photos --data photos/ --out runs/photos-calibrated
   hfvision calibrate runs/xrays --data xrays/ --validation-group patient --out runs/xrays-calibrated""",
@@ -53,6 +54,11 @@ def show_augment(args: argparse.Namespace) -> None:
     from ..report import image_grid
 
     refuse_picture(args)
+    if args.degradation:
+        show_degradation(args)
+        return
+    if args.scale:
+        raise ValueError("--scale belongs to --degradation: leave it out, or add --degradation photo.")
     images, captions = some_images(args.source, args.images, args.seed)
     rows = []
     for number, image in enumerate(images):
@@ -62,6 +68,33 @@ def show_augment(args: argparse.Namespace) -> None:
         rows.append([image, *map(to_pil_image, copies)])
     image_grid(rows, [f"{caption}, augmented: {args.augment}" for caption in captions], args.out)
     print(f"{len(rows)} images with {args.copies} copies each → {args.out}")
+
+
+def show_degradation(args: argparse.Namespace) -> None:
+    """The middle of each photograph, and beside it what it may look like before an upscaler gets it, enlarged."""
+    import torch
+    from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, to_pil_image
+
+    from ..data.degradations import PRESETS, degrade
+    from ..data.keyed import image_keys
+    from ..data.photos import load_photos
+    from ..report import image_grid
+
+    scale = args.scale or 4
+    photos = load_photos(args.source, scale)
+    chosen = torch.randperm(len(photos), generator=torch.Generator().manual_seed(args.seed))[: args.images].tolist()
+    rows = []
+    for number in sorted(chosen):
+        sides = [min(side, 192) // scale * scale for side in reversed(photos[number].size)]
+        crop = center_crop(pil_to_tensor(photos[number]), sides)
+        keys = image_keys(args.seed, number, torch.arange(args.copies))
+        large = crop.float().div(255).repeat(args.copies, 1, 1, 1)
+        small = degrade(large, scale, keys, PRESETS[args.degradation])
+        enlarged = small.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+        rows.append([to_pil_image(image) for image in (crop, *enlarged)])
+    captions = [f"photograph {number + 1}, 1/{scale} of its size by: {args.degradation}" for number in sorted(chosen)]
+    image_grid(rows, captions, args.out, cell=192)
+    print(f"{len(rows)} photographs with {args.copies} degraded copies each → {args.out}")
 
 
 def some_images(sources: list[str], count: int, seed: int) -> tuple[list, list[str]]:
@@ -103,13 +136,32 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("task", choices=["classifier", "superres", "segmenter"], help="what to train")
     command.add_argument("options", nargs=argparse.REMAINDER, help="see: hfvision train classifier --help")
 
-    command = add_command(commands, show_augment, "Draw what augmentation makes of images.", EXAMPLES["show_augment"])
-    command.add_argument("source", nargs="+", help="image files, or one data set as of `hfvision train classifier`")
+    command = add_command(
+        commands,
+        show_augment,
+        "Draw what augmentation or degradation makes of images.",
+        EXAMPLES["show_augment"],
+    )
     command.add_argument(
+        "source",
+        nargs="+",
+        help="image files, or one data set as of `hfvision train classifier`; with --degradation, photographs as of "
+        "`hfvision train superres`",
+    )
+    kind = command.add_mutually_exclusive_group()
+    kind.add_argument(
         "--augment",
         choices=["none", "classic", "strong", "upright", "imagenet"],
         default="strong",
         help="preset (default strong)",
+    )
+    kind.add_argument(
+        "--degradation",
+        choices=["bicubic", "mild", "strong", "photo"],
+        help="instead: how small images are made to train upscalers; they are drawn enlarged beside the original",
+    )
+    command.add_argument(
+        "--scale", type=int, choices=[2, 3, 4], help="with --degradation: how many times smaller (default 4)"
     )
     command.add_argument("--out", type=Path, default=Path("augment.png"), help="picture (default augment.png)")
     command.add_argument("--images", type=positive, default=6, help="rows (default 6)")
