@@ -2,7 +2,11 @@
 
 import argparse
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .commands import compress, detect, evaluate, publish, train, use
 from .commands.arguments import add_command
@@ -36,6 +40,28 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 when it went well, 1 where `--strict` says so, 2 for a mistake in the input, which is
     said in one line."""
     args = build_parser().parse_args(argv)
+    with one_line_warnings():
+        return run(args)
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Show warnings of this package without the line of code that they come from."""
+    given, package = warnings.formatwarning, str(Path(__file__).parent)
+
+    def formatted(message: Warning | str, category: type[Warning], filename: str, *where: Any) -> str:
+        if filename.startswith(package) and category is UserWarning:
+            return f"hfvision: warning: {' '.join(str(message).split())}\n"
+        return given(message, category, filename, *where)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = given
+
+
+def run(args: argparse.Namespace) -> int:
     from transformers.utils import logging
 
     logging.set_verbosity_error()

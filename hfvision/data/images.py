@@ -16,9 +16,20 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from ..models.image_processing_classification import flatten_pil
 from ..models.srgan.pipeline_srgan import SUFFIXES, is_deep
 
-IMAGE_SUFFIXES = frozenset(SUFFIXES)
+# Photographs of phones, which Pillow reads where the plugin is installed.
+HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
+INSTALL_HEIF = "pip install 'hfvision[heif]'"
 # None that runs a program, as EPS does.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"]
+IMAGE_SUFFIXES = frozenset(SUFFIXES)
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    pass
+else:
+    register_heif_opener()
+    FORMATS.append("HEIF")
+    IMAGE_SUFFIXES |= HEIF_SUFFIXES
 MAX_PIXELS = 178_000_000
 # What a photograph's EXIF says of more than how its file is built.
 EXIF_TAGS = (
@@ -220,6 +231,8 @@ def pillow_errors(name: str, max_pixels: int) -> Iterator[None]:
     except Image.DecompressionBombError:
         raise ValueError(f"{name} claims more pixels than can be read: at most {max_pixels:,} are.") from None
     except UnidentifiedImageError:
+        if Path(name).suffix.lower() in HEIF_SUFFIXES - IMAGE_SUFFIXES:
+            raise ValueError(f"{name} is an HEIF image, which takes another package: {INSTALL_HEIF}") from None
         raise ValueError(f"{name} is not an image, or of a kind that Pillow cannot read.") from None
     except PermissionError:
         raise ValueError(f"{name} may not be read: permission denied.") from None

@@ -12,16 +12,17 @@ STREAM_VALIDATION = 10_000  # images at most that are taken out of a stream for 
 
 
 def encode_labels(splits: datasets.DatasetDict, num_proc: int | None = None) -> datasets.DatasetDict:
-    """The splits with labels of one `ClassLabel`: text sorted, whole numbers as the classes "0", "1", ….
+    """The splits with labels of one `ClassLabel`: text and whole numbers sorted, booleans as "false" and "true".
 
     Raises:
         ValueError: for labels that are missing, out of range or of another kind, classes that are not in `train`, or
             differ between splits, and a single class.
     """
+    splits = whole_numbers(splits)
     feature = splits["train"].features["label"]
     is_class = isinstance(feature, datasets.ClassLabel)
     dtype = getattr(feature, "dtype", "")
-    if not is_class and dtype not in ("string", "large_string") and not dtype.startswith(("int", "uint")):
+    if not is_class and dtype not in ("string", "large_string", "bool") and not dtype.startswith(("int", "uint")):
         raise ValueError(f"Labels must be text or whole numbers, got {feature}: choose another --label-column.")
     used = {}
     for name, split in splits.items():
@@ -30,12 +31,7 @@ def encode_labels(splits: datasets.DatasetDict, num_proc: int | None = None) -> 
         used[name] = used_labels(split, name)
     classes = feature.names if is_class else sorted(used["train"])
     if not dtype.endswith("string"):
-        count = len(classes) if is_class else max(used["train"]) + 1
-        check_range(used, count)
-        if not is_class:
-            if gaps := sorted(set(range(count)) - used["train"]):
-                raise ValueError(f"Labels must be 0, 1, … without gaps, but no training image has {gaps[0]}.")
-            classes = [str(number) for number in classes]
+        check_range(used, len(classes) if is_class else None)
     for name, labels in used.items():
         if unknown := sorted(labels - used["train"]):
             first = classes[unknown[0]] if is_class else unknown[0]
@@ -46,8 +42,9 @@ def encode_labels(splits: datasets.DatasetDict, num_proc: int | None = None) -> 
         raise ValueError(f"All training images are of one class, {name!r}: at least two are needed.")
     if is_class:
         return splits
-    steps = [datasets.Value("string")] if dtype == "large_string" else []  # which ClassLabel does not take
-    for label in [*steps, datasets.ClassLabel(names=classes)]:
+    names = [str(value).lower() if dtype == "bool" else str(value) for value in classes]
+    steps = [] if dtype == "string" else [datasets.Value("string")]  # ClassLabel takes names of this type alone
+    for label in [*steps, datasets.ClassLabel(names=names)]:
         features = datasets.Features(splits["train"].features | {"label": label})
         splits = datasets.DatasetDict({name: s.cast(features, num_proc=num_proc) for name, s in splits.items()})
     return splits
@@ -61,11 +58,23 @@ def used_labels(split: datasets.Dataset, name: str) -> set[Any]:
     return set(column.unique().to_pylist())
 
 
-def check_range(used: dict[str, set[int]], count: int) -> None:
+def whole_numbers(splits: datasets.DatasetDict) -> datasets.DatasetDict:
+    """The splits with floating-point labels as int64, where all of them are whole: tables with gaps hold such."""
+    labels = [split.features["label"] for split in splits.values()]
+    if not all(getattr(label, "dtype", "") in ("float32", "float64") for label in labels):
+        return splits
+    for name, split in splits.items():
+        if not all(label.is_integer() for label in used_labels(split, name)):
+            return splits
+    return splits.cast_column("label", datasets.Value("int64"))
+
+
+def check_range(used: dict[str, set[int]], count: int | None) -> None:
+    wanted = "0 or more" if count is None else f"0 to {count - 1}"
     for name, labels in used.items():
-        if wrong := sorted(label for label in labels if not 0 <= label < count):
+        if wrong := sorted(label for label in labels if label < 0 or (count is not None and label >= count)):
             hint = ": leave out images without a label" if wrong[0] < 0 else ""
-            raise ValueError(f"Labels must be 0 to {count - 1}, but the split {name} has {wrong[0]}{hint}.")
+            raise ValueError(f"Labels must be {wanted}, but the split {name} has {wrong[0]}{hint}.")
 
 
 def split_validation(splits: datasets.DatasetDict, part: float, seed: int) -> datasets.DatasetDict:
@@ -77,6 +86,11 @@ def split_validation(splits: datasets.DatasetDict, part: float, seed: int) -> da
     else:
         chosen = choose_validation(labels, part, seed)
     unit = "group" if "group" in train.column_names else "image"
+    if not chosen.any():
+        raise ValueError(
+            f"The validation split would be empty: no class has a second {unit} to set aside. Add images, or train "
+            "without validation: --validation 0."
+        )
     if missing := [train.features["label"].names[label] for label in np.setdiff1d(labels, labels[chosen])]:
         warnings.warn(
             f"The validation split has no image of {', '.join(missing)}: there is only one {unit} to train on.",

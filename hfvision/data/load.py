@@ -1,5 +1,6 @@
 """Labelled image data as splits of the same two columns, and the data that ships with the package."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,14 @@ def load_image_dataset(
     With `validation_group` they keep that column too, as `group`.
 
     Splits are `train` and, where there are such images, `validation` and `test`; a source with one split, whatever
-    its name, gives `train`. Where the source has no validation split (also named `val`, `valid` or `dev`), a part of
-    each class in `train` is set aside: always the same for the same seed. Text labels become classes in alphabetical
-    order, numbers the classes "0", "1", ….
+    its name, gives `train`. Where the source has no validation split (also named `val`, `valid`, `dev` or `eval`), a
+    part of each class in `train` is set aside: always the same for the same seed. Text labels become classes in
+    alphabetical order, whole numbers and booleans in their own, named "1", "2", … or "false" and "true". What a source
+    holds and is not used is named in a warning: files of other formats, and a test split without labels.
 
     Args:
-        source: a folder of class folders, or of `train`, `val`, `test` folders of class folders; a parquet file or a
+        source: a folder of class folders, or of `train`, `val`, `test` folders of class folders, where a
+            `metadata.csv` or `.jsonl` may add columns or give the labels (`file_name`, `label`); a parquet file or a
             folder of them (`train*.parquet`, …); a folder of `save_to_disk`; a Hub id `user/name`, or
             `user/name:configuration`; a sample set, `fashion_mnist`.
         validation: part of each class, at least 0 and below 1; 0 makes no validation split. A class of two images or
@@ -73,6 +76,9 @@ def load_image_dataset(
         columns["group"] = find_column(features, "group", validation_group)
         if columns["group"] in (columns["image"], columns["label"]):
             raise ValueError(f"The column {validation_group!r} holds the images or labels: it cannot group them.")
+    if "test" in splits and is_unlabelled(splits["test"], columns["label"]):
+        warnings.warn("The split test has no labels and is left out.", stacklevel=2)
+        del splits["test"]
     for name, split in splits.items():
         splits[name] = keep_columns(split, name, columns)
     if streaming:
@@ -101,6 +107,20 @@ def find_column(features: "datasets.Features", what: str, given: str | None) -> 
         return found[0]
     problem = f"Several columns may be the {what}" if found else f"No column is known as the {what}"
     raise ValueError(f"{problem}: choose with --{what}-column one of {', '.join(found or features)}.")
+
+
+def is_unlabelled(split: "datasets.Dataset | datasets.IterableDataset", column: str) -> bool:
+    """Whether the split has no column that may hold labels, or one of missing labels, or of -1, alone."""
+    import datasets
+
+    if column not in split.features:
+        return not any(
+            isinstance(feature, datasets.ClassLabel) or name.lower() in LABEL_NAMES
+            for name, feature in split.features.items()
+        )
+    if isinstance(split, datasets.IterableDataset) or not len(split):
+        return False
+    return set(split.select_columns(column).with_format("arrow")[:][column].unique().to_pylist()) <= {None, -1}
 
 
 def keep_columns(

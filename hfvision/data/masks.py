@@ -1,5 +1,6 @@
 """Images with masks that say the class of each pixel: found in folders, parquet files or on the Hub, and read."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
 from ..models.image_processing_classification import flatten_pil
-from .images import IMAGE_SUFFIXES, MAX_PIXELS, check_size, open_image, pillow_errors, read_image
+from .folders import SPLIT_OF, image_column
+from .images import MAX_PIXELS, check_size, open_image, pillow_errors, read_image
 from .load import IMAGE_NAMES
 from .prepare import bad_image, encoded
-from .sources import SPLIT_NAMES, name_splits, open_source
+from .sources import name_splits, open_source
+from .tree import Tree, read_tree
 
 IGNORED = 255  # the label of pixels that do not count
 MASK_NAMES = (
@@ -103,40 +106,52 @@ def find_columns(features: datasets.Features, image: str | None, mask: str | Non
 
 
 def pair_folders(folder: Path) -> datasets.DatasetDict:
-    """The splits of a folder of images and masks, paired by name."""
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    words = [word for split in SPLIT_NAMES.values() for word in split]
-    roots = {path.name: path for path in inside if path.name.lower() in words} or {"train": folder}
-    splits = {}
-    for name, root in roots.items():
-        images = partners(root, IMAGE_FOLDERS, "images", folder)
-        masks = partners(root, MASK_FOLDERS, "masks", folder)
+    """The splits of a folder of images and masks, paired by name; a warning names what else lies there."""
+    tree = read_tree(folder)
+    roots = [path for path in tree.children(folder) if path.name.lower() in SPLIT_OF] or [folder]
+    splits, used = {}, set()
+    for root in roots:
+        name = "train" if root == folder else root.name
+        if SPLIT_OF[name.lower()] != "train" and len(roots) > 1 and not folders_of(tree, root, MASK_FOLDERS):
+            tree.left_out.add(f"images of {name} without masks", *tree.inside(root))
+            tree.left_out.add("folders without images", *([] if tree.counts[root] else [root]))
+            used.update(tree.inside(root))
+            continue
+        images = partners(tree, root, IMAGE_FOLDERS, "images")
+        masks = partners(tree, root, MASK_FOLDERS, "masks")
         for one, other, what in ((images, masks, "mask"), (masks, images, "image")):
             if lonely := sorted(set(one) - set(other)):
                 more = f" and {len(lonely) - 1} more have none" if len(lonely) > 1 else ""
                 raise ValueError(f"{one[lonely[0]]} has no {what} of the same name beside it{more}.")
-        rows = {
-            "image": [str(images[key]) for key in sorted(images)],
-            "mask": [str(masks[key]) for key in sorted(masks)],
-        }
+        pairs = {"image": [images[key] for key in sorted(images)], "mask": [masks[key] for key in sorted(masks)]}
+        rows = {column: image_column(paths) for column, paths in pairs.items()}
         features = datasets.Features(image=datasets.Image(), mask=datasets.Image())
         splits[name] = datasets.Dataset.from_dict(rows, features=features, split=name)
+        used.update(pairs["image"], pairs["mask"])
+    tree.left_out.add("images in other folders", *(path for path in tree.images if path not in used))
+    tree.left_out.add("metadata files, which masks do not need", *tree.metadata)
+    if text := tree.left_out.describe(folder):
+        warnings.warn(text, stacklevel=3)
     return name_splits(datasets.DatasetDict(splits), folder)
 
 
-def partners(root: Path, names: Sequence[str], what: str, folder: Path) -> dict[str, Path]:
+def folders_of(tree: Tree, root: Path, names: Sequence[str]) -> list[Path]:
+    """The folders in `root` that have one of these names, and images."""
+    return [path for path in tree.children(root) if path.name.lower() in names and tree.counts[path]]
+
+
+def partners(tree: Tree, root: Path, names: Sequence[str], what: str) -> dict[str, Path]:
     """The image files in the folder of `root` that has one of these names, by their name without suffix."""
-    found = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in names]
+    found = [path for path in tree.children(root) if path.name.lower() in names]
     if len(found) != 1:
         problem = "has several folders" if found else "has no folder"
         raise ValueError(f"{root} {problem} of {what}. {LAYOUT.format(root)}")
     files: dict[str, Path] = {}
-    for path in sorted(found[0].rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and path.name[0] != ".":
-            key = str(path.relative_to(found[0]).with_suffix(""))
-            if key in files:
-                raise ValueError(f"{files[key]} and {path} have one name: it must tell which mask is whose.")
-            files[key] = path
+    for path in tree.inside(found[0]):
+        key = str(path.relative_to(found[0]).with_suffix(""))
+        if key in files:
+            raise ValueError(f"{files[key]} and {path} have one name: it must tell which mask is whose.")
+        files[key] = path
     if not files:
         raise ValueError(f"The folder {found[0]} holds no {what}. {LAYOUT.format(root)}")
     return files

@@ -5,12 +5,14 @@ import os
 from collections.abc import Iterator
 from itertools import count
 from math import prod
+from pathlib import Path
 from typing import Any, Literal
 
 import datasets
 import fsspec
 import torch
 from datasets.distributed import split_dataset_by_node
+from datasets.utils.file_utils import is_local_path
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -78,6 +80,8 @@ def encoded(image: dict[str, Any] | None) -> bytes:
         raise ValueError("There is no image.")
     if image["bytes"] is not None:
         return image["bytes"]
+    if is_local_path(image["path"]):  # whatever characters the name has that mean something in an address
+        return Path(image["path"]).read_bytes()
     with fsspec.open(image["path"], "rb") as file:
         return file.read()
 

@@ -1,6 +1,7 @@
 """Opens what a user names as data: a sample set, a folder, parquet files, or a data set of the Hub."""
 
 import re
+import warnings
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,9 @@ import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
-from .images import IMAGE_SUFFIXES
+from .folders import SPLIT_NAMES, SPLIT_OF, read_image_folder
 from .load import SAMPLES
-
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing"),
-}
-LAYOUT = "Put each image into a folder with its class's name: {0}/cat/1.jpg, {0}/dog/2.jpg."
+from .tree import METADATA_NAMES, read_tree
 
 Splits = datasets.DatasetDict | datasets.IterableDatasetDict
 
@@ -25,7 +20,8 @@ Splits = datasets.DatasetDict | datasets.IterableDatasetDict
 def open_source(source: str | Path, streaming: bool) -> Splits:
     """The splits of `source`, named `train`, `validation` and `test`, with the columns that it has.
 
-    A single split becomes `train`; splits of other names are left out.
+    A single split becomes `train`; splits of other names are left out, with a warning, as is what a folder holds
+    beside its data.
 
     Raises:
         FileNotFoundError: if there is no such source.
@@ -42,13 +38,13 @@ def open_source(source: str | Path, streaming: bool) -> Splits:
         splits = open_files("parquet", {"train": [path]}, streaming, path)
     elif (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         splits = open_saved(path, streaming)
-    elif parquet := sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet")):
+    elif parquet := find_parquet(path):
         groups = group_parquet(parquet, path).items()
         # one by one: read together, all would silently be given the class names of the first
         parts = [open_files("parquet", {split: files}, streaming, path) for split, files in groups]
         splits = type(parts[0])({split: part[split] for part in parts for split in part})
     else:
-        splits = open_files("imagefolder", find_class_folders(path), streaming, path, drop_labels=False)
+        return open_folder(path, streaming)
     return name_splits(splits, source)
 
 
@@ -71,15 +67,40 @@ def open_hub(source: str, streaming: bool) -> Splits:
         raise ValueError(f"The data set {source} of the Hub cannot be read: {reason(error)}") from error
 
 
+def open_folder(path: Path, streaming: bool) -> Splits:
+    splits, left_out = read_image_folder(path)
+    if text := left_out.describe(path):
+        warnings.warn(text, stacklevel=4)
+    return as_streams(splits) if streaming else splits
+
+
+def as_streams(splits: datasets.DatasetDict) -> datasets.IterableDatasetDict:
+    """Of shards, which worker processes share."""
+    return datasets.IterableDatasetDict(
+        {name: split.to_iterable_dataset(num_shards=min(64, max(1, len(split)))) for name, split in splits.items()}
+    )
+
+
+def find_parquet(path: Path) -> list[Path]:
+    """The parquet files of a folder, which is then read from them alone."""
+    found = [p for p in sorted(path.glob("*.parquet")) if p.name.lower() not in METADATA_NAMES]
+    found = found or sorted(path.glob("data/*.parquet"))
+    if found and (images := read_tree(path).images):
+        warnings.warn(
+            f"{path} is read from its parquet files; {len(images)} image files beside them are left out, the first "
+            f"{images[0].relative_to(path)}.",
+            stacklevel=4,
+        )
+    return found
+
+
 def open_saved(path: Path, streaming: bool) -> Splits:
     try:
         saved = datasets.load_from_disk(path)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} cannot be read as a saved data set: {reason(error)}") from error
     splits = datasets.DatasetDict(train=saved) if isinstance(saved, datasets.Dataset) else saved
-    if not streaming:
-        return splits
-    return datasets.IterableDatasetDict({name: split.to_iterable_dataset() for name, split in splits.items()})
+    return as_streams(splits) if streaming else splits
 
 
 def open_files(
@@ -112,40 +133,6 @@ def group_parquet(files: list[Path], folder: Path) -> dict[str, list[Path]]:
     return groups or {"train": files}
 
 
-def find_class_folders(folder: Path) -> dict[str, list[str]]:
-    """Patterns of the images of each split, all in class folders.
-
-    Raises:
-        ValueError: if `folder` has another form.
-    """
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not hidden(path)]
-    roots = {path: split for split, names in SPLIT_NAMES.items() for path in inside if path.name.lower() in names}
-    if "train" not in roots.values():
-        roots = {folder: "train"}
-    elif len(set(roots.values())) < len(roots):
-        raise ValueError(f"{folder} has two folders of one split: {', '.join(path.name for path in roots)}.")
-    elif odd := [path.name for path in inside if path not in roots]:
-        raise ValueError(f"{folder} has folders of splits and others, {', '.join(odd)}: move the others away.")
-    for root in roots:
-        found = False
-        for path in root.rglob("*"):
-            parts = path.relative_to(root)
-            if path.suffix.lower() not in IMAGE_SUFFIXES or hidden(parts):
-                continue
-            if len(parts.parts) != 2:
-                place = "in no class folder" if len(parts.parts) == 1 else "deeper than in a class folder"
-                raise ValueError(f"The image {path} lies {place}. {LAYOUT.format(root)}")
-            found = True
-        if not found:
-            raise ValueError(f"The folder {root} holds no images and no parquet files. {LAYOUT.format(root)}")
-    return {split: [f"{escape(str(root))}/*/*"] for root, split in roots.items()}
-
-
-def hidden(path: Path) -> bool:
-    """Whether `datasets` passes over the path, as over .git and __MACOSX."""
-    return any(part.startswith((".", "__")) for part in path.parts[-2:])
-
-
 def name_splits(splits: Splits, source: str | Path) -> Splits:
     if len(splits) == 1:
         return type(splits)(train=next(iter(splits.values())))
@@ -158,4 +145,6 @@ def name_splits(splits: Splits, source: str | Path) -> Splits:
             named[wanted] = splits[found[0]]
     if "train" not in named:
         raise ValueError(f"{source} has no split train; it has {', '.join(splits)}.")
+    if others := [name for name in splits if name.lower() not in SPLIT_OF]:
+        warnings.warn(f"Left out of {source}: the splits {', '.join(others)}.", stacklevel=4)
     return type(splits)(named)

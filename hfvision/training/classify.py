@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Subset
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.augment import PRESETS, Augmentation, augment, mix
+from ..data.describe import describe_dataset
 from ..data.keyed import image_keys
 from ..data.load import class_weights, load_image_dataset
 from ..data.normalize import Normalize
@@ -236,6 +237,8 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
             label_column=config.label_column,
             validation_group=config.validation_group,
         )
+    if accelerator.is_main_process:
+        print(describe_dataset(config.data, data))
     names = data["train"].features["label"].names
     model, processor = load_start(
         config.model,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from transformers import PreTrainedModel
 
+from ..data.describe import describe_data, some_sizes
 from ..data.mask_crops import MaskAugmentation, MaskedCrops
 from ..data.masks import IGNORED, MaskedImages, load_mask_dataset, name_classes
 from ..data.normalize import Normalize
@@ -251,6 +252,10 @@ def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
     limit = config.memory_limit * 1e9
     images = {name: MaskedImages(split, channels, limit) for name, split in splits.items()}
     names = name_classes(images, config.classes)
+    if accelerator.is_main_process:
+        sizes = some_sizes(splits["train"])
+        print(describe_data(config.data, {name: len(part) for name, part in images.items()}, sizes))
+        print(f"  {len(names)} classes: {', '.join(names)}")
     model, processor = load_segmenter(
         config.model,
         names=names,

@@ -16,6 +16,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ..data.crops import RandomCrops
 from ..data.degrade import resize_bicubic
+from ..data.describe import describe_data
 from ..data.keyed import image_keys
 from ..data.normalize import Normalize
 from ..data.photos import load_photos
@@ -179,6 +180,9 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
     made_from = lineage(config)
     scale, channels = model.config.scale, model.config.num_channels
     photos, held_out = split_photographs(config, config.crop * scale)
+    if accelerator.is_main_process:
+        counts = {"train": len(photos), "validation": len(held_out)}
+        print(describe_data(", ".join(config.data), counts, [photo.size for photo in photos]))
     count = config.batch_size * config.steps_per_epoch * accelerator.num_processes
     crops = RandomCrops(
         photos, config.crop * scale, count, config.seed, channels, config.turn, config.candidates, config.shrink

@@ -19,7 +19,11 @@ from transformers.utils import logging
 from .configuration_srgan import FEW_VALUES
 from .image_processing_srgan import SRGANImageProcessor
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+# Of the formats that Pillow reads and that hold photographs.
+SUFFIXES = {
+    *(".apng", ".avif", ".avifs", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
+    *(".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
 CPU_TILE, GPU_TILE = 256, 1024
 CPU_BYTES = 400_000_000
 
