@@ -44,7 +44,7 @@ def blend(
 def of_one_architecture(first: SRGANConfig, second: SRGANConfig) -> bool:
     """Whether two networks are alike but for residual blocks at the end of the longer one."""
     shape = ("scale", "num_channels", "hidden_size", "block_residual", "trunk_residual", "norm", "hidden_act")
-    shape += ("head_kernel_size", "tail_kernel_size", "upsampler", "skip")
+    shape += ("head_kernel_size", "tail_kernel_size", "upsampler", "skip", "pixel_unshuffle")
     if any(getattr(first, name) != getattr(second, name) for name in shape):
         return False
     widths = sorted((first.block_widths, second.block_widths), key=len)

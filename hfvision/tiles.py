@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from .models.srgan.image_processing_srgan import to_grey, to_integers
-from .models.srgan.pipeline_srgan import GuardedNetwork, automatic_tile, receptive_radius, upscale_strips
+from .models.srgan.pipeline_srgan import GuardedNetwork, automatic_tile, cell_side, receptive_radius, upscale_strips
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -80,7 +80,7 @@ def upscale_pixels(
         return as_planes(pixels[rows, columns], network_channels)
 
     # By map, as the variable of a loop would hold on to a strip while the next one is computed.
-    strips = upscale_strips(run, window, (height, width), scale, radius, tile)
+    strips = upscale_strips(run, window, (height, width), scale, radius, tile, cell_side(model.config))
     strips = map(partial(from_planes, channels=channels), strips)
     whole = (width * scale, height * scale)
     if size is not None and size != whole:

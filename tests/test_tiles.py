@@ -10,7 +10,13 @@ from torch.nn.functional import interpolate
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution
 from hfvision.inspect import summarize
-from hfvision.models.srgan.pipeline_srgan import FEW_VALUES, GuardedNetwork, receptive_radius, upscale_strips
+from hfvision.models.srgan.pipeline_srgan import (
+    FEW_VALUES,
+    GuardedNetwork,
+    cell_side,
+    receptive_radius,
+    upscale_strips,
+)
 from hfvision.tiles import choose_dtype, upscale_pixels
 
 NETWORKS = {
@@ -22,6 +28,7 @@ NETWORKS = {
         **{"preset": "fast-tiny", "scale": 2, "hidden_size": 8, "block_widths": [[8]]},
         **{"skip": "nearest", "upsampler": "stepwise", "hidden_act": "leaky_relu"},
     },
+    "unshuffled": {"preset": "photo", "scale": 2, "hidden_size": 12, "block_widths": [[12]] * 2},
 }
 
 
@@ -39,8 +46,8 @@ def tiled(run, image: torch.Tensor, config: SRGANConfig, tile: int) -> torch.Ten
     def window(rows, columns):
         return image[..., rows, columns]
 
-    size = image.shape[2:]
-    return torch.cat(list(upscale_strips(run, window, size, config.scale, receptive_radius(config), tile)), 2)
+    size, radius = image.shape[2:], receptive_radius(config)
+    return torch.cat(list(upscale_strips(run, window, size, config.scale, radius, tile, cell_side(config))), 2)
 
 
 def noise(height: int, width: int, channels: int = 3, dtype=np.uint8) -> np.ndarray:
@@ -99,7 +106,7 @@ def test_a_smaller_overlap_shows_seams():
 def test_radius_covers_the_traced_receptive_field(name):
     model = network(name)
     summary = summarize(model, torch.rand(1, model.config.num_channels, 64, 64))
-    overlap = 2 * receptive_radius(model.config) + 1
+    overlap = 2 * receptive_radius(model.config) + cell_side(model.config)
     assert summary.receptive_field <= overlap <= summary.receptive_field + 6
 
 

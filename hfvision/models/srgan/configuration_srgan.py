@@ -46,6 +46,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "fast-light": {"hidden_size": 48, "block_widths": [[48]] * 7, "branch_expansion": 2},
     "fast-quality": {"hidden_size": 128, "block_widths": [[128]] * 12, "branch_expansion": 2},
+    # The body at half the input's resolution, as in FFDNet (Zhang et al. 2018, arXiv:1710.04026): for photographs that
+    # are noisy or compressed.
+    "photo": {"hidden_size": 96, "block_widths": [[96]] * 6, "branch_expansion": 2, "pixel_unshuffle": 2},
 }
 
 
@@ -54,7 +57,7 @@ class SRGANConfig(PreTrainedConfig):
     r"""Configuration of [`SRGANForImageSuperResolution`], [`SRGANDiscriminator`] and [`SRGANModel`].
 
     `SRGANConfig.from_preset(name, **overrides)` gives the generators `srresnet` (with batch normalisation as in the
-    paper; `norm=False` leaves it out), `fast-tiny`, `fast-light` and `fast-quality`.
+    paper; `norm=False` leaves it out), `fast-tiny`, `fast-light`, `fast-quality` and `photo`.
 
     Args:
         scale (`int`): 2, 3 or 4: how many times wider and higher the output is.
@@ -72,6 +75,9 @@ class SRGANConfig(PreTrainedConfig):
         fused (`bool`): the branches are folded: plain convolutions are what is saved and loaded.
         upsampler (`str`): `direct` (one convolution to `scale**2` images, one pixel shuffle) or `stepwise` (by 2,
             3 or 2·2 with an activation in between, as in the paper).
+        pixel_unshuffle (`int`): 1, or 2: each cell of 2x2 input pixels becomes one pixel of four times the channels
+            before the first convolution, so that the body runs at half the input's resolution. Inputs of odd sides
+            are extended by their last row or column, and the output is cropped.
         skip (`str`): what the network's output is added to: the input upscaled by `bicubic` or `nearest`, or `none`.
         discriminator (`str`): `unet` (a score for every pixel, spectral normalisation; Wang et al. 2021,
             arXiv:2107.10833) or `srgan` (one score an image; Ledig et al. 2017).
@@ -96,6 +102,7 @@ class SRGANConfig(PreTrainedConfig):
     branch_expansion: int | None = None
     fused: bool = False
     upsampler: Literal["direct", "stepwise"] = "direct"
+    pixel_unshuffle: Literal[1, 2] = 1
     skip: Literal["none", "nearest", "bicubic"] = "bicubic"
     discriminator: Literal["unet", "srgan"] = "unet"
     discriminator_width: int = 64
@@ -123,6 +130,8 @@ class SRGANConfig(PreTrainedConfig):
         for name in ("head_kernel_size", "tail_kernel_size"):
             if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name} must be odd, got {getattr(self, name)}.")
+        if self.pixel_unshuffle > 1 and self.upsampler == "stepwise":
+            raise ValueError("pixel_unshuffle needs upsampler='direct'.")
         if self.branch_expansion is not None and self.branch_expansion < 1:
             raise ValueError(f"branch_expansion must be at least 1 or None, got {self.branch_expansion}.")
 

@@ -18,6 +18,7 @@ from torch.nn.functional import (
     l1_loss,
     pad,
     pixel_shuffle,
+    pixel_unshuffle,
 )
 from torch.nn.utils.parametrizations import spectral_norm
 from transformers import PreTrainedModel, initialization
@@ -208,8 +209,9 @@ class SRGANGenerator(nn.Module):
     def __init__(self, config: SRGANConfig):
         super().__init__()
         width, channels, scale = config.hidden_size, config.num_channels, config.scale
+        self.scale, self.cell = scale, config.pixel_unshuffle
         self.head = nn.Sequential(
-            nn.Conv2d(channels, width, config.head_kernel_size, padding=config.head_kernel_size // 2),
+            nn.Conv2d(channels * self.cell**2, width, config.head_kernel_size, padding=config.head_kernel_size // 2),
             ACT2FN[config.hidden_act],
         )
         self.blocks = nn.ModuleList(SRGANBlock(config, widths) for widths in config.block_widths)
@@ -229,35 +231,49 @@ class SRGANGenerator(nn.Module):
                 self.upsampler.append(ACT2FN[config.hidden_act])
             self.upsampler.append(nn.Conv2d(width, channels, tail, padding=tail // 2))
         else:
-            self.upsampler.append(nn.Conv2d(width, channels * scale**2, tail, padding=tail // 2))
-            self.upsampler.append(nn.PixelShuffle(scale))
+            factor = scale * self.cell
+            self.upsampler.append(nn.Conv2d(width, channels * factor**2, tail, padding=tail // 2))
+            self.upsampler.append(nn.PixelShuffle(factor))
         self.skip = None
         if config.skip != "none":
             self.skip = InputUpscaler(scale, config.skip)
             start_from_zero(self.upsampler)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        hidden_state = self.head(pixel_values)
+        hidden_state = self.head(self.to_cells(pixel_values))
         hidden_states = [hidden_state]
         for block in self.blocks:
             hidden_states.append(block(hidden_states[-1]))
         trunk = hidden_states[-1]
         if self.fusion is not None:
             trunk = hidden_state + self.fusion(trunk)
-        image = self.upsampler(trunk)
+        image = self.crop(self.upsampler(trunk), pixel_values)
         return image if self.skip is None else image + self.skip(pixel_values), hidden_states
+
+    def to_cells(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, C * cell**2, ceil(H / cell), ceil(W / cell))."""
+        if self.cell == 1:
+            return pixel_values
+        height, width = pixel_values.shape[-2:]
+        padded = pad(pixel_values, (0, -width % self.cell, 0, -height % self.cell), mode="replicate")
+        return pixel_unshuffle(padded, self.cell).contiguous(memory_format=torch.channels_last)
+
+    def crop(self, image: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
+        """`image` without what the padding of [`SRGANGenerator.to_cells`] became."""
+        height, width = pixel_values.shape[-2:]
+        return image if self.cell == 1 else image[..., : height * self.scale, : width * self.scale]
 
     def reconstruct(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The image of `forward`, by [`in_one_pass`]."""
-        trunk = hidden_state = in_one_pass(self.head, pixel_values)
+        trunk = hidden_state = in_one_pass(self.head, self.to_cells(pixel_values))
         for block in self.blocks:
             trunk = in_one_pass(block.layers, trunk, trunk if block.residual else None)
         if self.fusion is not None:
             trunk = in_one_pass(self.fusion, trunk, hidden_state)
         if self.skip is None:
-            return self.upsampler(trunk)
-        if len(self.upsampler) > 2:
-            return self.upsampler(trunk) + self.skip(pixel_values)
+            return self.crop(self.upsampler(trunk), pixel_values)
+        if len(self.upsampler) > 2 or self.cell > 1:
+            return self.crop(self.upsampler(trunk), pixel_values) + self.skip(pixel_values)
         conv, shuffle = self.upsampler
         return shuffle(conv(trunk) + self.skip.cells(pixel_values))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from PIL import Image, UnidentifiedImageError
+from torch.nn.functional import pad
 from transformers import Pipeline
 from transformers.utils import logging
 
@@ -31,7 +32,7 @@ logger = logging.get_logger(__name__)
 
 
 def receptive_radius(config: Any) -> int | None:
-    """How many pixels of the input, in each direction, a pixel of the output depends on at most.
+    """How many pixels of the input, in each direction, a cell of `pixel_unshuffle` pixels depends on at most.
 
     None for a configuration of another family, whose network must see the image whole.
     """
@@ -43,7 +44,12 @@ def receptive_radius(config: Any) -> int | None:
         radius += {2: 1, 3: 1, 4: 2}[config.scale] + ceil(config.tail_kernel_size // 2 / config.scale)
     else:
         radius += config.tail_kernel_size // 2
-    return max(radius, 2)  # of the bicubic skip
+    return max(radius * cell_side(config), 2)  # of the bicubic skip
+
+
+def cell_side(config: Any) -> int:
+    """The side in pixels of the cells that the input is divided into, at whose borders alone tiles may begin."""
+    return getattr(config, "pixel_unshuffle", 1)
 
 
 def automatic_tile(model: Any, batch: int = 1) -> int:
@@ -55,7 +61,7 @@ def automatic_tile(model: Any, batch: int = 1) -> int:
     radius = receptive_radius(config)
     width = max(config.hidden_size, *(w for widths in config.block_widths for w in widths))
     last = config.hidden_size if config.upsampler == "stepwise" else config.num_channels
-    bytes_per_pixel = batch * 4 * (3 * width + 3 * last * config.scale**2)
+    bytes_per_pixel = batch * 4 * (3 * width // cell_side(config) ** 2 + 3 * last * config.scale**2)
     if device.type == "cuda":
         memory, largest = torch.cuda.mem_get_info(device)[0] // 2, GPU_TILE
     else:
@@ -76,17 +82,35 @@ def window_at(first: int, length: int, tile: int, radius: int) -> tuple[int, int
     return start, length if start + tile == length else start + tile - radius
 
 
-def shape_of_tiles(size: tuple[int, int], tile: int, radius: int) -> tuple[int, int]:
-    """Height and width of all tiles of an image of this height and width: the least that need no more tiles than
-    squares of side `tile`, of more than `FEW_VALUES` pixels."""
+def round_up(length: int, cell: int) -> int:
+    """The least multiple of `cell` that is at least `length`."""
+    return length + -length % cell
+
+
+def shape_of_tiles(size: tuple[int, int], tile: int, radius: int, cell: int = 1) -> tuple[int, int]:
+    """Height and width of all tiles of an image of this height and width: the least multiples of `cell` that need no
+    more tiles than squares of side `tile`, of more than `FEW_VALUES` pixels."""
 
     def balanced(length: int) -> int:
         if tile >= length:
             return length
-        return ceil((length - 2 * radius) / ceil((length - 2 * radius) / (tile - 2 * radius))) + 2 * radius
+        tiles = ceil((length - 2 * radius) / (tile - 2 * radius))
+        return round_up(ceil((length - 2 * radius) / tiles) + 2 * radius, cell)
 
-    wide = max(balanced(size[1]), min(size[1], FEW_VALUES // size[0] + 1))
-    return max(balanced(size[0]), min(size[0], FEW_VALUES // wide + 1)), wide
+    wide = max(balanced(size[1]), min(size[1], round_up(FEW_VALUES // size[0] + 1, cell)))
+    return max(balanced(size[0]), min(size[0], round_up(FEW_VALUES // wide + 1, cell))), wide
+
+
+def extend(
+    window: Callable[[slice, slice], torch.Tensor], size: tuple[int, int]
+) -> Callable[[slice, slice], torch.Tensor]:
+    """`window` for slices that may reach beyond an image of this height and width, whose border is repeated there."""
+
+    def extended(rows: slice, columns: slice) -> torch.Tensor:
+        below, right = max(rows.stop - size[0], 0), max(columns.stop - size[1], 0)
+        return pad(window(rows, columns), (0, right, 0, below), mode="replicate")
+
+    return extended
 
 
 def upscale_strips(
@@ -96,6 +120,7 @@ def upscale_strips(
     scale: int,
     radius: int | None,
     tile: int,
+    cell: int = 1,
 ) -> Iterator[torch.Tensor]:
     """The upscaled image from top to bottom, in strips of the height of a tile.
 
@@ -106,6 +131,7 @@ def upscale_strips(
         radius: see [`receptive_radius`]; None computes the image whole.
         tile: side of the tiles in pixels of the input; halved as often as memory does not suffice. An image of at
             most `FEW_VALUES` pixels is computed whole.
+        cell: see [`cell_side`].
 
     Yields:
         float (N, C, rows, W·scale) on the CPU.
@@ -113,14 +139,17 @@ def upscale_strips(
     Raises:
         ValueError: if a tile is no larger than its overlap.
     """
+    window = extend(window, size) if cell > 1 else window
+    whole, size = size, (round_up(size[0], cell), round_up(size[1], cell))
     height, width = size
+    tile = round_up(tile, cell)
     if radius is None or tile >= max(size):
         tile, radius = max(size), radius or 0
     elif tile <= 2 * radius:
         raise ValueError(f"Tiles of {tile} pixels are all overlap: this network needs at least {2 * radius + 1}.")
     first = 0
     while first < height:
-        tall, wide = shape_of_tiles(size, tile, radius)
+        tall, wide = shape_of_tiles(size, tile, radius, cell)
         top, bottom = window_at(first, height, tall, radius)
         strip, left = None, 0
         try:
@@ -137,10 +166,10 @@ def upscale_strips(
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error) or radius == 0 or tile == smallest_tile(radius):
                 raise
-            tile = max(min(tile, max(size)) // 2, smallest_tile(radius))
+            tile = max(round_up(min(tile, max(size)) // 2, cell), smallest_tile(radius))
             logger.warning(f"Memory does not suffice: going on with tiles of {tile}×{tile} pixels.")
             continue
-        yield strip
+        yield strip[..., : (whole[0] - first) * scale, : whole[1] * scale]
         first = bottom
 
 
@@ -280,6 +309,7 @@ class SuperResolutionPipeline(Pipeline):
             config.scale,
             radius,
             tile or max(pixel_values.shape[2:]),
+            cell_side(config),
         )
         return {"reconstruction": torch.cat(list(strips), 2), "image": model_inputs.get("image")}
 
