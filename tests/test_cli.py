@@ -18,9 +18,9 @@ from hfvision import (
     SRGANConfig,
     SRGANForImageSuperResolution,
     SRGANImageProcessor,
+    sample_photos,
 )
 from hfvision.cli import main
-from hfvision.quickstart import sample_photos
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,13 @@ import torch
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from hfvision import read_image, sample_photos
 from hfvision.data.blur_kernels import filter_image, gaussian_kernel, sinc_kernel
 from hfvision.data.degradations import FILTERS, PRESETS, Degradation, area_weights, degrade, resize
 from hfvision.data.degrade import downscale, through_jpeg, through_webp
-from hfvision.data.images import read_image
 from hfvision.data.keyed import image_keys
 from hfvision.data.noise import gaussian_noise, poisson_noise, sensor_noise
 from hfvision.metrics.psnr import psnr
-from hfvision.quickstart import sample_photos
 
 PROCESSES = ("camera", "second_order", "shuffled")
 SILENT = {  # without noise, and hardly compressed: what is left is blur and resizing

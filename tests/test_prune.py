@@ -245,9 +245,11 @@ def test_command_prunes_an_upscaler(tmp_path):
         smooth.save(photos / f"{number}.png")
     command = ["prune", str(parent), "--data", str(photos), "--target-macs", "0.6", "--out", str(out)]
     options = ["--validation", "0.4", "--epochs", "1", "--steps-per-epoch", "3", "--batch-size", "2", "--crop", "16"]
-    assert main([*command, *options, "--importance-images", "8", "--mixed-precision", "no"]) == 0
+    options += ["--degradation", "mild", "--importance-images", "8", "--mixed-precision", "no"]
+    assert main([*command, *options]) == 0
     record = json.loads((out / "record.json").read_text())
     assert record["compression"][0]["macs"]["after"] <= 0.6 * record["compression"][0]["macs"]["before"]
+    assert "validation_psnr_mild" in record["training"]["history"][0]
     reloaded = type(model).from_pretrained(out)
     assert reloaded.config.fused
     assert reloaded.num_parameters() == record["compression"][0]["parameters"]["after"]

@@ -14,10 +14,10 @@ from PIL import Image
 from test_fold import cnn, upscaler, vit
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
-from hfvision import ImageClassificationProcessor, SRGANImageProcessor
+from hfvision import ImageClassificationProcessor, SRGANForImageSuperResolution, SRGANImageProcessor
 from hfvision.cli import main
 from hfvision.compression.openvino import OpenVINOModel, load_openvino, to_openvino
-from hfvision.compression.quantize import quantize
+from hfvision.compression.quantize import photograph_examples, quantize
 from hfvision.data.load import load_image_dataset
 from hfvision.loading import load_config, load_model
 from hfvision.upscale import upscale
@@ -140,6 +140,17 @@ def test_openvino_int8_is_smaller_answers_the_same_and_loads_everywhere(folder, 
     assert f"{step['validation']['after']:.2f}"[:2] in (out / "README.md").read_text()
     again, _ = load_model(str(out), task(name))
     assert torch.equal(answer(again, pixels(name)), answer(model, pixels(name)))
+
+
+def test_photographs_are_degraded_as_in_training(folder):
+    model = SRGANForImageSuperResolution.from_pretrained(folder / "sr").eval()
+    trainings = ({}, {"degradation": "bicubic"}, {"degradation": "strong"})
+    clean, same, strong = (
+        photograph_examples(model, [calibration(folder, "sr")], 20, 0, trained) for trained in trainings
+    )
+    assert all(torch.equal(a, b) for a, b in zip(clean.batches, same.batches, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(clean.batches, strong.batches, strict=True))
+    assert clean.measure(model)[1] == same.measure(model)[1] != strong.measure(model)[1]
 
 
 def test_openvino_serves_in_commands_and_pipelines(folder, tmp_path, capsys):

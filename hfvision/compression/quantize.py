@@ -14,7 +14,9 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..cards import write_card
-from ..data.degrade import downscale, modcrop, quantize_8bit
+from ..data.degradations import PRESETS, degrade
+from ..data.degrade import modcrop, quantize_8bit
+from ..data.keyed import image_keys
 from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.photos import load_photos
@@ -124,10 +126,10 @@ def quantize(
     examples = None
     if calibration is not None:
         sources = [calibration] if isinstance(calibration, str) else list(calibration)
+        trained = earlier_record(model).get("training", {}).get("config", {})
         if task == "image-super-resolution":
-            examples = photograph_examples(parent, sources, images, seed)
+            examples = photograph_examples(parent, sources, images, seed, trained)
         else:
-            trained = earlier_record(model).get("training", {}).get("config", {})
             examples = labelled_examples(parent, processor, sources, images, seed, trained)
     before = examples.measure(parent) if examples else None
 
@@ -224,9 +226,12 @@ def labelled_examples(
     return Examples(batches, measure, len(validation), "top1", splits["train"]._fingerprint)
 
 
-def photograph_examples(model: PreTrainedModel, sources: Sequence[str], images: int, seed: int) -> Examples:
-    """Of photographs, made smaller as in training: crops to calibrate with; the middles to validate with, of every
-    fifth photograph, which is not calibrated with where there are five or more."""
+def photograph_examples(
+    model: PreTrainedModel, sources: Sequence[str], images: int, seed: int, trained: Mapping[str, Any]
+) -> Examples:
+    """Of photographs, made smaller as in training, whose settings `trained` are: crops to calibrate with; the middles
+    to validate with, of every fifth photograph, which is not calibrated with where there are five or more."""
+    degradation = PRESETS[trained.get("degradation", "bicubic")]
     scale, channels = model.config.scale, model.config.num_channels
     mode = "L" if channels == 1 else "RGB"
     photos = load_photos(sources, min_side=32 * scale)
@@ -240,13 +245,13 @@ def photograph_examples(model: PreTrainedModel, sources: Sequence[str], images: 
         side = min(CROP * scale, *(length // scale * scale for length in original.shape[-2:]))
         top, left = (int(torch.randint(length - side + 1, (), generator=generator)) for length in original.shape[-2:])
         crop = original[..., top : top + side, left : left + side].float() / 255
-        batches.append(downscale(crop, scale))
+        batches.append(degrade(crop, scale, image_keys(seed, 0, torch.tensor([number])), degradation))
     enough(len(batches), ", ".join(sources))
     pairs = []
-    for original in held_out:
+    for number, original in enumerate(held_out):
         sides = [min(SHOWN * scale, length) // scale * scale for length in original.shape[-2:]]
         original = modcrop(center_crop(original, sides).float() / 255, scale)
-        pairs.append((downscale(original, scale), original))
+        pairs.append((degrade(original, scale, image_keys(seed, 1, torch.tensor([number])), degradation), original))
 
     @torch.inference_mode()
     def measure(net: Any) -> tuple[list[Tensor], float]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -107,13 +108,15 @@ class Degradation:
         return self.bicubic, self.camera, self.second_order, self.shuffled
 
 
-PRESETS = {
+Preset = Literal["bicubic", "mild", "strong", "photo", "blind"]
+PRESETS: dict[Preset, Degradation] = {
     "bicubic": Degradation(bicubic=1),
     "mild": Degradation(bicubic=0.2, camera=0.8),
     "strong": Degradation(second_order=0.5, shuffled=0.5),
     # 15% bicubic, 45% mild, 40% strong
     "photo": Degradation(bicubic=0.24, camera=0.36, second_order=0.2, shuffled=0.2),
 }
+PRESETS["blind"] = PRESETS["photo"]  # the name that recipes before version 0.2 use
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ..data.crops import RandomCrops
+from ..data.degradations import PRESETS as DEGRADATIONS
+from ..data.degradations import Preset
 from ..data.degrade import resize_bicubic
 from ..data.describe import describe_data
 from ..data.keyed import image_keys
@@ -60,10 +62,10 @@ class SuperResTrainingConfig(LoopConfig):
     shrink: float = option(1.0, "smallest factor that photographs are shrunk by, at random, before crops are taken")
     candidates: int = option(1, "crops drawn for each one taken, which is the one of most detail")
     turn: bool = option(True, "flip and turn the crops at random; not for what has an upright, as signs and text")
-    degradation: Literal["bicubic", "mild", "strong", "photo"] = option(
+    degradation: Preset = option(
         "bicubic",
         "how small images are made: MATLAB's bicubic; mild: as from a camera; strong: blurred, noisy and compressed "
-        "several times, as on the web; photo: a mixture of the three",
+        "several times, as on the web; photo: a mixture of the three (blind: its former name)",
     )
     pixel_loss: Literal["l1", "l2", "charbonnier"] = option("l1", "of the pixels")
     luma: float = option(0.0, "part of the pixel loss that brightness alone decides, which PSNR is measured on")
@@ -99,6 +101,8 @@ class SuperResTrainingConfig(LoopConfig):
             )
         if self.scale not in (None, 2, 3, 4):
             raise ValueError(f"scale must be 2, 3 or 4, got {self.scale}.")
+        if self.degradation not in DEGRADATIONS:
+            raise ValueError(f"degradation must be one of {', '.join(DEGRADATIONS)}, got {self.degradation}.")
         if self.crop < 8:
             raise ValueError(f"crop must be at least 8 pixels, got {self.crop}.")
         if not 0 < self.shrink <= 1:
