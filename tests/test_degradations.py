@@ -227,11 +227,20 @@ def test_codecs_keep_the_mode_and_chroma():
         assert codec(color, 60).shape == (3, 32, 32)
 
 
+def test_blocks_of_jpeg_begin_anywhere(photos):
+    settings = Degradation(camera=1, camera_blur=0, camera_noise=0, camera_codec=1, camera_quality=(5, 5), webp=0)
+    small = degrade(photos[:1].repeat(40, 1, 1, 1), 2, image_keys(0, 0, torch.arange(40)), settings)
+    steps = (small[..., 1:] - small[..., :-1]).abs().mean((1, 2))
+    phases = {steps[number, 3:43].view(5, 8).mean(0).argmax().item() for number in range(len(small))}
+    assert len(phases) >= 7, "the largest steps, between blocks, are at every eighth pixel from anywhere"
+
+
 def test_grey_and_tiny_images(photos):
     for preset in ("mild", "strong"):
         keys = image_keys(0, 0, torch.arange(30))
         tiny = photos[:1, :1, :16, :16].repeat(30, 1, 1, 1)
         assert degrade(tiny, 2, keys, PRESETS[preset]).shape == (30, 1, 8, 8)
+        assert degrade(tiny[..., :4, :6], 2, keys, PRESETS[preset]).shape == (30, 1, 2, 3)
 
 
 def test_what_does_not_fit_is_refused(photos):

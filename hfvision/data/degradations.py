@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from .blur_kernels import filter_image, gaussian_kernel, sinc_kernel
 from .degrade import downscale, quantize_8bit, through_jpeg, through_webp
@@ -20,6 +20,7 @@ from .keyed import scramble
 from .noise import gaussian_noise, poisson_noise, sensor_noise
 
 DEGRADE = 201  # stream of the keyed random numbers
+MACROBLOCK = 16  # side of what JPEG with 4:2:0 and WebP code together, in pixels
 Range = tuple[float, float]
 
 
@@ -327,12 +328,18 @@ def area_weights(length: int, new_length: int) -> Tensor:
 
 
 def compressed(image: Tensor, quality: tuple[int, int], degradation: Degradation, rng: Random) -> Tensor:
-    """An image (C, H, W), clamped and rounded to 8 bit, as JPEG or WebP of a random quality leaves it."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+    """An image (C, H, W), clamped and rounded to 8 bit, as JPEG or WebP of a random quality leaves it.
+
+    Its blocks begin at a random place, as in an image that was cut out of a larger one.
+    """
+    top, left = (rng.randrange(min(MACROBLOCK, side)) for side in image.shape[-2:])
+    pixels = (pad(image[None], (left, 0, top, 0), mode="reflect")[0].clamp(0, 1) * 255).round().to(torch.uint8)
     level = rng.randint(*quality)
     if rng.random() < degradation.webp:
-        return through_webp(pixels, level) / 255
-    return through_jpeg(pixels, level, "4:4:4" if rng.random() < degradation.full_chroma else "4:2:0") / 255
+        coded = through_webp(pixels, level)
+    else:
+        coded = through_jpeg(pixels, level, "4:4:4" if rng.random() < degradation.full_chroma else "4:2:0")
+    return coded[:, top:, left:] / 255
 
 
 def log_uniform(bounds: Range, rng: Random) -> float:
