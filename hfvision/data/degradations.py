@@ -42,7 +42,7 @@ class Degradation:
         kernel_shares: of isotropic and anisotropic Gaussian, generalized Gaussian and plateau kernels, in that order.
         sinc: probability of a sinc filter instead of a Gaussian.
         sigmas: standard deviations of blur in pixels.
-        generalized_beta, plateau_beta: exponents; half of them are below 1.
+        generalized_beta, plateau_beta: exponents; half of them are drawn below 1, half above.
         second_blur, final_sinc: probabilities of the second round's blur and the last filter.
         resize_shares: of enlarging, shrinking and keeping the size.
         sizes: smallest and largest size, the first round's largest in sides of the large image, all others in sides
