@@ -4,6 +4,7 @@ Every process takes its share of the sorted list and keeps a manifest of its own
 file, written when the result is whole.
 """
 
+import filecmp
 import json
 import os
 import time
@@ -12,8 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from .console import each, say
+from .files import temporary_path
 from .upscale import Upscaling, refuse_existing, upscale_file
 
 Pair = tuple[Path, Path]
@@ -48,42 +49,56 @@ def upscale_files(
     Args:
         pairs: source and target of each.
         manifest: the file to note what is done in, `upscale-0.jsonl`; those beside it are read too.
-        resume: pass over what the manifests say is done of the same source in the same way, and is there.
-        force: replace targets that are there already.
+        resume: pass over targets that the manifests name as made of the same source in the same way. A target that
+            they do not name is made again and compared: it may be the last one of a process that was killed.
+        force: replace existing targets.
 
     Returns:
         an entry for each file upscaled: `source`, `target`, `seconds`, and what tells it from others.
 
     Raises:
-        ValueError: before anything is done, if a target is there already; at the end, if files could not be upscaled.
+        ValueError: before anything is done, if a target exists and may not be replaced.
+        IncompleteBatchError: at the end, if some of several files could not be upscaled.
     """
     settings = settings_of(upscaling)
     done = read_manifests(manifest.parent) if manifest is not None and resume else {}
-    left = []
+    left, unsure = [], set()
     for source, target in pairs:
-        if not (target.exists() and same(done.get(str(target)), entry_of(source, target, settings))):
-            refuse_existing(source, target, force)
-            left.append((source, target))
-    if len(left) < len(pairs):
-        tqdm.write(f"{len(pairs) - len(left)} of {len(pairs)} files are done already.")
-    entries, failures = [], []
-    for source, target in tqdm(left, unit="file", disable=len(left) < 2):
-        entry, start = entry_of(source, target, settings), time.perf_counter()
-        try:
-            upscale_file(source, target, upscaling, force=force)
-        except (ValueError, OSError, ArithmeticError) as error:
-            if len(pairs) == 1:
-                raise
-            failures.append(error)
-            tqdm.write(f"{source}: {error}")
+        noted = done.get(str(target))
+        if target.exists() and noted is not None and same(noted, entry_of(source, target, settings)):
             continue
-        entries.append(entry | {"seconds": round(time.perf_counter() - start, 3)})
+        if target.exists() and noted is None and resume and not force:
+            unsure.add(target)
+        else:
+            refuse_existing(source, target, force)
+        left.append((source, target))
+    if len(left) < len(pairs):
+        say(f"{len(pairs) - len(left)} of {len(pairs)} files are done already.")
+
+    def work(pair: Pair) -> dict[str, Any]:
+        entry, start = entry_of(*pair, settings), time.perf_counter()
+        if pair[1] in unsure:
+            compare_with_existing(*pair, upscaling)
+        else:
+            upscale_file(*pair, upscaling, force=force)
+        entry["seconds"] = round(time.perf_counter() - start, 3)
         if manifest is not None:
-            append_line(manifest, entries[-1])
-        tqdm.write(f"{source} → {target}")
-    if failures:
-        raise ValueError(f"{len(failures)} of {len(pairs)} files could not be upscaled. The first: {failures[0]}")
+            append_line(manifest, entry)
+        return entry
+
+    entries = []
+    for (source, target), entry in each(left, work, lambda pair: pair[0], "upscaled"):
+        entries.append(entry)
+        say(f"{source} → {target}")
     return entries
+
+
+def compare_with_existing(source: Path, target: Path, upscaling: Upscaling) -> None:
+    """Raise ValueError if `target` is not, byte for byte, what `source` becomes."""
+    with temporary_path(target) as again:
+        upscale_file(source, again, upscaling)
+        if not filecmp.cmp(again, target, shallow=False):
+            raise ValueError(f"{target} exists already and is not what {source} becomes: use --force to replace it.")
 
 
 def settings_of(upscaling: Upscaling) -> dict[str, Any]:
@@ -101,19 +116,19 @@ def entry_of(source: Path, target: Path, settings: dict[str, Any]) -> dict[str, 
     return json.loads(json.dumps(told | {"settings": settings}, default=str))
 
 
-def same(noted: dict[str, Any] | None, entry: dict[str, Any]) -> bool:
-    return noted is not None and {name: noted.get(name) for name in entry} == entry
+def same(noted: dict[str, Any], entry: dict[str, Any]) -> bool:
+    return {name: noted.get(name) for name in entry} == entry
 
 
 def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
     """The entries of all processes by target, the last of each; a line that was cut off counts as none."""
     found = {}
     for path in sorted(folder.glob("upscale-*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_bytes().split(b"\n"):
             try:
                 entry = json.loads(line)
                 found[entry["target"]] = entry
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
     return found
 
@@ -122,6 +137,6 @@ def append_line(path: Path, entry: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
         if file.tell() and not path.read_bytes().endswith(b"\n"):
             file.write("\n")
-        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        file.write(json.dumps(entry) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -10,12 +10,13 @@ from typing import Any
 
 from .commands import compress, detect, evaluate, publish, train, use
 from .commands.arguments import add_command
+from .console import IncompleteBatchError, escape_characters
 
 
 def quickstart(args: argparse.Namespace) -> None:
     from .quickstart import run_quickstart
 
-    run_quickstart(args.out, seed=args.seed)
+    run_quickstart(args.out, seed=args.seed, force=args.force)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,15 +32,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for what it makes")
     command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    command.add_argument("--force", action="store_true", help="replace an earlier quickstart in that folder")
     for part in (use, train, evaluate, compress, detect, publish):
         part.add_commands(commands)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 when it went well, 1 where `--strict` says so, 2 for a mistake in the input, which is
-    said in one line."""
+    """Run the command line.
+
+    Returns:
+        0 when all went well; 1 where `--strict` says so, or where some files of a batch could not be used; 2 for a
+        mistake in the input. The reason is printed in one line.
+    """
     args = build_parser().parse_args(argv)
+    escape_characters()
     with one_line_warnings():
         return run(args)
 
@@ -68,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
     logging.disable_progress_bar()
     try:
         return args.function(args) or 0
+    except IncompleteBatchError as error:
+        print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

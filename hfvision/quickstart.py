@@ -1,6 +1,5 @@
 """`hfvision quickstart`: a classifier, hardened, and an upscaler from training to use, on the data that ships."""
 
-import shutil
 import time
 from functools import partial
 from importlib.util import find_spec
@@ -21,9 +20,10 @@ from .data.images import read_image
 from .data.load import sample_dataset, sample_photos
 from .data.normalize import Normalize
 from .data.prepare import prepare_images
+from .files import check_folder, read_json, remove_model
 from .metrics.accuracy import accuracy
 from .metrics.psnr import psnr
-from .report import markdown_table, prediction_grid, refuse_file, side_by_side, write_record, write_text
+from .report import markdown_table, prediction_grid, side_by_side, write_record, write_text
 from .robustness.attacks import pgd
 from .robustness.pictures import attack_grid
 from .robustness.threat import PixelClassifier
@@ -39,6 +39,9 @@ EPSILON = "0.1"
 ATTACKED = 500  # test images that are attacked
 KEPT = 0.187  # of the parameters
 TRAINING = {"data": "fashion_mnist", "batch_size": 64, "weight_decay": 0.05, "augment": "none"}
+COMMAND = "hfvision quickstart"
+MODELS = ("classifier", "hardened", "pruned", "pruned-int8", "upscaler")
+FILES = ("record.json", "report.md", "predictions.png", "sample.png", "attack.png", "upscaler.png", "cat_x2.png")
 CROP = (120, 60, 280, 180)  # left, top, right, bottom of the compared detail: the cat's eyes
 
 
@@ -49,24 +52,30 @@ def run_quickstart(
     hardening_epochs: int = 3,
     compression_epochs: int = 2,
     steps: int = 1200,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train, evaluate, save, reload and use the models; write them with a record, a report and pictures.
 
     Args:
-        out: folder that is made, or whose files of the same names are replaced.
+        out: folder to write.
         seed: of everything random.
         epochs: of the classifier's training.
         hardening_epochs: of its training on attacked images.
         compression_epochs: of the training of what pruning left.
         steps: of the upscaler's training.
+        force: replace an earlier quickstart in `out`; other files stay.
 
     Returns:
         The record that is written to `record.json`.
+
+    Raises:
+        ValueError: if `out` holds files of something else, or, without `force`, an earlier quickstart.
+        OSError: if `out` cannot be written to.
     """
-    refuse_file(out)
-    out.mkdir(parents=True, exist_ok=True)
+    claim_folder(out, force)
     start = time.perf_counter()
-    record: dict[str, Any] = {"command": f"hfvision quickstart --seed {seed}", "seed": seed}
+    record: dict[str, Any] = {"command": f"{COMMAND} --seed {seed}", "seed": seed}
+    write_record(out / "record.json", record)
     record["classifier"] = run_classifier(out, seed, epochs)
     record["hardening"] = run_hardening(out, seed, hardening_epochs)
     record["compression"] = run_compression(out, seed, compression_epochs)
@@ -81,10 +90,28 @@ def run_quickstart(
     return record
 
 
+def claim_folder(out: Path, force: bool) -> None:
+    """Check that `out` holds no files by these names but those of an earlier quickstart, and remove its models.
+
+    Raises:
+        ValueError: for files of anything else, or, without `force`, of an earlier quickstart.
+        OSError: if the folder cannot be written to.
+    """
+    check_folder(out)
+    there = [name for name in (*MODELS, *FILES) if (out / name).exists()]
+    if not there:
+        return
+    if not str(read_json(out / "record.json").get("command")).startswith(COMMAND):
+        raise ValueError(f"{out / there[0]} exists and is not of a quickstart: choose another --out.")
+    if not force:
+        raise ValueError(f"{out} holds a quickstart already: use --force to replace it, or choose another --out.")
+    for name in MODELS:
+        remove_model(out / name)
+
+
 def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     print("1/6  Train a CNN on 6,000 images of clothes (Fashion-MNIST)")
     folder = out / "classifier"
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     config = ClassifierTrainingConfig(
         **TRAINING,
         model="cnn:textbook",
@@ -133,7 +160,6 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
 def run_hardening(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     print(f"3/6  Harden it: {epochs} more epochs, on attacked images (pixels changed by up to {EPSILON})")
     folders = {"standard": out / "classifier", "hardened": out / "hardened"}
-    shutil.rmtree(folders["hardened"] / "checkpoints", ignore_errors=True)
     config = ClassifierTrainingConfig(
         **TRAINING,
         model=str(folders["standard"]),
@@ -174,7 +200,6 @@ def run_compression(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     int8 = find_spec("nncf") is not None
     print(f"4/6  Make it small: keep {KEPT:.1%} of the parameters, {epochs} more epochs{', 8 bits' if int8 else ''}")
     folders = {"classifier": out / "classifier", "pruned": out / "pruned", "pruned, int8": out / "pruned-int8"}
-    shutil.rmtree(folders["pruned"], ignore_errors=True)
     config = ClassifierPruneConfig(
         **TRAINING,
         model=str(folders["classifier"]),
@@ -204,7 +229,6 @@ def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
     paths = sample_photos()
     print(f"5/6  Train a ×{SCALE} upscaler on crops of {len(paths) - 1} photographs")
     folder = out / "upscaler"
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     config = SuperResTrainingConfig(
         data=[str(path) for name, path in paths.items() if name != HELD_OUT_PHOTO],
         validation=0.2,

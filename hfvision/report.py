@@ -3,80 +3,20 @@
 import json
 import os
 import platform
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from safetensors import SafetensorError
+
+from .files import flush_to_disk as flush_to_disk
+from .files import folder_written_whole as folder_written_whole
+from .files import write_text, written_whole
 
 BLUE, ORANGE = "#2f6db3", "#d9772b"
 LIBRARIES = ("hfvision", "torch", "torchvision", "transformers", "accelerate", "datasets", "timm")
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffix, to write to; it becomes `path` when all went well.
-
-    The folder is made where needed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        flush_to_disk(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def flush_to_disk(path: Path) -> None:
-    """Return when a file, or a folder's list of files, would survive a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """A temporary folder of the same name to write files to; they become files of `folder` when all went well.
-
-    Each file is replaced at once, the weights last; other files of the folder stay.
-
-    Raises:
-        OSError: if something cannot be written, as on a full disk.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    outer = folder.with_name(f".{folder.name}-{os.getpid()}")
-    temporary = outer / folder.name  # the card of a model is titled after its folder
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for path in sorted(temporary.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name)):
-            flush_to_disk(path)
-            path.replace(folder / path.name)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f"{folder} could not be written ({error}); what was there before still is.") from error
-    finally:
-        shutil.rmtree(outer, ignore_errors=True)
-
-
-def refuse_file(out: Path | None) -> None:
-    """Raise ValueError where what is to be a folder is a file."""
-    if out is not None and out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: give the name of a folder.")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

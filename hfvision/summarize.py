@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from .report import BLUE, ORANGE, caption_font, refuse_file, write_record, written_whole
+from .files import check_report
+from .report import BLUE, ORANGE, caption_font, write_record, written_whole
 from .shots import (
     THRESHOLD,
     VideoFeatures,
@@ -58,9 +59,7 @@ def summarize_video(
         ValueError: for a file that cannot be read or holds no video, or a summary that is there already.
     """
     out = Path(out)
-    refuse_file(out)
-    if (out / FILES[0]).exists() and not force:
-        raise ValueError(f"{out / FILES[0]} is there already: choose another --out, or use --force to replace it.")
+    check_report(out, *FILES, force=force)
     network, processor = load_encoder(model, trust_remote_code=trust_remote_code)
     video = video_features(source, network, processor, batch_size=batch_size)
     boundaries = shot_boundaries(video, threshold=threshold)

@@ -1,7 +1,8 @@
 """Upscales photographs: an image in, a larger image out, and files to files."""
 
 import json
-from collections import Counter
+import struct
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from PIL import Image
 
 from .checkpoints import list_checkpoints
-from .data.images import IMAGE_SUFFIXES, Photo, find_images, read_photo, to_pil
-from .data.writing import check_format, write_image
+from .data.images import Photo, read_photo, to_pil
+from .data.tree import find_images
+from .data.writing import check_format, split_metadata, write_image
+from .files import distinct_targets, written_whole
 from .loading import load_model
 from .models.srgan.pipeline_srgan import SuperResolutionPipeline
-from .report import written_whole
 from .tiles import Precision, upscale_pixels
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
@@ -189,7 +191,7 @@ def upscale_file(source: str | Path, target: str | Path, upscaling: Upscaling, *
 
     Raises:
         ValueError, FileNotFoundError: for a source that cannot be read, a format that cannot hold the result, or,
-            without `force`, a target that is there already. The source itself is never replaced.
+            without `force`, an existing target. The source itself is never replaced.
         ImportError: if it takes PyAV and that is not installed.
     """
     source, target = Path(source), Path(target)
@@ -209,14 +211,19 @@ def upscale_file(source: str | Path, target: str | Path, upscaling: Upscaling, *
 def refuse_existing(source: Path, target: Path, force: bool) -> None:
     if target.exists() and (target.samefile(source) or not force):
         hint = "choose another --out" if target.samefile(source) else "use --force to replace it"
-        raise ValueError(f"{target} is there already: {hint}.")
+        raise ValueError(f"{target} exists already: {hint}.")
 
 
 def write_photo(path: Path, strips: Iterator[np.ndarray], size: tuple[int, int], photo: Photo) -> None:
+    metadata, left_out = split_metadata(path.suffix, photo.pixels, photo.metadata)
+    if left_out:
+        reasons = ", ".join(f"{name} ({why})" if why else name for name, why in left_out.items())
+        message = f"{path} is written without {reasons}: the format cannot hold it."
+        warnings.warn(message, stacklevel=2)
     try:
         with written_whole(path) as temporary:
-            write_image(temporary, strips, size, photo.metadata)
-    except (OSError, KeyError) as error:
+            write_image(temporary, strips, size, metadata)
+    except (OSError, KeyError, OverflowError, struct.error) as error:
         raise ValueError(f"{path} cannot be written: {error}") from error
 
 
@@ -230,53 +237,45 @@ def save_image(image: Image.Image, path: Path) -> None:
 
 def output_paths(sources: Sequence[Path], out: Path | None, label: str) -> list[tuple[Path, Path]]:
     """Pairs of file and result: `photo.jpg` becomes `photo_x2.png`, `film.mov` `film_x2.mov`, beside it or under
-    `out`, subfolders kept.
+    `out`, subfolders kept. Names that would be alike are told apart: see [`files.distinct_targets`].
 
     `out` with a suffix of a picture or video names the result itself, for one file. Of a folder, what is under `out`
     and what is a result of another file of it are no sources.
 
     Raises:
-        ValueError, FileNotFoundError: for sources without images, two results of one name, or one that would replace
-            a source.
+        ValueError, FileNotFoundError: for sources without images, a source that is named twice, or a result that would
+            replace a source.
     """
     if out is not None and not out.is_dir() and is_media(out):
         if len(sources) > 1 or sources[0].is_dir():
             raise ValueError(f"--out {out} names one file: give a folder for the results of several images.")
         return [(find_images(sources[0])[0], out)]
-    pairs = []
+    results, seen = [], set()
     for source in sources:
         root = source if source.is_dir() else source.parent
         found = []
-        for path in find_media(source):
+        for path in find_images(source, VIDEO_SUFFIXES):
+            if path.absolute() in seen:
+                continue
+            seen.add(path.absolute())
             folder = path.parent if out is None else out / path.parent.relative_to(root)
             suffix = {"": ".png", ".avi": ".mkv"}.get(video := video_suffix(path), video)
-            found.append((path, folder / f"{path.stem}_{label}{suffix}"))
+            found.append((path, folder, f"_{label}{suffix}"))
         if source.is_dir():
-            results = {target.resolve() for _, target in found}
+            made = {target.resolve() for target in distinct_targets(found)}
             inside = out is not None and out.resolve() != root.resolve()
             found = [
-                (path, target)
-                for path, target in found
-                if path.resolve() not in results and not (inside and path.resolve().is_relative_to(out.resolve()))
+                (path, *rest)
+                for path, *rest in found
+                if path.resolve() not in made and not (inside and path.resolve().is_relative_to(out.resolve()))
             ]
-        pairs += found
-    if not pairs:
+        results += found
+    if not results:
         raise ValueError(f"All images of {sources[0]} are results already: give others.")
-    target, times = Counter(target for _, target in pairs).most_common(1)[0]
-    if times > 1:
-        raise ValueError(f"Two images would both become {target}: rename one of them.")
+    pairs = list(zip((path for path, *_ in results), distinct_targets(results), strict=True))
     if replaced := {path.resolve() for path, _ in pairs} & {target.resolve() for _, target in pairs}:
-        raise ValueError(f"{min(replaced)} is there already, as a source: choose another --out.")
+        raise ValueError(f"{min(replaced)} exists already, as a source: choose another --out.")
     return pairs
-
-
-def find_media(source: Path) -> list[Path]:
-    """The file, or the images and videos in the folder and below it, sorted; errors as of `find_images`."""
-    if not source.is_dir():
-        return find_images(source)
-    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    found = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in suffixes and p.is_file() and p.name[0] != "."]
-    return found or find_images(source)
 
 
 def video_suffix(path: Path) -> str:

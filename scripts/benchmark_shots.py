@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hfvision import camera_move, read_image, shot_boundaries, video_features, write_frames
-from hfvision.data.images import find_images
+from hfvision.data.tree import find_images
 from hfvision.shots import load_encoder
 
 SIZE, SHOTS = (320, 180), 8

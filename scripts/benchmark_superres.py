@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 
 from torch import nn
 
-from hfvision.data.images import find_images, read_image
+from hfvision.data.images import read_image
+from hfvision.data.tree import find_images
 from hfvision.loading import load_model
 from hfvision.report import environment, markdown_table, write_record
 from hfvision.superres.contenders import interpolations, network

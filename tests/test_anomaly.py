@@ -138,7 +138,7 @@ def test_the_command_scores_images_and_draws_heat(model, tmp_path, capsys):
     with Image.open(tmp_path / "heat" / "000_anomaly.png") as picture:
         assert picture.width == 2 * picture.height
     assert main(words) == 2
-    assert "is there already: use --force" in capsys.readouterr().err
+    assert "exists already: use --force" in capsys.readouterr().err
     assert main([*words, "--force"]) == 0
     assert "ANOMALOUS" in capsys.readouterr().out
 

@@ -75,4 +75,4 @@ def test_the_command_writes_a_model_that_upscales(tmp_path, capsys):
     with torch.inference_mode():
         assert torch.allclose(model(small).reconstruction, same(small).reconstruction, atol=1e-6)
     assert main(["blend", "sr-tiny-x2", "sr-tiny-x2", "--out", str(out)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "holds a model already" in capsys.readouterr().err

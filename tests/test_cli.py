@@ -112,23 +112,6 @@ def test_upscale_overwrites_nothing_unless_told(models, tmp_path, fails):
         assert image.size == (40, 28)
 
 
-def test_two_images_with_one_result_are_refused(models, tmp_path, fails):
-    photo(tmp_path / "a.png")
-    photo(tmp_path / "a.jpg")
-    assert "would both become" in fails("upscale", tmp_path, "--model", models / "upscaler")
-
-
-def test_two_sources_with_one_result_are_refused(models, tmp_path, fails):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        photo(tmp_path / name / "a.png")
-    sources = [tmp_path / "one" / "a.png", tmp_path / "two" / "a.png"]
-    for out in ("results", "result.png"):
-        message = fails("upscale", *sources, "--model", models / "upscaler", "--out", tmp_path / out)
-        assert "would both become" in message or "names one file" in message
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
-
-
 def test_results_have_the_usual_permissions(models, tmp_path):
     source = photo(tmp_path / "a.png")
     assert main(["upscale", str(source), "--model", str(models / "upscaler")]) == 0

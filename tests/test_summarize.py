@@ -88,7 +88,7 @@ def test_the_command_prints_and_does_not_replace(summary, tmp_path, capsys):
     assert "frames 20–44" in said
     assert "names the nearest of them" in said
     assert main(["video", "summarize", str(source), "--out", str(tmp_path / "out")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     again = ["video", "summarize", str(source), "--out", str(tmp_path / "out"), "--force", "--json"]
     assert main(again) == 0
     assert json.loads(capsys.readouterr().out)["shots"] == record["shots"]

@@ -20,6 +20,7 @@ from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProces
 from hfvision.cli import main
 from hfvision.data.images import read_photo
 from hfvision.data.writing import write_image
+from hfvision.files import temporary_path
 from hfvision.upscale import Upscaling, load_upscaler, output_paths, shipped_upscalers, upscale, upscale_file
 
 
@@ -286,14 +287,15 @@ def manifest_of(out: Path) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def test_a_folder_goes_on_where_it_stopped(model, tmp_path, fails):
+def test_a_folder_goes_on_where_it_stopped(model, tmp_path, fails, capsys):
     source, out = tmp_path / "photos", tmp_path / "large"
     (source / "sub").mkdir(parents=True)
     for name in ("a.png", "b.png", "sub/c.png"):
         save(source / name, noise())
     (source / "sub" / "broken.png").write_bytes(b"no image")
     command = ["upscale", source, "--model", model, "--out", out]
-    message = fails(*command)
+    assert main([str(arg) for arg in command]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
     assert "1 of 4 files" in message
     assert "broken.png" in message
     assert [Path(entry["target"]).name for entry in manifest_of(out)] == ["a_x2.png", "b_x2.png", "c_x2.png"]
@@ -312,12 +314,53 @@ def test_a_folder_goes_on_where_it_stopped(model, tmp_path, fails):
     assert {p.name for p in out.iterdir()} == {"a_x2.png", "b_x2.png", "d_x2.png", "sub", "upscale-0.jsonl"}
 
     save(source / "a.png", noise(10, 10))
-    assert "a_x2.png is there already" in fails(*command, "--resume")
+    assert "a_x2.png exists already" in fails(*command, "--resume")
     assert main([str(arg) for arg in [*command, "--resume", "--force"]]) == 0
     with Image.open(out / "a_x2.png") as image:
         assert image.size == (20, 20)
-    assert "b_x2.png is there already" in fails(*command, "--resume", "--dtype", "fp32").replace("a_x2", "b_x2")
+    assert "b_x2.png exists already" in fails(*command, "--resume", "--dtype", "fp32").replace("a_x2", "b_x2")
     assert "--resume needs --out" in fails("upscale", source, "--model", model, "--resume")
+
+
+def test_a_killed_run_goes_on_after_any_event(model, tmp_path, fails):
+    source, out = tmp_path / "photos", tmp_path / "large"
+    source.mkdir()
+    for name in ("a.png", "b.png"):
+        save(source / name, noise())
+    command = ["upscale", str(source), "--model", model, "--out", str(out), "--resume"]
+    assert main(command) == 0
+    whole = {path.name: path.read_bytes() for path in out.glob("*.png")}
+    manifest = out / "upscale-0.jsonl"
+    first, second, _ = manifest.read_bytes().split(b"\n")
+    for rest in (first + b"\n", first + b"\n" + second[:40], b""):  # killed before, in and instead of a line
+        manifest.write_bytes(rest)
+        assert main(command) == 0
+        assert {path.name: path.read_bytes() for path in out.glob("*.png")} == whole
+    manifest.write_bytes(first + b"\n")
+    (out / "b_x2.png").write_bytes(b"of somebody else")
+    assert "b_x2.png exists already and is not what" in fails(*command)
+    assert (out / "b_x2.png").read_bytes() == b"of somebody else"
+
+
+def test_temporary_files_of_killed_processes_are_removed_and_no_others(model, tmp_path):
+    source, out = tmp_path / "photos", tmp_path / "large"
+    source.mkdir()
+    out.mkdir()
+    save(source / "a.png", noise())
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    abandoned, alive = temporary_name(dead.pid), temporary_name(os.getppid())
+    others = [".a_x2-123.png", ".hfvision-tmp-notes.png", alive, f"{abandoned}.bak.old"]
+    for name in (abandoned, *others):
+        (out / name).write_bytes(b"x")
+    (out / temporary_name(dead.pid, "")).mkdir()
+    assert main(["upscale", str(source), "--model", model, "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"a_x2.png", "upscale-0.jsonl", *others}
+
+
+def temporary_name(process: int, suffix: str = ".png") -> str:
+    with temporary_path(Path(f"a{suffix}")) as path:
+        return path.name.replace(f"-{os.getpid()}-", f"-{process}-")
 
 
 def test_results_in_the_folder_itself_are_no_sources(model, tmp_path):

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import check_file
+
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
@@ -82,7 +84,7 @@ def add_data_options(command: argparse.ArgumentParser, split: bool = True) -> No
 
 
 def add_report_options(command: argparse.ArgumentParser, out: str, what: str = "an evaluation") -> None:
-    """`--out` with its help, and what goes with it, for a command that calls [`refuse_report`]."""
+    """`--out` with its help, and what goes with it, for a command that calls [`files.check_report`]."""
     command.add_argument("--out", type=Path, help=out)
     command.add_argument("--force", action="store_true", help=f"replace {what} that is there already")
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -90,20 +92,10 @@ def add_report_options(command: argparse.ArgumentParser, out: str, what: str = "
 
 
 def refuse_picture(args: argparse.Namespace) -> None:
-    """Raise ValueError where `--out` is no name of a PNG file, or is there already and `--force` is not given."""
+    """Raise ValueError where `--out` is no name of a PNG file, or as [`files.check_file`]."""
     if args.out.suffix.lower() != ".png":
         raise ValueError(f"--out {args.out} must end in .png.")
-    if args.out.exists() and not args.force:
-        raise ValueError(f"{args.out} is there already: use --force to replace it.")
-
-
-def refuse_report(args: argparse.Namespace, name: str) -> None:
-    """Raise ValueError where `--out` is a file, or holds that report already and `--force` is not given."""
-    from ..report import refuse_file
-
-    refuse_file(args.out)
-    if args.out is not None and (args.out / name).exists() and not args.force:
-        raise ValueError(f"{args.out / name} is there already: use --force to replace it.")
+    check_file(args.out, force=args.force)
 
 
 def labelled_split(args: argparse.Namespace) -> "Dataset":

@@ -5,7 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_report_options, positive, refuse_report
+from ..files import check_report
+from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_report_options, positive
 from .train import train
 
 EXAMPLES = {
@@ -68,7 +69,7 @@ def benchmark(args: argparse.Namespace) -> None:
     from ..compression.benchmark import BATCHES, benchmark, format_benchmark, tradeoff_picture
     from ..report import write_record
 
-    refuse_report(args, "benchmark.json")
+    check_report(args.out, "benchmark.json", "benchmark.png", force=args.force)
     record = benchmark(
         args.models,
         data=args.data,

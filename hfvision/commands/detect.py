@@ -3,7 +3,10 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
+from ..console import each, say
+from ..files import check_folder, distinct_targets, written_whole
 from .arguments import add_command, add_group, positive
 
 EXAMPLES = {
@@ -18,7 +21,8 @@ EXAMPLES = {
 
 def detect_fit(args: argparse.Namespace) -> None:
     from ..anomaly import fit_detector, load_networks, save_normality, stack_images, trained_size
-    from ..data.images import find_images, read_image
+    from ..data.images import read_image
+    from ..data.tree import find_images
 
     generator, discriminator = load_networks(args.model)
     size = args.size or trained_size(args.model)
@@ -32,34 +36,39 @@ def detect_fit(args: argparse.Namespace) -> None:
 
 def detect_anomalies(args: argparse.Namespace) -> None:
     from ..anomaly import PARTS, heat_picture, load_detector, stack_images
-    from ..data.images import find_images, read_image
-    from ..report import refuse_file, written_whole
+    from ..data.images import read_image
+    from ..data.tree import find_images
 
-    refuse_file(args.out)
     detector = load_detector(args.model)
     paths = [path for source in args.images for path in find_images(source)]
-    targets = [args.out / f"{path.stem}_anomaly.png" if args.out else None for path in paths]
-    if len(set(targets)) < len(targets) and args.out:
-        raise ValueError("Two images have the same name: write their heat maps to different folders.")
-    for target in targets:
-        if target is not None and target.exists() and not args.force:
-            raise ValueError(f"{target} is there already: use --force to replace it.")
-    results = []
-    for path, target in zip(paths, targets, strict=True):
+    check_folder(args.out)
+    named = distinct_targets([(path, args.out or path.parent, "_anomaly.png") for path in paths])
+    targets = dict(zip(paths, named, strict=True)) if args.out else {}
+    for target in targets.values():
+        if target.exists() and not args.force:
+            raise ValueError(f"{target} exists already: use --force to replace it.")
+
+    def score(path: Path) -> dict[str, Any]:
         image = stack_images([read_image(path)], detector.normality.size, detector.generator.config.num_channels)
         found = detector(image)
         parts = {name: round(value, 3) for name, value in zip(PARTS, found.parts[0].tolist(), strict=True)}
-        score = round(found.score.item(), 4)
-        results.append({"image": str(path), "score": score, "anomalous": found.anomalous.item(), "parts": parts})
-        if target is not None:
-            with written_whole(target) as temporary:
+        if path in targets:
+            with written_whole(targets[path]) as temporary:
                 heat_picture(image[0], found.heat[0]).save(temporary)
-    if args.json:
-        print(json.dumps({"threshold": detector.normality.threshold, "results": results}, indent=2))
-        return
-    print(f"Anomalous above {detector.normality.threshold:.3f}; false alarms: {detector.normality.false_alarms:.1%}")
-    for result in results:
-        print(f"{result['score']:8.3f}  {'ANOMALOUS' if result['anomalous'] else 'normal':10}{result['image']}")
+        score = round(found.score.item(), 4)
+        return {"image": str(path), "score": score, "anomalous": found.anomalous.item(), "parts": parts}
+
+    known, results = detector.normality, []
+    if not args.json:
+        say(f"Anomalous above {known.threshold:.3f}; false alarms: {known.false_alarms:.1%}")
+    try:
+        for path, result in each(paths, score, Path, "scored"):
+            results.append(result)
+            if not args.json:
+                say(f"{result['score']:8.3f}  {'ANOMALOUS' if result['anomalous'] else 'normal':10}{path}")
+    finally:
+        if args.json:
+            print(json.dumps({"threshold": known.threshold, "results": results}, indent=2))
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -88,5 +97,5 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
     command.add_argument("--model", type=Path, required=True, help="folder that hfvision detect fit has seen")
     command.add_argument("--out", type=Path, help="folder for the heat maps")
-    command.add_argument("--force", action="store_true", help="replace heat maps that are there already")
+    command.add_argument("--force", action="store_true", help="replace existing heat maps")
     command.add_argument("--json", action="store_true", help="print JSON")

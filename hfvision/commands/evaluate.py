@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from ..files import check_report
 from .arguments import (
     MODEL_HELP,
     TRUST_HELP,
@@ -16,7 +17,6 @@ from .arguments import (
     columns_of,
     labelled_split,
     positive,
-    refuse_report,
     validation_options,
 )
 
@@ -50,7 +50,7 @@ def evaluate_classifier(args: argparse.Namespace) -> None:
     from ..report import confusion_picture, format_evaluation, reliability_diagram, write_record
     from ..training.evaluate import evaluate_classifier
 
-    refuse_report(args, "evaluation.json")
+    check_report(args.out, "evaluation.json", "confusion.png", "reliability.png", force=args.force)
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
     accelerator = Accelerator()
     with accelerator.main_process_first():
@@ -79,7 +79,7 @@ def evaluate_binary(args: argparse.Namespace) -> None:
     from ..loading import load_model, validation_settings
     from ..training.binary import evaluate_binary, format_binary, write_binary
 
-    refuse_report(args, "binary.json")
+    check_report(args.out, "binary.json", "roc.png", "abstention.png", "reliability.png", force=args.force)
     if args.split != "test" and args.threshold is None:
         raise ValueError(f"The threshold is chosen on validation images: with --split {args.split} say --threshold.")
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
@@ -124,7 +124,7 @@ def evaluate_segmenter(args: argparse.Namespace) -> None:
     from ..segmentation.evaluate import evaluate_segmenter, format_segmentation
     from ..segmentation.pictures import best_and_worst
 
-    refuse_report(args, "evaluation.json")
+    check_report(args.out, "evaluation.json", "masks.png", force=args.force)
     model, processor = load_model(args.model, "image-segmentation", trust_remote_code=args.trust_remote_code)
     accelerator = Accelerator()
     columns = {"image_column": args.image_column, "mask_column": args.mask_column}
@@ -154,13 +154,14 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
 
     from ..data.prepare import prepare_images
     from ..loading import load_model
-    from ..report import refuse_file, write_record
+    from ..report import write_record
     from ..robustness.evaluate import choose, evaluate_robustness
     from ..robustness.pictures import draw_all
     from ..robustness.summary import compare, format_comparison, format_robustness
     from ..robustness.threat import DEFAULT_EPSILON
 
-    refuse_file(args.out)
+    names = ["robustness.json", *(["compared.json"] if args.compare else []), "epsilon.png", "attack.png", "loss.png"]
+    check_report(args.out, *names, force=args.force or args.resume)
     if args.resume and args.out is None:
         raise ValueError("--resume needs --out, the folder of the evaluation to go on with.")
     if args.compare == args.model:
@@ -178,10 +179,8 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
             sizes = " and ".join("×".join(map(str, each.shape[1:])) for each in images.values())
             raise ValueError(f"The models take images of {sizes} pixels: they cannot be compared.")
     paths = {name: args.out / file if args.out else None for name, file in files.items()}
-    for path in filter(None, paths.values()):
-        if path.exists() and not (args.resume or args.force):
-            raise ValueError(f"{path} is there already: use --resume to go on with it, or --force to replace it.")
-        if not args.resume:
+    if not args.resume:
+        for path in filter(None, paths.values()):
             path.unlink(missing_ok=True)
     for name, path in paths.items():
         try:
@@ -227,7 +226,7 @@ def evaluate_superres(args: argparse.Namespace) -> None:
     from ..superres.evaluate import evaluate_superres, find_sets
     from ..superres.report import comparison_picture, format_superres
 
-    refuse_report(args, "superres.json")
+    check_report(args.out, "superres.json", *(f"superres_x{n}.png" for n in (2, 3, 4)), force=args.force)
     sets = find_sets(args.data)
     trust = {"trust_remote_code": args.trust_remote_code}
     models = {name: load_model(name, "image-super-resolution", **trust)[0] for name in args.models}

@@ -3,8 +3,11 @@
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+from ..console import each, json_array, say
+from ..files import check_file, check_folder, check_model_folder, distinct_targets, folder_written_whole
 from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_group, box, positive, refuse_picture
 
 EXAMPLES = {
@@ -39,28 +42,30 @@ EXAMPLES = {
 
 def classify(args: argparse.Namespace) -> None:
     import torch
-    from tqdm import tqdm
 
-    from ..data.images import find_images, read_image
+    from ..data.images import read_image
+    from ..data.tree import find_images
     from ..loading import load_model
 
     images = [path for source in args.images for path in find_images(source)]
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
-    results = []
-    for path in tqdm(images, unit="image", disable=len(images) < 2):
+
+    def scores_of(path: Path) -> dict[str, float]:
         with torch.inference_mode():
             logits = model(**processor(read_image(path), return_tensors="pt")).logits[0].float()
+        if not logits.isfinite().all():
+            raise FloatingPointError(f"{args.model} answers with values that are no numbers: its weights are damaged.")
         probabilities, indices = logits.softmax(-1).topk(min(args.top, len(logits)))
         labels = [model.config.id2label[index] for index in indices.tolist()]
-        scores = dict(zip(labels, [round(p, 4) for p in probabilities.tolist()], strict=True))
-        results.append({"image": str(path), "scores": scores})
-    if args.json:
-        print(json.dumps(results, indent=2))
-        return
-    for result in results:
-        print(result["image"])
-        for label, score in result["scores"].items():
-            print(f"  {score:7.2%}  {label}")
+        return dict(zip(labels, [round(p, 4) for p in probabilities.tolist()], strict=True))
+
+    with json_array() if args.json else nullcontext() as add:
+        for path, scores in each(images, scores_of, Path, "classified"):
+            if args.json:
+                add({"image": str(path), "scores": scores})
+            else:
+                lines = [f"  {score:7.2%}  {label}" for label, score in scores.items()]
+                say("\n".join([str(path), *lines]))
 
 
 def upscale(args: argparse.Namespace) -> None:
@@ -77,6 +82,8 @@ def upscale(args: argparse.Namespace) -> None:
     in_folder = args.out is not None and pairs[0][1] != args.out
     if args.resume and not in_folder:
         raise ValueError("--resume needs --out, the folder of the results to go on with.")
+    for folder in {target.parent for _, target in pairs}:
+        check_folder(folder)
     accelerator.wait_for_everyone()  # until all have listed the same files, and none of the results
     rank = accelerator.process_index
     manifest = args.out / f"upscale-{rank}.jsonl" if in_folder else None
@@ -97,45 +104,44 @@ def video_summarize(args: argparse.Namespace) -> None:
 
 
 def segment(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from ..data.images import find_images
+    from ..data.tree import find_images
     from ..loading import load_model
-    from ..report import refuse_file
     from ..segmentation.predict import segment_file
 
-    refuse_file(args.out)
-    pairs = []
+    found, seen = [], set()
     for source in args.images:
         for path in find_images(source):
+            if path.absolute() in seen:
+                continue
+            seen.add(path.absolute())
             inside = path.relative_to(source).parent if source.is_dir() else Path()
             folder = args.out / inside if args.out else path.parent
-            pairs.append((path, folder / f"{path.stem}_{'overlay' if args.overlay else 'mask'}.png"))
-    targets = [target for _, target in pairs]
-    if twice := next((target for target in targets if targets.count(target) > 1), None):
-        raise ValueError(f"Two images would both become {twice}: give them different names.")
-    if there := next((target for target in targets if target.exists() and not args.force), None):
-        raise ValueError(f"{there} is there already: use --force to replace it.")
+            found.append((path, folder, f"_{'overlay' if args.overlay else 'mask'}.png"))
+    pairs = list(zip((path for path, *_ in found), distinct_targets(found), strict=True))
+    for folder in {target.parent for _, target in pairs}:
+        check_folder(folder)
+    for _, target in pairs:
+        if target.exists() and not args.force:
+            raise ValueError(f"{target} exists already: use --force to replace it.")
     model, processor = load_model(args.model, "image-segmentation", trust_remote_code=args.trust_remote_code)
-    results = []
-    for path, target in tqdm(pairs, unit="image", disable=len(pairs) < 2):
-        shares = segment_file(path, target, model, processor, as_overlay=args.overlay, tile=args.tile)
-        results.append({"image": str(path), "out": str(target), "shares": shares})
-    if args.json:
-        print(json.dumps(results, indent=2))
-        return
-    for result in results:
-        found = ", ".join(f"{name} {share:.1%}" for name, share in result["shares"].items() if share)
-        print(f"{result['image']} → {result['out']}: {found}")
+
+    def work(pair: tuple[Path, Path]) -> dict[str, float]:
+        return segment_file(*pair, model, processor, as_overlay=args.overlay, tile=args.tile)
+
+    with json_array() if args.json else nullcontext() as add:
+        for (path, target), shares in each(pairs, work, lambda pair: pair[0], "segmented"):
+            if args.json:
+                add({"image": str(path), "out": str(target), "shares": shares})
+            else:
+                named = ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if share)
+                say(f"{path} → {target}: {named}")
 
 
 def blend(args: argparse.Namespace) -> None:
     from ..blend import blend as blend_networks
     from ..loading import load_model
-    from ..report import folder_written_whole
 
-    if args.out.exists() and not args.force:
-        raise ValueError(f"{args.out} is there already: choose another --out, or use --force to replace it.")
+    check_model_folder(args.out, force=args.force)
     task = "image-super-resolution"
     (first, processor), (second, _) = (load_model(name, task) for name in (args.first, args.second))
     with folder_written_whole(args.out) as folder:
@@ -162,6 +168,7 @@ def info(args: argparse.Namespace) -> None:
 
     if args.graph is not None and args.graph.suffix not in (".md", ".svg"):
         raise ValueError(f"--graph {args.graph} must end in .md (Mermaid) or .svg (picture).")
+    check_file(args.graph, force=args.force)
     config = load_config(args.model, trust_remote_code=args.trust_remote_code)
     tasks = [task for task, auto in AUTO_MODELS.items() if type(config) in auto._model_mapping]
     code = getattr(config, "auto_map", None) or {}
@@ -224,7 +231,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="of convolutions (default: half precision where it is fast, fp32 for images of 16 bits)",
     )
     command.add_argument("--resume", action="store_true", help="go on with what was interrupted in --out")
-    command.add_argument("--force", action="store_true", help="replace results that are there already")
+    command.add_argument("--force", action="store_true", help="replace existing results")
     command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
 
     tasks = add_group(commands, "video", "Look into a video.")
@@ -243,7 +250,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--batch-size", type=positive, default=32, help="frames a step (default 32)")
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--force", action="store_true", help="replace a summary that is there already")
+    command.add_argument("--force", action="store_true", help="replace an existing summary")
     command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
 
     command = add_command(commands, segment, "Find the class of each pixel of images.", EXAMPLES["segment"])
@@ -252,7 +259,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--overlay", action="store_true", help="write the image with its classes in colour")
     command.add_argument("--tile", type=positive, default=1024, help="side of large images' tiles (default 1024)")
     command.add_argument("--out", type=Path, help="folder for the masks (default: beside the images)")
-    command.add_argument("--force", action="store_true", help="replace masks that are there already")
+    command.add_argument("--force", action="store_true", help="replace existing masks")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
 
@@ -266,7 +273,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("second", metavar="B", help="the same architecture, trained further from A")
     command.add_argument("--alpha", type=float, default=0.5, help="share of B, from 0 to 1 (default 0.5)")
     command.add_argument("--out", type=Path, required=True, help="folder for the model")
-    command.add_argument("--force", action="store_true", help="replace a model that is there already")
+    command.add_argument("--force", action="store_true", help="replace an existing model made by hfvision")
 
     command = add_command(
         commands,
@@ -280,6 +287,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--graph", type=Path, metavar="FILE", help="write the computational graph to FILE.md or .svg")
     command.add_argument("--backward", action="store_true", help="add the autograd graph to it")
+    command.add_argument("--force", action="store_true", help="replace an existing graph")
     command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
 
     command = add_command(
@@ -295,5 +303,5 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--layer", metavar="NAME", help="whose feature maps grad_cam takes (default: the last)")
     command.add_argument("--out", type=Path, default=Path("explanation.png"), help="(default explanation.png)")
-    command.add_argument("--force", action="store_true", help="replace a picture that is there already")
+    command.add_argument("--force", action="store_true", help="replace an existing picture")
     command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)

@@ -12,10 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..data.degrade import downscale, quantize_8bit
-from ..data.images import find_images
 from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import prepare_images
+from ..data.tree import find_images
 from ..loading import load_config, load_model, resolve_model
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr

@@ -1,7 +1,6 @@
 """Quantizes a model: 8-bit OpenVINO for CPUs, quanto's 8 or 4 bits for PyTorch, ONNX for elsewhere, or bf16."""
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,12 @@ from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.photos import load_photos
 from ..data.prepare import prepare_images
+from ..files import check_model_folder, check_training_folder, folder_written_whole
 from ..loading import earlier_record, load_config, load_model, resolve_model
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
 from ..models.image_processing_classification import flatten_pil
-from ..report import folder_written_whole, refuse_file, write_record
+from ..report import write_record
 from ..training.evaluate import match_classes, predict_logits
 from .fold import fold
 from .onnx import save_onnx
@@ -168,8 +168,8 @@ def quantize(
         record = {"parent": Path(model).name, **earlier_record(model)}
         record["compression"] = [*record.get("compression", []), step]
         write_record(folder / "record.json", record)
+        write_card(folder)
     remove_others(out)
-    write_card(out)
     return record
 
 
@@ -180,13 +180,14 @@ def refuse_quantized(name: str, config: Any) -> None:
         raise ValueError(f"{name} is quantized already ({settings.get('quant_method')}): start from its parent.")
 
 
-def check_out(out: Path, model: str, force: bool) -> None:
-    """Refuse to write over a file, over the model itself, or, without `force`, over another one."""
-    refuse_file(out)
+def check_out(out: Path, model: str, force: bool, *, training: bool = False) -> None:
+    """As [`files.check_model_folder`], or for a training [`files.check_training_folder`]; `out` is not the model."""
     if Path(resolve_model(model)).resolve() == out.resolve():
         raise ValueError(f"--out {out} is the model itself: give another folder.")
-    if (out / "config.json").exists() and not force:
-        raise ValueError(f"{out} holds a model already: use --force to replace it, or choose another --out.")
+    if training:
+        check_training_folder(out, resume=force)
+    else:
+        check_model_folder(out, force=force)
 
 
 def labelled_examples(
@@ -338,6 +339,5 @@ def remove_others(folder: Path) -> None:
     for name in PACKED:
         if not name.startswith(kept):
             (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if method != "quanto":
         (folder / "quanto_qmap.json").unlink(missing_ok=True)

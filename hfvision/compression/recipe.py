@@ -22,9 +22,10 @@ from ..data.keyed import image_keys
 from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import prepare_images
+from ..files import check_model_folder, folder_written_whole
 from ..loading import earlier_record, load_config, load_model, read_record_of
 from ..metrics.accuracy import accuracy
-from ..report import folder_written_whole, write_record
+from ..report import write_record
 from ..training.classify import ClassifierTrainingConfig, train_classifier
 from ..training.evaluate import match_classes, predict_logits
 from ..training.lineage import training_step
@@ -134,7 +135,7 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict
     superres = isinstance(config, SuperResPruneConfig)
     name = "image-super-resolution" if superres else "image-classification"
     refuse_quantized(config.model, load_config(config.model, trust_remote_code=config.trust_remote_code))
-    check_out(config.out, config.model, config.resume)
+    check_out(config.out, config.model, config.resume, training=config.finetune)
     model, processor = load_model(config.model, name, trust_remote_code=config.trust_remote_code)
     model = model.float()
     if superres:
@@ -197,6 +198,7 @@ def cut_once(
         importance = taylor_importance(model, task.batches, task.loss)
     else:
         importance = magnitude_importance(model)
+    check_model_folder(folder, force=True)
     pruned = prune(model, importance, target, metric)
     with folder_written_whole(folder) as temporary:
         pruned.model.save_pretrained(temporary)

@@ -1,5 +1,6 @@
 """Reads image files of every kind into PIL images of a few well-defined modes."""
 
+import ctypes
 import io
 import re
 import struct
@@ -7,11 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from ..models.image_processing_classification import flatten_pil
 from ..models.srgan.pipeline_srgan import SUFFIXES, is_deep
@@ -20,7 +22,7 @@ from ..models.srgan.pipeline_srgan import SUFFIXES, is_deep
 HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 INSTALL_HEIF = "pip install 'hfvision[heif]'"
 # None that runs a program, as EPS does.
-FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"]
+FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF"]
 IMAGE_SUFFIXES = frozenset(SUFFIXES)
 try:
     from pillow_heif import register_heif_opener
@@ -61,33 +63,13 @@ class Photo:
     metadata: dict[str, Any]
 
 
-def find_images(path: str | Path) -> list[Path]:
-    """The image `path`, or the images in the folder `path` and below it, sorted.
-
-    Raises:
-        FileNotFoundError: if there is no such file or folder.
-        ValueError: if the folder holds no file with one of `IMAGE_SUFFIXES`.
-    """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(f"There is no file or folder {path}.")
-    found = sorted(
-        p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and p.name[0] != "."
-    )
-    if not found:
-        raise ValueError(f"The folder {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return found
-
-
 def read_image(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an image upright, in the mode L, LA, RGB, RGBA or I;16.
 
-    EXIF orientation is applied; of an animation the first frame is taken; an ICC profile is kept in
-    `.info["icc_profile"]`. Palettes become RGB, or RGBA with transparency; black and white becomes L; 16-bit grey
-    stays so; CMYK, YCbCr, LAB and HSV become RGB, CMYK through its ICC profile where it has one. A PIL image holds
-    colour of 8 bits: of 16 bits the upper ones are read; [`read_photo`] reads them all.
+    EXIF orientation is applied; of several frames or pages the first is taken, with a warning; an ICC
+    profile is kept in `.info["icc_profile"]`. Palettes become RGB, or RGBA with transparency; black and white becomes
+    L; 16-bit grey stays so; CMYK, YCbCr, LAB and HSV become RGB, CMYK through its ICC profile where it has one. A PIL
+    image holds colour of 8 bits: of 16 bits the upper ones are read; [`read_photo`] reads them all.
 
     Args:
         source: path, bytes, file object or PIL image.
@@ -98,6 +80,7 @@ def read_image(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixel
         ValueError: if it is no readable image, cut off, too large, or of floating-point pixels.
     """
     with open_image(source, max_pixels) as image:
+        warn_of_frames(image, name_of(source))
         return normalise_mode(image, name_of(source), max_pixels)
 
 
@@ -114,6 +97,7 @@ def read_photo(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixel
     """
     name = name_of(source)
     with open_image(source, max_pixels) as image:
+        warn_of_frames(image, name)
         deep = is_deep(image) and image.mode != "CMYK"
         if deep and isinstance(source, Image.Image):
             raise ValueError("Pillow would cut this image's 16 bits to 8: give the file itself.")
@@ -166,6 +150,8 @@ def metadata_of(image: Image.Image) -> dict[str, Any]:
     """See [`Photo`]."""
     info = image.info
     metadata = {name: info[name] for name in ("icc_profile", "dpi", "comment") if info.get(name)}
+    if not any(metadata.get("dpi", ())):
+        metadata.pop("dpi", None)  # 0 says that it is not known
     exif, kept = image.getexif(), Image.Exif()
     kept.update({tag: exif[tag] for tag in EXIF_TAGS if tag in exif})
     for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
@@ -205,9 +191,63 @@ def open_image(
                 raise ValueError(f"{name} is empty.")
         elif isinstance(source, bytes | bytearray):
             source = io.BytesIO(source)
-        with pillow_errors(name, max_pixels):
-            opened = Image.open(source, formats=FORMATS)
+        silence_libtiff()
+        try:
+            with pillow_errors(name, max_pixels):
+                opened = Image.open(source, formats=FORMATS)
+        except ValueError:
+            if kind := tiff_numbers(source):
+                raise ValueError(f"{name} has {kind}: convert it to 8 or 16 bits first.") from None
+            raise
     return opened
+
+
+def warn_of_frames(image: Image.Image, name: str) -> None:
+    """Warn of an animation or of several pages; not of MPO, whose other pictures belong to the first."""
+    several = False
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        several = image.format != "MPO" and getattr(image, "is_animated", False)
+    if several:
+        what = "pages" if image.format == "TIFF" else "frames"
+        warnings.warn(f"{name} has several {what}: only the first is read.", stacklevel=4)
+
+
+@cache
+def silence_libtiff() -> None:
+    """Keep libtiff from printing to the standard error: what Pillow raises says enough."""
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(Image.core.__file__)  # symbols are looked up in the libraries that it is linked to
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
+
+
+def tiff_numbers(source: str | Path | BinaryIO) -> str | None:
+    """What kind of numbers a TIFF file holds that Pillow cannot open; None for another file or reason."""
+    if not hasattr(source, "read"):
+        with suppress(OSError), Path(source).open("rb") as file:
+            return tiff_numbers(file)
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            source.seek(0)
+            header = source.read(8)
+            if header[:4] not in (b"II*\0", b"MM\0*"):
+                return None
+            directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+            source.seek(directory.next)
+            directory.load(source)
+        kind, bits = directory.get(339, (1,))[0], max(directory.get(258, (1,)))
+    except Exception:
+        return None
+    if kind == 3:
+        return "floating-point pixels"
+    if kind in (5, 6):
+        return "complex numbers as pixels"
+    if kind == 2:
+        return "signed numbers as pixels"
+    return f"pixels of {bits} bits" if bits > 16 else None
 
 
 def to_pil(pixels: np.ndarray) -> Image.Image:

@@ -1,16 +1,24 @@
 """Lists the images in a folder, and names everything else there with the reason why it is not one."""
 
 import os
+import re
+import warnings
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .images import HEIF_SUFFIXES, IMAGE_SUFFIXES, INSTALL_HEIF
+from PIL import Image
+
+from ..files import TEMPORARY
+from .images import FORMATS, HEIF_SUFFIXES, IMAGE_SUFFIXES, INSTALL_HEIF, MAX_PIXELS, pillow_errors
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 # What file managers and archives leave behind.
 SYSTEM_FILES = (".ds_store", "thumbs.db", "desktop.ini")
 SYSTEM_FOLDERS = ("__MACOSX", "__pycache__")
+NAMED = 20  # files that a warning names for each reason
+MANIFEST = re.compile(r"upscale-[0-9]+\.jsonl")
 
 
 @dataclass
@@ -59,6 +67,54 @@ class Tree:
     def children(self, folder: Path) -> list[Path]:
         """The folders directly in `folder`."""
         return [path for path in self.folders if path.parent == folder]
+
+
+def find_images(path: str | Path, also: Collection[str] = ()) -> list[Path]:
+    """The image `path`, or the images in the folder `path` and below it, sorted.
+
+    In a folder, files with one of `IMAGE_SUFFIXES` are images, and others that Pillow identifies as such. A warning
+    names the files and folders that are left out, with the reasons.
+
+    Args:
+        path: file or folder.
+        also: lower-case suffixes of other files to find, as of videos.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+        ValueError: if the folder holds no image.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no file or folder {path}.")
+    tree = read_tree(path)
+    tree.left_out.add("no images", *tree.metadata)
+    found, parts = tree.images, []
+    for reason, paths in tree.left_out.paths.items():
+        files = [file for file in paths if not (TEMPORARY.fullmatch(file.name) or MANIFEST.fullmatch(file.name))]
+        others = [file for file in files if not (file.suffix.lower() in also or is_image(file))]
+        found += [file for file in files if file not in others]
+        if others:
+            more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            names = ", ".join(printable(file.relative_to(path)) for file in others[:NAMED])
+            parts.append(f"{names}{more} ({reason})")
+    if parts:
+        warnings.warn(f"Left out of {printable(path)}: {'; '.join(parts)}.", stacklevel=2)
+    if not found:
+        raise ValueError(f"The folder {path} holds no images ({', '.join(sorted({*IMAGE_SUFFIXES, *also}))}).")
+    return sorted(found)
+
+
+def is_image(file: Path) -> bool:
+    """Whether Pillow identifies a file as an image, whatever its suffix; not a hidden one."""
+    if file.name.startswith(".") or not file.is_file():
+        return False
+    try:
+        with pillow_errors(str(file), MAX_PIXELS), Image.open(file, formats=FORMATS):
+            return True
+    except ValueError:
+        return False
 
 
 def printable(path: str | Path) -> str:

@@ -1,7 +1,9 @@
 """Writes image files strip by strip: PNG and TIFF of 8 or 16 bits without the whole image in memory."""
 
+import io
 import itertools
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,21 +26,73 @@ def write_image(path: Path, strips: Iterator[np.ndarray], size: tuple[int, int],
         path: the file, which is replaced.
         strips: uint8 or uint16 (rows, width, C) from top to bottom; C of 1 (grey), 2 (grey and alpha), 3 or 4.
         size: (width, height) of the image.
-        metadata: `icc_profile`, `exif`, `xmp`, `dpi`, `text` and `comment` as [`images.read_photo`] gives them; what
-            the format cannot hold is left out.
+        metadata: as [`images.read_photo`] gives it, without what the format cannot hold: see [`split_metadata`].
 
     Raises:
         ValueError, OSError: if the format (see [`check_format`]) or the disk cannot hold it.
     """
-    write = STREAMED.get(path.suffix.lower())
+    with path.open("wb") as file:
+        write_to(file, path.suffix, strips, size, metadata)
+
+
+def write_to(
+    file: BinaryIO, suffix: str, strips: Iterator[np.ndarray], size: tuple[int, int], metadata: dict[str, Any]
+) -> None:
+    """As [`write_image`], to an open file."""
+    write = STREAMED.get(suffix.lower())
     if write is not None:
         first = next(strips)
-        with path.open("wb") as file:
-            write(file, itertools.chain([first], strips), size, first, metadata)
+        write(file, itertools.chain([first], strips), size, first, metadata)
         return
     image = to_pil(np.concatenate(list(strips)))
     options = {name: metadata[name] for name in ("icc_profile", "exif", "xmp", "dpi", "comment") if name in metadata}
-    image.save(path, **options, **LOSSY)
+    image.save(file, Image.registered_extensions()[suffix.lower()], **options, **LOSSY)
+
+
+def split_metadata(
+    suffix: str, pixels: np.ndarray, metadata: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """What a format can hold of an image's metadata, and the rest.
+
+    Each entry is written to a small file of the format and read again, so that none, however odd, can spoil a file.
+
+    Args:
+        suffix: of the format.
+        pixels: uint8 or uint16 (H, W, C) of the kind that is to be written.
+        metadata: as [`images.read_photo`] gives it.
+
+    Returns:
+        The entries to write; and of the others, why they cannot be written, None where the format has no place for
+        them.
+    """
+    sample = np.zeros_like(pixels, shape=(16, 16, pixels.shape[2]))
+    kept, left_out = {}, {}
+    for name, value in metadata.items():
+        file = io.BytesIO()
+        try:
+            write_to(file, suffix, iter([sample]), (16, 16), {name: value})
+            if holds(file, name):
+                kept[name] = value
+            else:
+                left_out[name] = None
+        except Exception as error:
+            left_out[name] = str(error) or type(error).__name__
+    return kept, left_out
+
+
+def holds(file: io.BytesIO, name: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(file) as image:
+            image.load()
+            text = getattr(image, "text", {})
+            found = {
+                "exif": len(image.getexif()) > 0,
+                "xmp": "xmp" in image.info or "XML:com.adobe.xmp" in text,
+                "text": bool(text),
+                "comment": "comment" in image.info or "Comment" in text,
+            }
+            return found.get(name, name in image.info)
 
 
 def check_format(path: Path, size: tuple[int, int], pixels: np.ndarray) -> None:
@@ -82,6 +136,8 @@ def write_png(
         text.add_itxt("XML:com.adobe.xmp", metadata["xmp"].decode("utf-8", "replace"))
     for key, value in metadata.get("text", {}).items():
         text.add_text(key, value)
+    if "comment" in metadata:
+        text.add_text("Comment", metadata["comment"].decode("latin-1"))
     for kind, data, *_ in text.chunks:
         PngImagePlugin.putchunk(file, kind, data)
     deflate = zlib.compressobj(5)

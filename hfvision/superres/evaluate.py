@@ -10,7 +10,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
 from ..data.degrade import downscale, modcrop
-from ..data.images import IMAGE_SUFFIXES, find_images, read_image
+from ..data.images import IMAGE_SUFFIXES, read_image
+from ..data.tree import find_images
 from ..metrics.niqe import BLOCK, niqe
 from ..metrics.psnr import psnr
 from ..metrics.ssim import ssim

@@ -12,9 +12,10 @@ from ..data.labels import choose_groups, choose_validation
 from ..data.load import load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import prepare_images
+from ..files import check_model_folder, folder_written_whole
 from ..loading import earlier_record, load_model, quantization, validation_settings
 from ..metrics.calibration import fit_temperature
-from ..report import folder_written_whole, refuse_file, reliability_diagram, write_record
+from ..report import reliability_diagram, write_record
 from .evaluate import evaluate_classifier, match_classes, predict_logits
 
 
@@ -56,9 +57,7 @@ def calibrate(
         FileNotFoundError: if there is no such model or data.
         ValueError: if model and data do not fit, no temperature is the best, or the model's logits cannot be scaled.
     """
-    refuse_file(out)
-    if (out / "config.json").exists() and not force:
-        raise ValueError(f"{out} holds a model already: use force (--force) to replace it.")
+    check_model_folder(out, force=force)
     net, processor = load_model(model, "image-classification", trust_remote_code=trust_remote_code)
     splits = load_image_dataset(
         data,
@@ -86,9 +85,9 @@ def calibrate(
     with folder_written_whole(out) as folder:
         net.save_pretrained(folder)
         processor.save_pretrained(folder)
-    reliability_diagram(before["reliability"], out / "reliability_before.png")
-    reliability_diagram(after["reliability"], out / "reliability.png")
-    write_record(out / "record.json", record)
+        reliability_diagram(before["reliability"], folder / "reliability_before.png")
+        reliability_diagram(after["reliability"], folder / "reliability.png")
+        write_record(folder / "record.json", record)
     return record
 
 

@@ -22,8 +22,9 @@ from ..data.keyed import image_keys
 from ..data.load import class_weights, load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import IterableImages, prepare_images
+from ..files import check_training_folder
 from ..metrics.accuracy import accuracy
-from ..report import confusion_picture, folder_written_whole, refuse_file, training_curve, write_record, write_text
+from ..report import confusion_picture, folder_written_whole, training_curve, write_record, write_text
 from ..robustness.adversarial import Adversary, Method, has_collapsed, mart_loss, trades_loss
 from ..robustness.attacks import pgd
 from ..robustness.awp import PerturbedWeights
@@ -224,7 +225,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         FloatingPointError: if the loss is not finite.
         OSError: if something cannot be written; what was saved before is still there.
     """
-    refuse_file(config.out)
+    check_training_folder(config.out, resume=config.resume)
     accelerator = make_accelerator(config)
     torch.manual_seed(config.seed)
     with accelerator.main_process_first():

@@ -8,6 +8,9 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
+MAX_YAML = 100_000  # bytes
+MAX_DEPTH = 20
+
 
 def option(default: Any, help: str) -> Any:
     """A dataclass field with its help; a list as default is copied for each instance."""
@@ -73,10 +76,9 @@ def read_yaml(path: Path, known: set[str]) -> list[str]:
     """The options in a YAML file as words of a command line."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file {path}.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    if path.stat().st_size > MAX_YAML:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes: at most {MAX_YAML:,} are read as options.")
+    values = load_yaml(str(path), path.read_bytes())
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold options as `name: value`, a line each.")
     unknown = sorted(str(name) for name in set(values) - known)
@@ -90,6 +92,29 @@ def read_yaml(path: Path, known: set[str]) -> list[str]:
     return words
 
 
+def load_yaml(name: str, text: str | bytes) -> Any:
+    """The value of a YAML document from outside.
+
+    Raises:
+        ValueError: for text that is not YAML, nested deeper than `MAX_DEPTH`, or with aliases (`*name`), which let a
+            short file stand for an enormous one; it begins with `name`.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ValueError(f"{name} is nested deeper than {MAX_DEPTH} levels.")
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"{name} has the alias *{event.anchor}: write the value itself.")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not YAML: {error}") from error
+    except (ValueError, RecursionError) as error:  # a date that does not exist, a number of 5,000 digits
+        text = str(error)
+        raise ValueError(text if text.startswith(name) else f"{name} cannot be read: {text}") from error
+
+
 def as_plain(config: Any) -> dict[str, Any]:
     """The options of a dataclass as YAML and JSON can hold them."""
     return {
@@ -99,10 +124,7 @@ def as_plain(config: Any) -> dict[str, Any]:
 
 def yaml_mapping(name: str, text: str | None) -> dict[str, Any]:
     """The option `name` whose value is a mapping in YAML; ValueError for something else."""
-    try:
-        fields = yaml.safe_load(text or "{}")
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name} is not YAML: {text!r}") from error
+    fields = load_yaml(name, text or "{}")
     if not isinstance(fields, dict):
         raise ValueError(f"{name} must be a mapping, as '{{distillation_token: true}}', got {fields!r}.")
     return fields

@@ -19,13 +19,14 @@ from ..data.describe import describe_data, some_sizes
 from ..data.mask_crops import MaskAugmentation, MaskedCrops
 from ..data.masks import IGNORED, MaskedImages, load_mask_dataset, name_classes
 from ..data.normalize import Normalize
+from ..files import check_training_folder
 from ..loading import check_task, load_config, load_model, load_weights, one_line
 from ..models.cnn.configuration_cnn import CNNConfig, CNNSegmentationConfig
 from ..models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation, pixel_cross_entropy
 from ..models.image_processing_segmentation import ImageSegmentationProcessor
 from ..models.vit.configuration_vit import VisionTransformerConfig, VisionTransformerSegmentationConfig
 from ..models.vit.modeling_vit_segmentation import VisionTransformerForSemanticSegmentation
-from ..report import refuse_file, training_curve, write_record, write_text
+from ..report import training_curve, write_record, write_text
 from ..segmentation.evaluate import at_size, count_overlaps, evaluate_segmenter, image_scores
 from ..segmentation.pictures import best_and_worst
 from .classify import save_model
@@ -240,7 +241,7 @@ def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
         FloatingPointError: if the loss is not finite.
         OSError: if something cannot be written; what was saved before is still there.
     """
-    refuse_file(config.out)
+    check_training_folder(config.out, resume=config.resume)
     accelerator = make_accelerator(config)
     torch.manual_seed(config.seed)
     columns = {name: getattr(config, name) for name in ("image_column", "mask_column", "validation_group")}

@@ -22,11 +22,12 @@ from ..data.describe import describe_data
 from ..data.keyed import image_keys
 from ..data.normalize import Normalize
 from ..data.photos import load_photos
+from ..files import check_training_folder
 from ..loading import load_model
 from ..models.srgan.configuration_srgan import PRESETS, SRGANConfig
 from ..models.srgan.image_processing_srgan import SRGANImageProcessor
 from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
-from ..report import folder_written_whole, refuse_file, side_by_side, training_curve, write_record, write_text
+from ..report import folder_written_whole, side_by_side, training_curve, write_record, write_text
 from .gan import DiscriminatorLoss, GANLoss, PerceptualLoss
 from .lineage import lineage
 from .loop import LoopConfig, Opponent, make_accelerator, train
@@ -177,7 +178,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         FloatingPointError: if the loss is not finite.
         OSError: if something cannot be written; what was saved before is still there.
     """
-    refuse_file(config.out)
+    check_training_folder(config.out, resume=config.resume)
     accelerator = make_accelerator(config)
     torch.manual_seed(config.seed)
     model = load_generator(config.model, config.overrides(), trust_remote_code=config.trust_remote_code)

@@ -22,7 +22,22 @@ from .image_processing_srgan import SRGANImageProcessor
 
 # Of the formats that Pillow reads and that hold photographs.
 SUFFIXES = {
-    *(".apng", ".avif", ".avifs", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
+    *(
+        ".apng",
+        ".avif",
+        ".avifs",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".j2c",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpc",
+        ".jpe",
+        ".jpeg",
+        ".jpf",
+    ),
     *(".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
 CPU_TILE, GPU_TILE = 256, 1024
@@ -343,7 +358,7 @@ def open_image(image: str | Path | Image.Image) -> Image.Image:
 
 def is_deep(image: Image.Image) -> bool:
     """Whether a file just opened holds colour, or transparent grey, of more bits than the 8 that Pillow loads."""
-    if image.mode.startswith("I") or not getattr(image, "tile", None):
+    if image.mode.startswith(("I", "F")) or not getattr(image, "tile", None):
         return False
     if image.format == "TIFF":
         return max(image.tag_v2.get(258, (8,))) > 8
