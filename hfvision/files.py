@@ -26,7 +26,7 @@ NAME_BYTES = 255  # of a file name, on all common file systems
 MODEL_FILES = frozenset(
     {"config.json", "model.safetensors", "model.safetensors.index.json", "preprocessor_config.json", "record.json"}
     | {"openvino_model.bin", "openvino_model.xml", "model.onnx", "model.onnx.data", "quanto_qmap.json"}
-    | {"README.md", "metrics.json", "curve.png", "config.yaml", "adapter", "discriminator"}
+    | {"README.md", "metrics.json", "curve.png", "adapter", "discriminator"}
     | {"pytorch_model.bin", "adapter_config.json", "adapter_model.safetensors"}
 )
 
@@ -280,19 +280,28 @@ def check_model_folder(out: Path, *, force: bool = False) -> None:
     check_folder(out)
     if has_checkpoints(out):
         raise ValueError(f"{out} holds the checkpoints of a training: choose another --out.")
-    there = sorted(name for name in MODEL_FILES if (out / name).exists())
-    if there and not is_own_model(out):
-        raise ValueError(f"{out} holds {there[0]}, and no model made by hfvision: choose another --out.")
-    if there and not force:
+    if holds_own_model(out) and not force:
         raise ValueError(f"{out} holds a model already: use --force to replace it, or choose another --out.")
 
 
 def check_training_folder(out: Path, *, resume: bool = False) -> None:
-    """As [`check_model_folder`], for a training: with `resume`, and where there are checkpoints, it may go on."""
-    if has_checkpoints(out):
-        check_folder(out)  # whether it may go on depends on its settings
-    else:
-        check_model_folder(out, force=resume)
+    """Make sure that a training can write to the folder `out`, as [`check_model_folder`].
+
+    Whether it may go on from checkpoints there is for the training to say.
+    """
+    check_folder(out)
+    if not has_checkpoints(out) and holds_own_model(out) and not resume:
+        raise ValueError(
+            f"{out} holds a model already: use --resume if it is of this training, or choose another --out."
+        )
+
+
+def holds_own_model(out: Path) -> bool:
+    """Whether a folder holds a model made by hfvision; ValueError for files of other models."""
+    there = sorted(name for name in MODEL_FILES if (out / name).exists())
+    if there and not is_own_model(out):
+        raise ValueError(f"{out} holds {there[0]}, and no model made by hfvision: choose another --out.")
+    return bool(there)
 
 
 def remove_model(folder: Path) -> None:
