@@ -6,7 +6,8 @@
 Every job is a `hfvision` command on generated data, run in a child forked from this process, which has imported
 everything. A file event is a file opened to be written, a rename, a removal, a new folder or an fsync below the
 folder of the job: a hook in the child counts them and kills the child with SIGKILL before a chosen one. Then the same
-command runs to its end. Its results must be, byte for byte, those of a run that nobody killed, and no temporary file may be left.
+command runs to its end. Its results must be, byte for byte, those of a run that nobody killed, and no temporary file
+may be left.
 
 The exit code is 0 if that is so for all kills, else 1.
 """
