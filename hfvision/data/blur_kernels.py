@@ -1,6 +1,6 @@
 """Blur kernels of degraded photographs, all symmetric about their center, so that nothing is shifted.
 
-They are those of Wang et al. 2021 (Real-ESRGAN, arXiv:2107.10833, sections 3.1 and 3.4).
+They are those of Wang et al. 2021 (Real-ESRGAN, arXiv:2107.10833, sections 3.1 and 3.3).
 """
 
 import math
