@@ -92,7 +92,7 @@ PUBLIC_NAMES = {
     "train_segmenter": "training.segment",
     "train_superres": "training.superres",
     "upscale_file": "upscale",
-    "upscale_video": "video",
+    "upscale_video": "film",
     "video_features": "shots",
     "worst_case": "robustness.worst_case",
     "write_card": "cards",

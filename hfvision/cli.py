@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:
         print("hfvision: interrupted", file=sys.stderr)
         return 130

@@ -16,12 +16,18 @@ from .checkpoints import list_checkpoints
 from .data.images import Photo, read_photo, to_pil
 from .data.tree import find_images
 from .data.writing import check_format, split_metadata, write_image
+from .encoding import FORMATS, VideoEncoding
 from .files import distinct_targets, written_whole
 from .loading import load_model
 from .models.srgan.pipeline_srgan import SuperResolutionPipeline
 from .tiles import Precision, upscale_pixels
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+        *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+    }
+)
 # Of several shipped checkpoints of a scale the first that is there: fidelity before speed, invented detail last.
 PREFERENCE = ("sr-light", "sr-tiny", "sr-gan")
 IN_INFO = ("icc_profile", "exif", "xmp", "dpi", "comment", "text")
@@ -74,6 +80,7 @@ class Upscaling:
         dtype: `auto`, `fp32`, `bf16` or `fp16`: see [`tiles.choose_dtype`].
         trust_remote_code: run the model code of a Hub repository whose family is not installed here.
         device: where to compute; the CPU where not given, or where the model is.
+        encoding: how films are encoded.
 
     Raises:
         ValueError: for values that do not fit each other.
@@ -87,6 +94,7 @@ class Upscaling:
     dtype: Precision = "auto"
     trust_remote_code: bool = False
     device: torch.device | str | None = None
+    encoding: VideoEncoding = field(default_factory=VideoEncoding)
     loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -197,7 +205,7 @@ def upscale_file(source: str | Path, target: str | Path, upscaling: Upscaling, *
     source, target = Path(source), Path(target)
     refuse_existing(source, target, force)
     if source.suffix.lower() in VIDEO_SUFFIXES:
-        from .video import upscale_video
+        from .film import upscale_video
 
         upscale_video(source, target, upscaling)
         return
@@ -259,8 +267,7 @@ def output_paths(sources: Sequence[Path], out: Path | None, label: str) -> list[
                 continue
             seen.add(path.absolute())
             folder = path.parent if out is None else out / path.parent.relative_to(root)
-            suffix = {"": ".png", ".avi": ".mkv"}.get(video := video_suffix(path), video)
-            found.append((path, folder, f"_{label}{suffix}"))
+            found.append((path, folder, f"_{label}{result_suffix(path)}"))
         if source.is_dir():
             made = {target.resolve() for target in distinct_targets(found)}
             inside = out is not None and out.resolve() != root.resolve()
@@ -278,8 +285,10 @@ def output_paths(sources: Sequence[Path], out: Path | None, label: str) -> list[
     return pairs
 
 
-def video_suffix(path: Path) -> str:
-    return path.suffix if path.suffix.lower() in VIDEO_SUFFIXES else ""
+def result_suffix(path: Path) -> str:
+    """Of the result of an image or a film: films that are not written in their own format become Matroska files."""
+    suffix = path.suffix.lower()
+    return path.suffix if suffix in FORMATS else ".mkv" if suffix in VIDEO_SUFFIXES else ".png"
 
 
 def is_media(path: Path) -> bool:

@@ -1,59 +1,27 @@
-"""Videos in, larger videos out, frame by frame: the sound is copied, and every frame keeps its time."""
+"""Reads and writes videos frame by frame."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from .encoding import VideoEncoding, choose_encoder, container_of
 from .report import written_whole
-from .upscale import Upscaling
 
-# Little is lost: what the network adds is what the file is for.
-H264 = ("libx264", {"crf": "16", "preset": "medium"})
-VP9 = ("libvpx-vp9", {"crf": "20", "b:v": "0", "row-mt": "1"})
-CODECS = {".m4v": H264, ".mkv": H264, ".mov": H264, ".mp4": H264, ".webm": VP9}
 # FFmpeg's number of a YUV matrix, and the name that its converter has for it; BT.601 where the file does not say.
 MATRICES = {1: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: "BT2020"}
+# Formats whose headers say how long they are; others are estimated from the size of the file.
+DECLARING = ("asf", "avi", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")
 
 
-def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) -> None:
-    """Upscale a video file into another.
+class DamagedVideoError(ValueError):
+    """A video cannot be read to its end; the frames before were good."""
 
-    One frame is in memory at a time. The first video stream is upscaled, in the depth (8 bits, or 10 for more) and
-    colour space that it has, and turned upright; all sound is copied as it is; other streams are left out.
-
-    Args:
-        source: what FFmpeg can read.
-        target: `.mp4`, `.m4v`, `.mov` or `.mkv` (H.264), or `.webm` (VP9); replaced if it is there.
-        upscaling: what upscales, and to which size.
-
-    Raises:
-        ImportError: if PyAV is not installed.
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, holds no video, or the target cannot hold its sound.
-    """
-    av = import_av()
-    source, target = Path(source), Path(target)
-    if not source.is_file():
-        raise FileNotFoundError(f"There is no file {source}.")
-    codec = codec_for(target)
-    try:
-        with av.open(str(source)) as reader:
-            first = next(reader.decode(video=0), None) if reader.streams.video else None
-        if first is None:
-            raise ValueError(f"{source} holds no video.")
-        with (
-            av.open(str(source)) as reader,
-            written_whole(target) as temporary,
-            av.open(str(temporary), "w") as writer,
-        ):
-            convert(reader, writer, codec, first, upscaling)
-    except (av.FFmpegError, UnicodeError) as error:
-        raise ValueError(f"{source} cannot be made {target.name}: {error}.") from error
+    exit_code = 1
 
 
 def import_av() -> Any:
@@ -64,87 +32,205 @@ def import_av() -> Any:
     return av
 
 
-def codec_for(target: Path) -> tuple[str, dict[str, str]]:
-    """Encoder and its options for a file of this suffix."""
-    if target.suffix.lower() not in CODECS:
-        raise ValueError(f"{target} must end in {', '.join(CODECS)}, as it is to be a video.")
-    return CODECS[target.suffix.lower()]
-
-
 def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
-
-
-class DamagedVideoError(ValueError):
-    """A video cannot be read to its end; the frames before were good."""
 
 
 @contextmanager
 def open_video(source: str | Path) -> Iterator[Any]:
     """PyAV's container of a file that has a video stream; errors as of [`read_frames`]."""
     av, source = import_av(), Path(source)
+    from .remux import film_stream
+
     if not source.is_file():
         raise FileNotFoundError(f"There is no file {source}.")
-    try:
-        reader = av.open(str(source))
-    except (av.FFmpegError, UnicodeError) as error:
-        raise ValueError(f"{source} is no video that FFmpeg can read, or is damaged: {reason(error)}.") from error
-    with reader:
-        if not reader.streams.video:
-            raise ValueError(f"{source} holds no video{', only sound' if reader.streams.audio else ''}.")
+    with ExitStack() as stack:
+        try:
+            reader = stack.enter_context(open_container(source, "r"))
+        except (av.FFmpegError, UnicodeError) as error:
+            raise ValueError(f"{source} is no video that FFmpeg can read, or is damaged: {reason(error)}.") from error
+        if film_stream(reader) is None:
+            others = [*(["sound"] if reader.streams.audio else []), *(["a cover"] if reader.streams.video else [])]
+            raise ValueError(f"{source} holds no video{f', only {chr(32).join(others)}' if others else ''}.")
         yield reader
+
+
+@contextmanager
+def open_container(path: Path, mode: str, **options: Any) -> Iterator[Any]:
+    """PyAV's container of a file of any name: a colon names no protocol, and bytes need not be UTF-8."""
+    name = str(path.absolute())
+    odd = any("\ud800" <= character <= "\udfff" for character in name)
+    with (
+        path.open(f"{mode}b") if odd else nullcontext(name) as file,
+        import_av().open(file, mode, **options) as container,
+    ):
+        yield container
 
 
 def declared_frames(source: str | Path) -> int | None:
     """How many frames a video file says it has; None where it does not say."""
+    from .remux import film_stream
+
     with open_video(source) as reader:
-        return reader.streams.video[0].frames or None
+        return film_stream(reader).frames or None
+
+
+@dataclass
+class Span:
+    """Seconds from the begin of the first to the end of the last packet."""
+
+    begin: float | None = None
+    end: float = 0.0
+
+    def add(self, packet: Any) -> None:
+        if packet.pts is not None:
+            begin = float(packet.pts * packet.time_base)
+            self.begin = begin if self.begin is None else min(self.begin, begin)
+            self.end = max(self.end, begin + float((packet.duration or 0) * packet.time_base))
+
+    def seconds(self) -> float:
+        return self.end - (self.begin or 0.0)
+
+
+@dataclass
+class Reading:
+    """What was read of a file so far.
+
+    Attributes:
+        frames, packets: of its film.
+        film, every: when the packets of its film, and of all streams, are shown.
+        whole: whether all streams of the file are read.
+        damaged: packets that could not be decoded.
+        problem: why reading stopped early.
+    """
+
+    frames: int = 0
+    packets: int = 0
+    film: Span = field(default_factory=Span)
+    every: Span = field(default_factory=Span)
+    whole: bool = False
+    damaged: int = 0
+    problem: str | None = None
+
+    def shortfall(self, reader: Any, film: Any) -> str | None:
+        """What is wrong with what was read, by what the file says it has."""
+        if self.problem is not None:
+            return self.problem
+        if reader.format.name in DECLARING:
+            exact = reader.format.name.startswith("mov")
+            frames = len(film.index_entries) if exact else film.frames
+            if frames - self.packets > (0 if exact else 2 + frames // 50):  # of which AVI counts some without pictures
+                return f"it ends before the {frames} frames that it says it has"
+            seconds, span = declared_seconds(reader, film), self.film
+            if not seconds and self.whole:
+                seconds, span = (reader.duration or 0) / 1e6, self.every
+            if seconds - span.seconds() > max(0.25, 0.05 * seconds):
+                return f"it ends before the {seconds:.1f} s that it says it has"
+        return f"{self.damaged} packets are damaged" if self.damaged else None
+
+    def check(self, source: str | Path, reader: Any, film: Any) -> None:
+        """Raise DamagedVideoError where the file ended early, ValueError where it has no frame."""
+        problem = self.shortfall(reader, film)
+        if not self.frames:
+            raise ValueError(f"{source} holds no video{f' that can be read: {problem}' if problem else ''}.")
+        if problem is not None:
+            seconds = self.film.seconds()
+            raise DamagedVideoError(f"{source} can be read for {self.frames} frames only, {seconds:.1f} s: {problem}.")
+
+
+def declared_seconds(reader: Any, film: Any) -> float:
+    """How long a file's film is by its header; 0 where that does not tell it."""
+    if film.duration and reader.format.name.startswith(("avi", "mov")):  # in others it is that of the whole file
+        return float(film.duration * film.time_base)
+    if tag := film.metadata.get("DURATION"):  # of Matroska files, as 00:01:02.5
+        hours, minutes, seconds = tag.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    return 0.0
+
+
+def read_packets(
+    reader: Any, film: Any, others: Sequence[Any], reading: Reading
+) -> Iterator[tuple[Any | None, list[Any]]]:
+    """Packets of other streams, and the frames of the film's; damage is noted in `reading` and passed over."""
+    av = import_av()
+    film.thread_type = "AUTO"
+    reading.whole = len(others) + 1 == len(reader.streams)
+    decode = frame_decoder(film)
+    packets = reader.demux(film, *others)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError as error:
+            reading.problem = reason(error)
+            yield None, decoded(decode, None, film, reading)
+            return
+        reading.every.add(packet)
+        if packet.stream is not film:
+            yield packet, []
+            continue
+        reading.film.add(packet)
+        reading.packets += packet.size > 0
+        yield None, decoded(decode, packet, film, reading)
+
+
+def frame_decoder(film: Any) -> Callable[[Any], list[Any]]:
+    """Decodes packets; VP8 and VP9 with transparency by libvpx, as FFmpeg's own decoders leave it out."""
+    import av
+
+    name = film.codec_context.name
+    if film.metadata.get("alpha_mode") != "1" or not name.startswith(("vp8", "vp9", "libvpx")):
+        return film.codec_context.decode
+    return av.CodecContext.create("libvpx" if name.startswith(("vp8", "libvpx-vp8")) else "libvpx-vp9", "r").decode
+
+
+def decoded(decode: Callable[[Any], list[Any]], packet: Any, film: Any, reading: Reading) -> list[Any]:
+    av = import_av()
+    try:
+        frames = decode(packet if packet is not None and packet.size else None)
+    except av.EOFError:
+        return []
+    except av.FFmpegError:
+        reading.damaged += 1
+        return []
+    for frame in frames:
+        frame.time_base = frame.time_base or film.time_base
+    reading.frames += len(frames)
+    return frames
 
 
 def read_frames(source: str | Path) -> Iterator[tuple[float, np.ndarray]]:
-    """The frames of a file's first video stream, one at a time.
+    """The frames of a file's film, its first video stream that is no cover picture, one at a time.
 
     Yields:
         Seconds since the first frame, as the file says it, so that frames may be unevenly far apart; and uint8 RGB
-        (H, W, 3), turned upright. Deeper colour is cut to its upper 8 bits.
+        (H, W, 3), turned upright. Deeper color is cut to its upper 8 bits.
 
     Raises:
         ImportError: if PyAV is not installed.
         FileNotFoundError: if there is no such file.
         ValueError: if it cannot be read, or holds no video.
-        DamagedVideoError: after the last good frame, if the file is cut off or damaged behind it.
+        DamagedVideoError: after the last good frame, if the file is cut off or damaged.
     """
-    av = import_av()
     with open_video(source) as reader:
-        video = reader.streams.video[0]
-        video.thread_type = "AUTO"
-        step = 1 / (video.average_rate or video.guessed_rate or 25)
-        begin, time, count = None, 0.0, 0
-        try:
-            for frame in reader.decode(video):
+        from .remux import film_stream
+
+        film, reading = film_stream(reader), Reading()
+        step = frame_step(film)
+        begin, time = None, -step
+        for _, frames in read_packets(reader, film, (), reading):
+            for frame in frames:
                 time = time + step if frame.pts is None else frame.pts * frame.time_base
                 begin = time if begin is None else begin
-                pixels = to_pixels(frame)
+                pixels = to_pixels(frame, "rgb48le" if is_deep(frame) else "rgb24")
                 yield float(time - begin), pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-                count += 1
-            problem = None
-        except av.FFmpegError as error:
-            problem = reason(error)
-        if not count:
-            raise ValueError(f"{source} holds no video{f' that can be read: {problem}' if problem else ''}.")
-        seconds, declared = float(time - begin + step), declared_seconds(reader)
-        if problem is None and declared - seconds > max(0.5, 0.05 * declared):
-            problem = f"it ends before the {declared:.1f} s that it says it has"
-        if problem is not None:
-            raise DamagedVideoError(f"{source} can be read for {count} frames only, {seconds:.1f} s: {problem}.")
+        reading.check(source, reader, film)
 
 
-def declared_seconds(reader: Any) -> float:
-    """How long a file's video is by its header; 0 where that does not tell it apart from its sound."""
-    video = reader.streams.video[0]
-    if video.duration:
-        return float(video.duration * video.time_base)
-    return 0.0 if reader.streams.audio else (reader.duration or 0) / 1e6
+def frame_step(film: Any) -> Fraction:
+    """Seconds from one frame to the next, where they are evenly apart."""
+    return 1 / Fraction(film.average_rate or film.guessed_rate or 25)
 
 
 def write_frames(target: str | Path, frames: Iterable[np.ndarray], rate: float | Fraction = 25) -> None:
@@ -159,19 +245,18 @@ def write_frames(target: str | Path, frames: Iterable[np.ndarray], rate: float |
         ImportError: if PyAV is not installed.
         ValueError: for another suffix, no frames, or frames of several sizes.
     """
-    av, target = import_av(), Path(target)
-    name, options = codec_for(target)
-    out = None
-    with written_whole(target) as temporary, av.open(str(temporary), "w") as writer:
+    target, encoding, out = Path(target), VideoEncoding(), None
+    with written_whole(target) as temporary, open_writer(temporary) as writer:
         for number, pixels in enumerate(frames):
             height, width = pixels.shape[:2]
             if out is None:
-                out = writer.add_stream(name, rate=Fraction(rate).limit_denominator(1001), options=options)
-                out.width, out.height = width, height
-                out.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+                name, form = choose_encoder(target, encoding, (width, height))
+                rate = Fraction(rate).limit_denominator(1001)
+                out = writer.add_stream(name, rate=rate, options=encoding.options(name))
+                out.width, out.height, out.pix_fmt = width, height, form
             if (width, height) != (out.width, out.height):
                 raise ValueError(f"Frame {number} has {width}×{height} pixels, the first {out.width}×{out.height}.")
-            frame = to_frame(iter([pixels]), out.pix_fmt, "ITU601", full=False)
+            frame = to_frame(pixels, "rgb24", out.pix_fmt, "ITU601", full=False)
             frame.pts, frame.time_base = number, 1 / out.codec_context.framerate
             writer.mux(out.encode(frame))
         if out is None:
@@ -179,77 +264,31 @@ def write_frames(target: str | Path, frames: Iterable[np.ndarray], rate: float |
         writer.mux(out.encode())
 
 
-def convert(reader: Any, writer: Any, codec: tuple[str, dict[str, str]], first: Any, upscaling: Upscaling) -> None:
-    """Write what `reader` has, its video upscaled, to `writer`; `first` is the first frame."""
-    video = reader.streams.video[0]
-    video.thread_type = "AUTO"
-    pixels = to_pixels(first)
-    size = upscaling.size(pixels.shape[1], pixels.shape[0])
-    out = add_video(writer, codec, video, size, deep=pixels.dtype == np.uint16, turned=first.rotation % 180 != 0)
-    sound = {stream.index: add_sound(writer, stream) for stream in reader.streams.audio}
-    writer.metadata.update(reader.metadata)
-    matrix, full = MATRICES.get(first.colorspace, "ITU601"), first.color_range == 2
-    durations = {}  # by time: encoders give all frames the same
-
-    def write(packets: list[Any]) -> None:
-        for packet in packets:
-            packet.duration = durations.pop(packet.pts, None) or packet.duration
-            writer.mux(packet)
-
-    with tqdm(total=video.frames or None, unit="frame", desc=Path(reader.name).name, leave=False) as bar:
-        for packet in reader.demux(video, *reader.streams.audio):
-            if packet.stream.type == "audio":
-                if packet.dts is not None:
-                    packet.stream = sound[packet.stream.index]
-                    writer.mux(packet)
-                continue
-            for frame in packet.decode():
-                strips = upscaling.strips(to_pixels(frame))
-                result = to_frame(strips, out.codec_context.pix_fmt, matrix, full)
-                result.pts, result.time_base = frame.pts, frame.time_base
-                durations[frame.pts] = frame.duration
-                write(out.encode(result))
-                bar.update()
-    write(out.encode())
+def open_writer(path: Path) -> AbstractContextManager[Any]:
+    return open_container(path, "w", format=container_of(path))
 
 
-def add_video(
-    writer: Any, codec: tuple[str, dict[str, str]], source: Any, size: tuple[int, int], deep: bool, turned: bool
-) -> Any:
-    """The stream for the results: of the source's clock, colours and shape of pixels."""
-    name, options = codec
-    out = writer.add_stream(name, rate=source.average_rate or source.guessed_rate, options=options)
-    out.width, out.height = size
-    chroma = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
-    out.pix_fmt = chroma + ("10le" if deep else "")
-    context, given = out.codec_context, source.codec_context
-    context.time_base = source.time_base
-    for field in ("color_range", "colorspace", "color_primaries", "color_trc"):
-        setattr(context, field, getattr(given, field))
-    shape = given.sample_aspect_ratio
-    if shape:
-        context.sample_aspect_ratio = 1 / shape if turned else shape
-    return out
+def is_deep(frame: Any) -> bool:
+    return max(part.bits for part in frame.format.components) > 8
 
 
-def add_sound(writer: Any, source: Any) -> Any:
-    out = writer.add_stream_from_template(source)
-    out.metadata.update(source.metadata)
-    return out
+def has_alpha(frame: Any) -> bool:
+    return any(part.is_alpha for part in frame.format.components) and frame.format.name != "pal8"
 
 
-def to_pixels(frame: Any) -> np.ndarray:
-    """RGB (H, W, 3) of a frame, upright: uint16 for more than 8 bits, else uint8."""
-    deep = max(part.bits for part in frame.format.components) > 8
-    rgb = frame.to_ndarray(format="rgb48le" if deep else "rgb24", interpolation="BICUBIC")
-    return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90) % 4))
+def to_pixels(frame: Any, layout: str) -> np.ndarray:
+    """A frame, upright, as (H, W, C) of the form `rgb24`, `rgba` (uint8), `rgb48le` or `rgba64le` (uint16)."""
+    pixels = frame.to_ndarray(format=layout, interpolation="BICUBIC")
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
 
 
-def to_frame(strips: Iterator[np.ndarray], format: str, matrix: str, full: bool) -> Any:
+def to_frame(pixels: np.ndarray, layout: str, form: str, matrix: str, full: bool) -> Any:
+    """A frame of the form `form` of pixels in the form `layout`."""
     from av import VideoFrame
 
-    pixels = np.concatenate(list(strips))
-    frame = VideoFrame.from_ndarray(pixels, format="rgb48le" if pixels.dtype == np.uint16 else "rgb24")
+    frame = VideoFrame.from_ndarray(pixels, format=layout)
+    if not form.startswith("yuv"):
+        return frame.reformat(format=form)
     return frame.reformat(
-        format=format, dst_colorspace=matrix, dst_color_range="JPEG" if full else "MPEG", interpolation="BICUBIC"
+        format=form, dst_colorspace=matrix, dst_color_range="JPEG" if full else "MPEG", interpolation="BICUBIC"
     )

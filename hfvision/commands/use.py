@@ -73,11 +73,14 @@ def upscale(args: argparse.Namespace) -> None:
     from accelerate import Accelerator
 
     from ..batch import share_of, upscale_files
+    from ..encoding import VideoEncoding
     from ..upscale import Upscaling, output_paths
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # or processes on CPUs do not see each other
     options = ("model", "scale", "outscale", "fit", "tile", "dtype", "trust_remote_code")
-    upscaling = Upscaling(**{name: getattr(args, name) for name in options}, device=accelerator.device)
+    encoding = VideoEncoding(args.codec, args.crf, args.preset)
+    values = {name: getattr(args, name) for name in options}
+    upscaling = Upscaling(**values, device=accelerator.device, encoding=encoding)
     pairs = output_paths(args.images, args.out, upscaling.label())
     in_folder = args.out is not None and pairs[0][1] != args.out
     if args.resume and not in_folder:
@@ -230,6 +233,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         default="auto",
         help="of convolutions (default: half precision where it is fast, fp32 for images of 16 bits)",
     )
+    command.add_argument(
+        "--codec",
+        help="of videos: h264, hevc, av1, vp9, prores, ffv1 (default h264; in .webm vp9; what keeps transparency)",
+    )
+    command.add_argument("--crf", type=int, help="quality of videos, lower is better (default 18 for h264)")
+    command.add_argument("--preset", help="speed of the video encoder, as slow (default medium)")
     command.add_argument("--resume", action="store_true", help="go on with what was interrupted in --out")
     command.add_argument("--force", action="store_true", help="replace existing results")
     command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
