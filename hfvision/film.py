@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .encoding import choose_encoder
-from .report import written_whole
+from .files import written_whole
 from .upscale import Upscaling
 from .video import (
     MATRICES,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .encoding import VideoEncoding, choose_encoder, container_of
-from .report import written_whole
+from .files import written_whole
 
 # FFmpeg's number of a YUV matrix, and the name that its converter has for it; BT.601 where the file does not say.
 MATRICES = {1: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: "BT2020"}
