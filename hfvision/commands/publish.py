@@ -1,6 +1,8 @@
 """Cards, the Hub, and the page in a browser."""
 
 import argparse
+import ipaddress
+import sys
 from pathlib import Path
 
 from .arguments import add_command, positive, user_and_password
@@ -17,8 +19,13 @@ EXAMPLES = {
     "demo": """examples:
   hfvision demo
   hfvision demo --model runs/photos user/upscaler
-  hfvision demo --host 0.0.0.0 --port 8080 --auth ada:secret""",
+  hfvision demo --host 0.0.0.0 --port 8080 --auth ada:secret
+  hfvision demo --host 0.0.0.0 --auth ada:secret --allowed-hosts vision.example.com""",
 }
+
+OPEN_TO_ALL = """hfvision: warning: whoever reaches this machine {} can use the demo, without a password: run its \
+models, keep its processor busy and store images here for half an hour. --auth USER:PASSWORD asks for a password; \
+without --host and --share only this machine is answered."""
 
 
 def card(args: argparse.Namespace) -> None:
@@ -46,12 +53,22 @@ def push(args: argparse.Namespace) -> None:
 
 def demo(args: argparse.Namespace) -> None:
     try:
-        from ..demo.app import build, launch_options
+        from ..demo.app import build, launch, launch_options
     except ImportError as error:
         raise ImportError(f"{error.name} is not installed: pip install 'hfvision[demo]'") from error
 
+    if args.auth is None and (args.share or not is_loopback(args.host)):
+        print(OPEN_TO_ALL.format("over the internet" if args.share else "over the network"), file=sys.stderr)
     options = {"server_name": args.host, "server_port": args.port, "share": args.share, "auth": args.auth}
-    build(args.model).launch(**launch_options() | options)
+    launch(build(args.model), **launch_options([args.host, *args.allowed_hosts]) | options)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server on this address answers this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -98,3 +115,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--port", type=positive, help="port (default: the first free one from 7860 on)")
     command.add_argument("--share", action="store_true", help="make a public link through Gradio's server")
     command.add_argument("--auth", type=user_and_password, metavar="USER:PASSWORD", help="ask for these")
+    command.add_argument(
+        "--allowed-hosts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="host names in the address of the page, besides IP addresses and this machine's own: the name of a "
+        "reverse proxy, or *.example.com (other names are refused, as pages of others could reach the demo by them)",
+    )

@@ -6,17 +6,24 @@ from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_space
+from gradio_client import Client
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from .classify import classify_tab
 from .describe import describe_tab
-from .limits import KEPT_SECONDS, MAX_BYTES, scratch
+from .guard import Guard
+from .inputs import CheckedBlocks
+from .limits import KEPT_SECONDS, MAX_BYTES
 from .models import find_offers
 from .robustness import robustness_tab
+from .scratch import remove_when_stopped
 from .upscale import upscale_tab
 
+SHARED_LINKS = "*.gradio.live"  # of --share
 QUEUE = 64  # requests that wait; later ones are told to come back
 SHARED = {"concurrency_id": "models", "concurrency_limit": 1}
 TABS = {
@@ -55,9 +62,8 @@ def build(models: Sequence[str] = ()) -> gr.Blocks:
     Raises:
         FileNotFoundError, ValueError: if one of `models` is not there or of an unknown kind.
     """
-    os.environ.setdefault("GRADIO_EXAMPLES_CACHE", str(scratch() / "examples"))
     offers = find_offers(models)
-    with gr.Blocks(title="hfvision", delete_cache=(KEPT_SECONDS, KEPT_SECONDS), analytics_enabled=False) as demo:
+    with CheckedBlocks(title="hfvision", delete_cache=(KEPT_SECONDS, KEPT_SECONDS), analytics_enabled=False) as demo:
         gr.Markdown("# hfvision\nSmall, robust, fast image models: say what is in a picture, enlarge it, attack it.")
         for title, tab in TABS.items():
             with gr.Tab(title):
@@ -71,14 +77,43 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-def launch_options() -> dict[str, Any]:
-    """Arguments of `Blocks.launch`: looks, limits, the health endpoint, the MCP server where `mcp` is installed."""
+def launch_options(allowed_hosts: Sequence[str] = ()) -> dict[str, Any]:
+    """Arguments of `Blocks.launch`: looks, limits, the health endpoint, the MCP server where `mcp` is installed.
+
+    Args:
+        allowed_hosts: as of [`Guard`]. A Space is answered by any name: it is public, and its proxy chooses.
+    """
+    bound = os.environ.get("GRADIO_SERVER_NAME", "localhost")
+    hosts = None if get_space() else (*allowed_hosts, SHARED_LINKS, bound)
     return {
         "theme": gr.themes.Soft(font=FONTS, font_mono=CODE_FONTS),
         "css": CSS,
         "max_file_size": MAX_BYTES,
-        "app_kwargs": {"routes": [Route("/health", health)]},
+        "app_kwargs": {"routes": [Route("/health", health)], "middleware": [Middleware(Guard, hosts=hosts)]},
         "mcp_server": find_spec("mcp") is not None,
         "footer_links": ["api"],
+        "run_history": False,
+        "enable_monitoring": False,
         "ssr_mode": False,
     }
+
+
+def launch(demo: gr.Blocks, **options: Any) -> None:
+    """Serve until the process is stopped, and leave no file behind then.
+
+    Args:
+        demo: of [`build`].
+        **options: of `Blocks.launch`, before those of [`launch_options`].
+    """
+    remove_when_stopped()
+    options = launch_options() | options
+    demo.launch(prevent_thread_lock=True, **options)
+    sign_in_mcp(demo, options.get("auth"))
+    demo.block_thread()
+
+
+def sign_in_mcp(demo: gr.Blocks, auth: tuple[str, str] | None) -> None:
+    """Let the MCP server, which calls the demo over HTTP itself, do so where there is a password."""
+    if auth and demo.mcp_server_obj:
+        options = {"verbose": False, "download_files": False, "analytics_enabled": False}
+        demo.mcp_server_obj._client_instance = Client(demo.local_url, auth=auth, **options)

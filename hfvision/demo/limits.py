@@ -1,10 +1,8 @@
 """What the demo takes, and how it refuses: in words, without a path, before anything is decoded."""
 
-import atexit
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, TypeVar
@@ -13,8 +11,10 @@ import gradio as gr
 from PIL import Image
 
 from ..data.images import Photo, read_image, read_photo
+from .scratch import scratch
 
-MAX_BYTES = 20 * 2**20  # of an upload
+MAX_BYTES = 20 * 2**20  # of an image
+MAX_BODY = MAX_BYTES // 3 * 4  # of a request: an image in base64
 MAX_PIXELS = 24_000_000  # of a photograph to look at
 MAX_UPSCALED = 4_000_000  # pixels of a photograph to upscale
 SECONDS = 90  # of one request
@@ -26,12 +26,7 @@ T = TypeVar("T")
 def upload_field(label: str, height: int) -> gr.Image:
     """An image component that hands over the path of the very file, so that `read_image` tells what is wrong."""
     field = gr.Image(type="filepath", image_mode=None, format="png", label=label, height=height)
-    decode = field.preprocess
-
-    def preprocess(payload: Any) -> str | None:
-        return decode(payload) if payload is None or payload.path is None else payload.path
-
-    field.preprocess = preprocess
+    field.preprocess = lambda payload: payload and payload.path
     return field
 
 
@@ -53,8 +48,12 @@ def read(reader: Callable[..., T], path: str | None, max_pixels: int) -> T:
     if not path:
         raise refuse("Choose an image first.")
     try:
-        return reader(Path(path).read_bytes(), max_pixels=max_pixels)
-    except (ValueError, OSError) as error:
+        data = Path(path).read_bytes()
+    except OSError:
+        raise refuse("The uploaded image is no longer here: upload it again.") from None
+    try:
+        return reader(data, max_pixels=max_pixels)
+    except (ValueError, OSError, ImportError) as error:
         raise refuse(
             f"{error} Give a PNG, JPEG, WebP or TIFF file of up to {max_pixels / 1e6:.0f} megapixels."
         ) from None
@@ -77,14 +76,6 @@ def within_seconds(parts: Iterable[T], seconds: float = SECONDS) -> Iterator[T]:
     for part in parts:
         check()
         yield part
-
-
-@lru_cache(maxsize=1)
-def scratch() -> Path:
-    """A temporary folder of this process, removed when it ends."""
-    folder = Path(tempfile.mkdtemp(prefix="hfvision-demo-"))
-    atexit.register(rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def result_path(name: str) -> Path:

@@ -3,9 +3,9 @@
 python spaces/vision/app.py
 """
 
-from hfvision.demo.app import build, launch_options
+from hfvision.demo.app import build, launch
 
 demo = build()
 
 if __name__ == "__main__":
-    demo.launch(**launch_options())
+    launch(demo)
