@@ -3,9 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,14 +39,35 @@ def make_models(folder: Path) -> list[str]:
 
 
 @contextmanager
-def running_demo(models: Sequence[str] = ()) -> Iterator[str]:
-    """The address of the demo with these models beside the shipped ones."""
+def running_demo(models: Sequence[str] = (), **options: Any) -> Iterator[str]:
+    """The address of the demo with these models beside the shipped ones; `options` are those of `Blocks.launch`."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    from hfvision.demo.app import build, launch_options
+    from hfvision.demo.app import build, launch_options, sign_in_mcp
 
     demo = build(models)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+    options = launch_options() | options
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **options)
+    sign_in_mcp(demo)
     try:
         yield url
     finally:
         demo.close()
+
+
+@contextmanager
+def demo_process(folder: Path, port: int, *arguments: str) -> Iterator[subprocess.Popen]:
+    """`hfvision demo` in a process of its own that answers on this port and keeps its files in `folder`."""
+    command = [sys.executable, "-m", "hfvision", "demo", "--port", str(port), *arguments]
+    environment = os.environ | {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False"}
+    server = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        for _ in range(600):
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            assert server.poll() is None, server.stdout.read().decode()
+            time.sleep(0.2)
+        yield server
+    finally:
+        server.kill()
+        server.wait()

@@ -1,6 +1,7 @@
 """The app: four tabs over the models that the package carries, or that it is started with."""
 
 import os
+import secrets
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -108,12 +109,15 @@ def launch(demo: gr.Blocks, **options: Any) -> None:
     remove_when_stopped()
     options = launch_options() | options
     demo.launch(prevent_thread_lock=True, **options)
-    sign_in_mcp(demo, options.get("auth"))
+    sign_in_mcp(demo)
     demo.block_thread()
 
 
-def sign_in_mcp(demo: gr.Blocks, auth: tuple[str, str] | None) -> None:
-    """Let the MCP server, which calls the demo over HTTP itself, do so where there is a password."""
-    if auth and demo.mcp_server_obj:
+def sign_in_mcp(demo: gr.Blocks) -> None:
+    """Give the MCP server, which calls the demo over HTTP itself, a session where there is a password."""
+    if demo.auth and demo.mcp_server_obj:
+        token = secrets.token_urlsafe(16)
+        demo.app.tokens[token] = "MCP"  # a user of its own, as signing out ends all sessions of a user
         options = {"verbose": False, "download_files": False, "analytics_enabled": False}
-        demo.mcp_server_obj._client_instance = Client(demo.local_url, auth=auth, **options)
+        cookies = {f"access-token-unsecure-{demo.app.cookie_id}": token}
+        demo.mcp_server_obj._client_instance = Client(demo.local_url, httpx_kwargs={"cookies": cookies}, **options)

@@ -113,6 +113,8 @@ class Guard:
     async def serve(self, request: Request, receive: Receive, send: Send) -> None:
         """Answer by the app; watch whether a password was right, and give what was refused in words its status."""
         path = request.scope["path"]
+        if path.startswith(CLOSED):
+            raise HTTPException(403, "The demo does not offer this.")
         login = path.rstrip("/") == "/login" and request.method == "POST" and request.scope["app"].auth is not None
         direct = path.startswith(DIRECT)
         if login:
@@ -143,8 +145,6 @@ class Guard:
         """Why a request is refused whoever sent it; None where it is not."""
         if not self.is_ours(request):
             return refusal(403, "This demo does not answer to that host or origin: see hfvision demo --allowed-hosts.")
-        if request.scope["path"].startswith(CLOSED):
-            return refusal(403, "The demo does not offer this.")
         length = request.headers.get("content-length", "0")
         if length.isdecimal() and int(length) > MAX_BODY:
             return refusal(413, TOO_LARGE)
