@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import os
 import signal
 import sys
@@ -286,6 +287,27 @@ def test_results_that_nobody_fetched_are_removed(tmp_path, monkeypatch):
     result_path("three.png")
     assert not old.parent.exists()
     assert new.parent.exists()
+
+
+def test_old_uploads_are_removed_and_the_examples_stay(url, monkeypatch):
+    from hfvision.demo import app
+    from hfvision.demo.scratch import remove_old_uploads, uploads
+
+    def upload(age):
+        body = b"--x\r\nContent-Disposition: form-data; name=files; filename=a.png\r\n\r\n%d\r\n--x--\r\n" % age
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        request = urllib.request.Request(f"{url}gradio_api/upload", body, kind)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            (path,) = json.load(answer)
+        past = time.time() - age
+        os.utime(path, (past, past))
+        return Path(path)
+
+    old, new = upload(3600), upload(60)
+    remove_old_uploads(app.KEPT_SECONDS)
+    assert not old.exists()
+    assert new.exists()
+    assert new.is_relative_to(uploads())
 
 
 def test_a_request_has_its_time():

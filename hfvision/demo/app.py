@@ -2,11 +2,14 @@
 
 import os
 import secrets
-from collections.abc import Sequence
+from asyncio import create_task, sleep, to_thread
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
+from gradio.routes import App
 from gradio.utils import get_space
 from gradio_client import Client
 from starlette.middleware import Middleware
@@ -21,10 +24,11 @@ from .inputs import CheckedBlocks
 from .limits import KEPT_SECONDS, MAX_BYTES
 from .models import find_offers
 from .robustness import robustness_tab
-from .scratch import remove_when_stopped
+from .scratch import remove_old_uploads, remove_when_stopped
 from .upscale import upscale_tab
 
 SHARED_LINKS = "*.gradio.live"  # of --share
+TIDY_SECONDS = 60  # between two removals of old files
 QUEUE = 64  # requests that wait; later ones are told to come back
 SHARED = {"concurrency_id": "models", "concurrency_limit": 1}
 TABS = {
@@ -64,7 +68,7 @@ def build(models: Sequence[str] = ()) -> gr.Blocks:
         FileNotFoundError, ValueError: if one of `models` is not there or of an unknown kind.
     """
     offers = find_offers(models)
-    with CheckedBlocks(title="hfvision", delete_cache=(KEPT_SECONDS, KEPT_SECONDS), analytics_enabled=False) as demo:
+    with CheckedBlocks(title="hfvision", analytics_enabled=False) as demo:
         gr.Markdown("# hfvision\nSmall, robust, fast image models: say what is in a picture, enlarge it, attack it.")
         for title, tab in TABS.items():
             with gr.Tab(title):
@@ -76,6 +80,21 @@ def build(models: Sequence[str] = ()) -> gr.Blocks:
 async def health(request: Request) -> JSONResponse:
     """That the server answers."""
     return JSONResponse({"status": "ok"})
+
+
+@asynccontextmanager
+async def tidying(app: App) -> AsyncIterator[None]:
+    """Remove old uploads and results while the server runs; the photographs of the examples stay."""
+
+    async def tidy() -> None:
+        while True:
+            kept = {path for block in app.get_blocks().blocks.values() for path in getattr(block, "keep_in_cache", ())}
+            await to_thread(remove_old_uploads, KEPT_SECONDS, kept)
+            await sleep(TIDY_SECONDS)
+
+    task = create_task(tidy())
+    yield
+    task.cancel()
 
 
 def launch_options(allowed_hosts: Sequence[str] = ()) -> dict[str, Any]:
@@ -90,7 +109,11 @@ def launch_options(allowed_hosts: Sequence[str] = ()) -> dict[str, Any]:
         "theme": gr.themes.Soft(font=FONTS, font_mono=CODE_FONTS),
         "css": CSS,
         "max_file_size": MAX_BYTES,
-        "app_kwargs": {"routes": [Route("/health", health)], "middleware": [Middleware(Guard, hosts=hosts)]},
+        "app_kwargs": {
+            "routes": [Route("/health", health)],
+            "middleware": [Middleware(Guard, hosts=hosts)],
+            "lifespan": tidying,
+        },
         "mcp_server": find_spec("mcp") is not None,
         "footer_links": ["api"],
         "run_history": False,

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from gradio.route_utils import compare_passwords_securely
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -31,11 +32,8 @@ CLOSED = (
     *("/gradio_api/process_recording", "/gradio_api/proxy="),
     *("/gradio_api/file=http:", "/gradio_api/file=https:", "/gradio_api/file/"),
 )
-DIRECT = (
-    "/gradio_api/run/",
-    "/gradio_api/api/",
-    "/gradio_api/mcp",
-)  # which answer a refusal as an error of the server
+# What answers a refusal as an error of the server.
+DIRECT = ("/gradio_api/run/", "/gradio_api/api/", "/gradio_api/mcp")
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE)
 TOO_LARGE = f"The request is larger than the {MAX_BODY >> 20} MB that are taken."
 FORGET = 3600.0  # seconds after which wrong passwords of a client no longer count
@@ -90,11 +88,11 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request, started = Request(scope), False
+        request, started = Request(scope), None
 
         async def send_on(message: Message) -> None:
             nonlocal started
-            started = True
+            started = started or Headers(raw=message.get("headers", []))
             await send(message)
 
         try:
@@ -105,9 +103,12 @@ class Guard:
         except HTTPException as error:
             answer = refusal(error.status_code, error.detail)
         except Exception as error:
-            if started:
+            if started is None:
+                answer = failure(error)
+            elif started.get("content-type", "").startswith("text/event-stream"):  # Gradio's, of a session not there
+                answer = end
+            else:
                 raise
-            answer = failure(error)
         await answer(scope, receive, send)
 
     async def serve(self, request: Request, receive: Receive, send: Send) -> None:
@@ -201,6 +202,11 @@ class Guard:
 
 def refusal(status: int, detail: Any) -> Response:
     return JSONResponse({"detail": detail}, status)
+
+
+async def end(scope: Scope, receive: Receive, send: Send) -> None:
+    """The end of an answer that has begun."""
+    await send({"type": "http.response.body", "body": b""})
 
 
 def failure(error: Exception) -> Response:

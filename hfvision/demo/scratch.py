@@ -4,11 +4,15 @@ import atexit
 import os
 import signal
 import tempfile
+import time
+from collections.abc import Container
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from shutil import rmtree
 from types import FrameType
 
+EXAMPLES = "examples"  # folder in the upload folder of the results of examples, which are computed once
 STOP_SIGNALS = ("SIGTERM", "SIGHUP")  # of Docker and systemd, and of a terminal that is closed
 
 
@@ -43,7 +47,16 @@ def uploads() -> Path:
 def keep_uploads_private() -> None:
     """Let Gradio keep its files in [`uploads`] instead of a folder that all users and processes share."""
     os.environ["GRADIO_TEMP_DIR"] = str(uploads())
-    os.environ["GRADIO_EXAMPLES_CACHE"] = str(scratch() / "examples")
+    os.environ["GRADIO_EXAMPLES_CACHE"] = str(uploads() / EXAMPLES)
+
+
+def remove_old_uploads(seconds: float, kept: Container[str] = ()) -> None:
+    """Remove what was put into [`uploads`] more than so many seconds ago, but for the paths in `kept` and examples."""
+    for path in uploads().glob("*/*"):
+        with suppress(OSError):  # as it may be gone already
+            old = time.time() - path.lstat().st_mtime > seconds
+            if old and path.parent.name != EXAMPLES and str(path) not in kept and not path.is_dir():
+                path.unlink()
 
 
 def remove_when_stopped() -> None:
