@@ -303,9 +303,13 @@ def test_old_uploads_are_removed_and_the_examples_stay(url, monkeypatch):
         os.utime(path, (past, past))
         return Path(path)
 
-    old, new = upload(3600), upload(60)
+    old, new, cut = upload(3600), upload(60), uploads() / "tmpcut"
+    cut.write_bytes(b"of an upload that broke off")
+    for path in (cut, old.parent):
+        os.utime(path, (old.stat().st_mtime, old.stat().st_mtime))
     remove_old_uploads(app.KEPT_SECONDS)
     assert not old.exists()
+    assert not cut.exists()
     assert new.exists()
     assert new.is_relative_to(uploads())
 

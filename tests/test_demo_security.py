@@ -289,6 +289,7 @@ BODIES = [
     b'{"component_id": 9999, "session_hash": "x", "fn_name": "load", "data": 1}',
     b'{"component_id": 1, "session_hash": "x", "fn_name": "__class__", "data": 1}',
     b'{"session_hash": "x", "fn_index": 1e99, "event_id": []}',
+    b'{"data": "\\ud800"}',
     b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": 5}',
     b'{"image": 5}',
     b'{"unheard": 5}',
@@ -317,6 +318,16 @@ def test_senseless_requests_never_end_in_an_error_of_the_server(http_client):
         "stream/a/b/1/x.ts",
     ):
         assert http_client.get(f"/gradio_api/{path}").status_code < 500
+
+
+@pytest.mark.parametrize("session", ["x" * 129, "", "\ud800", "a b", "../x", "\0"])
+def test_names_of_sessions_that_would_be_kept_are_short_words(http_client, session):
+    for path, key in itertools.product(("run/describe_model", "call/describe_model", "queue/join"), ("s", "\\u0073")):
+        body = f'{{"data": ["sr-tiny-x2"], "fn_index": 0, "{key}ession_hash": {json.dumps(session)}}}'
+        kind = {"Content-Type": "application/json"}
+        answer = http_client.post(f"/gradio_api/{path}", content=body, headers=kind)
+        assert answer.status_code == 422
+        assert "session_hash must be" in answer.json()["detail"]
 
 
 def test_every_way_in_has_a_limit_of_bytes(http_client):

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 from asyncio import create_task, sleep, to_thread
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from .upscale import upscale_tab
 SHARED_LINKS = "*.gradio.live"  # of --share
 TIDY_SECONDS = 60  # between two removals of old files
 QUEUE = 64  # requests that wait; later ones are told to come back
+SESSIONS = 1000  # whose settings are remembered
 SHARED = {"concurrency_id": "models", "concurrency_limit": 1}
 TABS = {
     "Classify": classify_tab,
@@ -67,6 +69,8 @@ def build(models: Sequence[str] = ()) -> gr.Blocks:
     Raises:
         FileNotFoundError, ValueError: if one of `models` is not there or of an unknown kind.
     """
+    # Statistics of all requests, anew after each, that nobody sees here.
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(sys.maxsize))
     offers = find_offers(models)
     with CheckedBlocks(title="hfvision", analytics_enabled=False) as demo:
         gr.Markdown("# hfvision\nSmall, robust, fast image models: say what is in a picture, enlarge it, attack it.")
@@ -118,6 +122,7 @@ def launch_options(allowed_hosts: Sequence[str] = ()) -> dict[str, Any]:
         "footer_links": ["api"],
         "run_history": False,
         "enable_monitoring": False,
+        "state_session_capacity": SESSIONS,
         "ssr_mode": False,
     }
 

@@ -3,12 +3,14 @@
 import base64
 import binascii
 import ipaddress
+import json
 import logging
 import re
 import secrets
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -34,6 +36,8 @@ CLOSED = (
 )
 # What answers a refusal as an error of the server.
 DIRECT = ("/gradio_api/run/", "/gradio_api/api/", "/gradio_api/mcp")
+EVENTS, UPLOAD = "/gradio_api/", "/gradio_api/upload"
+SESSION = re.compile(r"[\w-]{1,128}", re.ASCII)
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE)
 TOO_LARGE = f"The request is larger than the {MAX_BODY >> 20} MB that are taken."
 FORGET = 3600.0  # seconds after which wrong passwords of a client no longer count
@@ -120,6 +124,8 @@ class Guard:
         direct = path.startswith(DIRECT)
         if login:
             self.begin_try(request)
+        if request.method == "POST" and path.startswith(EVENTS) and path != UPLOAD:
+            receive = await checked_body(request.scope, receive)
 
         async def watch(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -231,6 +237,23 @@ def limited(receive: Receive) -> Receive:
         return message
 
     return count
+
+
+async def checked_body(scope: Scope, receive: Receive) -> Receive:
+    """`receive` of a body that is read already: Gradio keeps the names of sessions, which must be short words."""
+    body = await Request(scope, receive).body()
+    data = None
+    with suppress(ValueError, RecursionError):  # the app says what is wrong with what is no JSON
+        data = json.loads(body)
+    session = data.get("session_hash") if isinstance(data, dict) else None
+    if isinstance(session, str) and not SESSION.fullmatch(session):
+        raise HTTPException(422, "session_hash must be of at most 128 letters, digits, hyphens and underscores.")
+    messages = [{"type": "http.request", "body": body}]
+
+    async def read() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return read
 
 
 def hostname(netloc: str) -> str:

@@ -52,11 +52,12 @@ def keep_uploads_private() -> None:
 
 def remove_old_uploads(seconds: float, kept: Container[str] = ()) -> None:
     """Remove what was put into [`uploads`] more than so many seconds ago, but for the paths in `kept` and examples."""
-    for path in uploads().glob("*/*"):
-        with suppress(OSError):  # as it may be gone already
-            old = time.time() - path.lstat().st_mtime > seconds
-            if old and path.parent.name != EXAMPLES and str(path) not in kept and not path.is_dir():
-                path.unlink()
+    for path in (*uploads().glob("*/*"), *uploads().iterdir()):
+        if EXAMPLES in (path.name, path.parent.name) or str(path) in kept:
+            continue
+        with suppress(OSError):  # gone already, or a folder that is not empty
+            if time.time() - path.lstat().st_mtime > seconds:
+                path.rmdir() if path.is_dir() else path.unlink()
 
 
 def remove_when_stopped() -> None:
