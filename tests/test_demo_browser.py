@@ -133,3 +133,18 @@ def test_a_text_file_is_refused_in_words(page, tmp_path):
     message.wait_for()
     assert "is not an image" in message.inner_text()
     assert "/tmp" not in message.inner_text()
+
+
+def test_a_password_is_asked_for_and_opens_the_page(browser):
+    with running_demo(auth=("ada", "secret")) as address:
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS)
+        page.goto(address)
+        for password in ("wrong", "secret"):
+            page.get_by_label("User").fill("ada")
+            page.get_by_label("Password").fill(password)
+            page.get_by_role("button", name="Sign in").click()
+            if password == "wrong":
+                page.get_by_text("Incorrect credentials").wait_for()
+        page.get_by_role("button", name="Classify", exact=True).wait_for()
+        page.close()
