@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
-    except KeyboardInterrupt:
-        print("hfvision: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        if text := str(error) if hasattr(error, "number") else "interrupted":
+            print(f"hfvision: {text}", file=sys.stderr)
+        return 128 + getattr(error, "number", 2)

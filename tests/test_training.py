@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     settings = {"epochs": 1, "batch_size": 16, "out": tmp_path}
     run_toy(fresh_model(), LoopConfig(**settings))
-    with pytest.raises(ValueError, match="holds a training already: go on with --resume"):
+    with pytest.raises(ValueError, match="holds a training already: resume it with --resume"):
         run_toy(fresh_model(), LoopConfig(**settings))
     with pytest.raises(ValueError, match=r"learning_rate was 0\.002, now 0\.1"):
         run_toy(fresh_model(), LoopConfig(resume=True, learning_rate=0.1, **settings))

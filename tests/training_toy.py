@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import signal
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from hfvision.training.checkpoint import checkpoints, load_checkpoint, model_sta
 from hfvision.training.classify import ClassifierLoss, ClassifierTrainingConfig
 from hfvision.training.ema import EMA
 from hfvision.training.gan import DiscriminatorLoss
+from hfvision.training.interrupt import Interrupted
 from hfvision.training.loop import LoopConfig, Opponent, train
 from hfvision.training.superres_loss import SuperResolutionLoss
 
@@ -61,8 +63,8 @@ def fresh_model(dropout: float = 0.0, norm: str = "batch") -> CNNForImageClassif
     return CNNForImageClassification(config)
 
 
-def run_toy(model, config: LoopConfig, *, data=None, stop_at: int | None = None, **options):
-    """Train; `stop_at` raises KeyboardInterrupt before that batch."""
+def run_toy(model, config: LoopConfig, *, data=None, stop_at: int | None = None, at_batch=None, **options):
+    """Train; `stop_at` raises KeyboardInterrupt before that batch, `at_batch` is called with the number of each."""
     data = data or BrightOrDark()
     done = 0
 
@@ -70,6 +72,8 @@ def run_toy(model, config: LoopConfig, *, data=None, stop_at: int | None = None,
         nonlocal done
         if done == stop_at:
             raise KeyboardInterrupt
+        if at_batch:
+            at_batch(done)
         done += 1
         return {"loss": net(**batch).loss, "bright": batch["labels"].float().mean()}
 
@@ -142,13 +146,37 @@ def train_on_two_processes(folder: Path) -> dict[str, bool]:
     config = LoopConfig(out=folder / "run", checkpoint_minutes=0, resume=True, **settings)
     again = run_toy(resumed, config)
     pairs = zip(model.state_dict().values(), resumed.state_dict().values(), strict=True)
+    stopped = stop_one_of_two(LoopConfig(out=folder / "stopped", **settings))
     return {
+        "stopped_together": stopped is not None and stopped["number"] == signal.SIGTERM,
+        "same_weights_after_the_stop": stopped is not None and same(model.state_dict(), stopped["weights"]),
         "two_processes": state.num_processes == 2,
         "went_on_from_the_best": len(back) == 2,
         "resumed_in_the_middle": len(checkpoints(folder / "run" / "checkpoints")) == 2,
         "same_weights": all(torch.equal(a, b) for a, b in pairs),
         "same_losses": [entry["loss"] for entry in history] == [entry["loss"] for entry in again],
     }
+
+
+def stop_one_of_two(config: LoopConfig) -> dict | None:
+    """Train, with SIGTERM to the second process alone in the middle of an epoch, and resume."""
+
+    def at_batch(number: int) -> None:
+        if number == 5 and not PartialState().is_main_process:
+            signal.raise_signal(signal.SIGTERM)
+
+    try:
+        run_toy(fresh_model(norm="none"), config, at_batch=at_batch)
+    except Interrupted as error:
+        PartialState().wait_for_everyone()
+        resumed = fresh_model(norm="none")
+        run_toy(resumed, dataclasses.replace(config, resume=True))
+        return {"number": error.number, "weights": resumed.state_dict()}
+    return None
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
 
 
 def checkpoint_shards(folder: Path) -> dict[str, bool]:

@@ -28,14 +28,17 @@ from ..metrics.accuracy import accuracy
 from ..report import write_record
 from ..training.classify import ClassifierTrainingConfig, train_classifier
 from ..training.evaluate import match_classes, predict_logits
+from ..training.folder import training_folder
 from ..training.lineage import training_step
-from ..training.options import command_line, option, parse_options
+from ..training.options import as_plain, command_line, option, parse_options
+from ..training.resume import FREE_OPTIONS, changes
 from ..training.superres import SuperResTrainingConfig, split_photographs, train_superres
 from ..training.superres_validation import Validation
 from .prune import Metric, Pruned, magnitude_importance, prune, taylor_importance
 from .quantize import check_out, refuse_quantized
 
 BATCH = 64
+CUT = "cut.json"  # beside the weights of a cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +135,16 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict
     Raises:
         FileNotFoundError, ValueError: as [`prune`], [`train_classifier`] and [`train_superres`].
     """
-    superres = isinstance(config, SuperResPruneConfig)
-    name = "image-super-resolution" if superres else "image-classification"
     refuse_quantized(config.model, load_config(config.model, trust_remote_code=config.trust_remote_code))
     check_out(config.out, config.model, config.resume, training=config.finetune)
+    with training_folder(config, ["prune", config.model]):
+        return cut_and_train(config)
+
+
+def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict[str, Any]:
+    """[`prune_and_train`], in a folder that is its own."""
+    superres = isinstance(config, SuperResPruneConfig)
+    name = "image-super-resolution" if superres else "image-classification"
     model, processor = load_model(config.model, name, trust_remote_code=config.trust_remote_code)
     model = model.float()
     if superres:
@@ -149,14 +158,16 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict
         if config.rounds > 1:
             part = round_target(first, metric, target, number, config.rounds)
         folder = config.out / f"cut-{number}"
-        pruned = cut_once(model, processor, task, config, metric, part, folder)
-        first = first or pruned.before
-        after_cut = task.measure(pruned.model)
-        steps = [*steps, prune_step(config, pruned, task, quality, after_cut)]
-        quality = after_cut
+        cut = earlier_cut(config, folder)
+        if cut is None:
+            cut = cut_once(model, processor, task, config, (metric, part, quality), folder)
+        first = first or cut["before"]
+        steps = [*steps, cut["step"]]
+        quality = cut["step"]["validation"]["after"]
         if not config.finetune:
+            smaller, _ = load_model(str(folder), name)
             with folder_written_whole(config.out) as temporary:
-                pruned.model.save_pretrained(temporary)
+                smaller.save_pretrained(temporary)
                 processor.save_pretrained(temporary)
             break
         last = number == config.rounds
@@ -189,21 +200,33 @@ def cut_once(
     processor: BaseImageProcessor,
     task: Task,
     config: PruneOptions,
-    metric: Metric,
-    target: float,
+    goal: tuple[Metric, float, float],
     folder: Path,
-) -> Pruned:
-    """Cut, and write what is left to `folder`."""
+) -> dict[str, Any]:
+    """Cut to a target of a metric, from a quality, and write what is left to `folder`, with what is returned: `step`
+    of the record, `before`, and the settings."""
+    metric, target, quality = goal
     if config.importance == "taylor":
         importance = taylor_importance(model, task.batches, task.loss)
     else:
         importance = magnitude_importance(model)
     check_model_folder(folder, force=True)
     pruned = prune(model, importance, target, metric)
+    step = prune_step(config, pruned, task, quality, task.measure(pruned.model))
+    cut = {"step": step, "before": pruned.before, "config": as_plain(config)}
     with folder_written_whole(folder) as temporary:
         pruned.model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
-    return pruned
+        (temporary / CUT).write_text(json.dumps(cut, indent=2), encoding="utf-8")
+    return cut
+
+
+def earlier_cut(config: PruneOptions, folder: Path) -> dict[str, Any] | None:
+    """What [`cut_once`] gave before the training was interrupted: to cut again might cut otherwise, as by latency."""
+    if not (config.resume and (folder / CUT).is_file() and (folder / "model.safetensors").is_file()):
+        return None
+    cut = json.loads((folder / CUT).read_text(encoding="utf-8"))
+    return None if changes(cut["config"], as_plain(config), FREE_OPTIONS) else cut
 
 
 def training_config(config: Any, base: type, start: Path, out: Path) -> Any:

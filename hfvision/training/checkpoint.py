@@ -1,4 +1,4 @@
-"""Checkpoints of a training that go on to the bit: written whole or not at all, safetensors and JSON only.
+"""Checkpoints of a training, from which it resumes bit-exactly: written atomically, safetensors and JSON only.
 
 A checkpoint is a folder `step-00001234`:
 
@@ -8,11 +8,14 @@ A checkpoint is a folder `step-00001234`:
     optimizer.safetensors  the optimizer's tensors
     opponent_model.safetensors, opponent_optimizer.safetensors  those of a second network, as a GAN's discriminator
     process-0.safetensors  the random states and the sums of process 0, and so on
-    state.json             everything else: epoch, batch, history, settings, the optimizer's numbers
+    state.json             everything else: epoch, batch, history, settings, the optimizer's numbers, and the SHA-256
+                           of each of the other files
 """
 
+import hashlib
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,9 +33,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from ..report import flush_to_disk
+from ..files import flush_to_disk
 
 FULL = StateDictOptions(full_state_dict=True)
+NAME = re.compile(r"step-\d{8,}")
 # Each network with its optimizer, by the prefix of its files: "" for the first, "opponent_" for a second.
 Networks = dict[str, tuple[nn.Module, torch.optim.Optimizer]]
 
@@ -49,8 +53,34 @@ def load_model_state(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in `folder`, oldest first."""
-    return sorted(path.parent for path in folder.glob("step-*/state.json"))
+    """The checkpoints in `folder` that have a `state.json`, oldest first."""
+    return [path for path in all_checkpoints(folder) if (path / "state.json").is_file()]
+
+
+def all_checkpoints(folder: Path) -> list[Path]:
+    """The folders in `folder` that are called like checkpoints, damaged or not, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint so that, if interrupted, what remains is not taken for one."""
+    aside = path.with_name(f".removed-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    shutil.rmtree(aside)
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove what checkpoints that were being written or removed have left in `folder`."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\.(partial|removed)-step-\d+", path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def save_checkpoint(
@@ -63,6 +93,8 @@ def save_checkpoint(
     keep: int,
 ) -> Path:
     """Write `folder/step-…` and remove all but the newest `keep`; called on all processes.
+
+    Those of later steps are removed too: they were damaged, or this one would not have been computed again.
 
     Args:
         folder: made where missing.
@@ -77,38 +109,44 @@ def save_checkpoint(
     """
     target = folder / f"step-{state['step']:08d}"
     partial = folder / f".partial-{target.name}"
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    files, numbers = dict(weights), {}
-    for prefix, (model, optimizer) in networks.items():
-        files[f"{prefix}model"] = model_state(model)
-        files[f"{prefix}optimizer"], numbers[f"{prefix}optimizer"] = optimizer_state(model, optimizer)
-        numbers[f"{prefix}groups"] = group_numbers(optimizer)
     try:
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        files, numbers = dict(weights), {}
+        for prefix, (model, optimizer) in networks.items():
+            files[f"{prefix}model"] = model_state(model)
+            files[f"{prefix}optimizer"], numbers[f"{prefix}optimizer"] = optimizer_state(model, optimizer)
+            numbers[f"{prefix}groups"] = group_numbers(optimizer)
         mine = {f"sums/{name}": torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
         save_file(random_states() | mine, partial / f"process-{accelerator.process_index}.safetensors")
         if accelerator.is_main_process:
             for name, tensors in files.items():
                 save_file({key: value.contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
-            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-            state = state | numbers | {"processes": accelerator.num_processes, "scaler": scaler}
-            (partial / "state.json").write_text(json.dumps(state, default=str))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
+            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+            digests = {path.name: file_digest(path) for path in sorted(partial.glob("*.safetensors"))}
+            state = state | numbers | {"processes": accelerator.num_processes, "scaler": scaler, "files": digests}
+            (partial / "state.json").write_text(json.dumps(state, default=str), encoding="utf-8")
             for path in partial.iterdir():
                 flush_to_disk(path)
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():
+                remove_checkpoint(target)
             partial.rename(target)
             flush_to_disk(folder)
-            for old in checkpoints(folder)[:-keep]:
-                shutil.rmtree(old)
+            there = all_checkpoints(folder)
+            newest = there.index(target) + 1
+            for old in [*there[: max(0, newest - keep)], *there[newest:]]:
+                remove_checkpoint(old)
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
         there = checkpoints(folder)
         rest = f"the last one saved is {there[-1]}" if there else "none was saved before"
         raise OSError(f"The checkpoint {target} could not be written ({error}); {rest}.") from error
+    finally:
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
     return target
 

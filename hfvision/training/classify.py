@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -22,7 +21,6 @@ from ..data.keyed import image_keys
 from ..data.load import class_weights, load_image_dataset
 from ..data.normalize import Normalize
 from ..data.prepare import IterableImages, prepare_images
-from ..files import check_training_folder
 from ..metrics.accuracy import accuracy
 from ..report import confusion_picture, folder_written_whole, training_curve, write_record, write_text
 from ..robustness.adversarial import Adversary, Method, has_collapsed, mart_loss, trades_loss
@@ -32,9 +30,11 @@ from ..robustness.corruptions import corrupt_some
 from ..robustness.threat import DEFAULT_EPSILON, Norm
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
+from .folder import training_folder
 from .lineage import lineage
-from .loop import LoopConfig, make_accelerator, train
+from .loop import LoopConfig, make_accelerator, train, with_batch_size
 from .options import as_plain, option, training_command, yaml_mapping
+from .progress import at_chance, chance_advice
 from .transfer import add_lora, freeze, load_start, number_layers
 from .whitening import whiten_stem
 
@@ -221,12 +221,18 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         The record.
 
     Raises:
-        ValueError: for settings or data that do not fit.
+        ValueError: for settings or data that do not fit, or another training in the folder.
         FloatingPointError: if the loss is not finite.
+        Interrupted: for Ctrl-C or SIGTERM, after a checkpoint.
         OSError: if something cannot be written; what was saved before is still there.
     """
-    check_training_folder(config.out, resume=config.resume)
     accelerator = make_accelerator(config)
+    with training_folder(config, ["train", "classifier"]):
+        return fit_classifier(config, accelerator)
+
+
+def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -> dict[str, Any]:
+    """[`train_classifier`], in a folder that is its own."""
     torch.manual_seed(config.seed)
     with accelerator.main_process_first():
         data = load_image_dataset(
@@ -251,6 +257,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
     )
     made_from = lineage(config)
     trainset, held_out = prepare_splits(data, processor, config, accelerator)
+    config = with_batch_size(config, trainset, accelerator)
     normalize = Normalize.from_processor(processor)
     if accelerator.device.type == "cpu" and model._supports_sdpa:
         model.set_attn_implementation("eager")  # its backward pass takes less time than sdpa's there
@@ -325,6 +332,8 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         write_outputs(config, record)
         for split in held_out:
             print(f"{split}: {record[split]['top1']:.2%} of {record[split]['images']:,} images are right")
+            if at_chance(record[split]["confusion_matrix"]):
+                print(f"hfvision: warning: {split}: {chance_advice(config, history)}", file=sys.stderr)
         print(f"model, record and pictures: {config.out}")
     return record
 
@@ -364,7 +373,6 @@ def save_model(
 
 def write_outputs(config: ClassifierTrainingConfig, record: dict[str, Any]) -> None:
     history = record["training"]["history"]
-    write_text(config.out / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False))
     write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
     training_curve(history, config.out / "curve.png")
     for split in ("validation", "test"):

@@ -1,5 +1,6 @@
 """The training loop, over Accelerate: one CPU, one GPU or many, by `accelerate launch`."""
 
+import dataclasses
 import math
 import sys
 import time
@@ -7,36 +8,31 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import timm.optim
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import DataLoaderShard
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, broadcast, set_seed
+from accelerate.utils import DistributedType, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from .checkpoint import (
-    checkpoints,
-    load_checkpoint,
-    load_model_state,
-    model_state,
-    restore_random_states,
-    save_checkpoint,
-)
+from .checkpoint import load_model_state, model_state, restore_random_states, save_checkpoint
 from .ema import EMA
+from .folder import training_folder
 from .optimizer import make_optimizer
 from .options import as_plain, option
 from .precision import choose_precision
-from .sampler import EpochSampler
+from .progress import divergence, format_entry, mean_over_processes, show
+from .resume import load_newest
+from .sampler import EpochSampler, default_batch_size, drops_last
 
+Config = TypeVar("Config", bound="LoopConfig")
 LossFunction = Callable[[nn.Module, dict[str, Tensor], int], dict[str, Tensor]]
-# What may differ between the run that made a checkpoint and the one that goes on from it.
-FREE_OPTIONS = {"out", "resume", "workers", "trackers", "checkpoint_minutes", "keep", "keep_checkpoints"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +44,13 @@ class LoopConfig:
     """
 
     out: Path | None = option(None, "folder for what the training makes")
-    resume: bool = option(False, "go on from the newest checkpoint in the folder, if there is one")
+    resume: bool = option(
+        False, "resume from the newest checkpoint in the folder, if there is one; other options are read from there"
+    )
     epochs: int = option(10, "passes over the data")
-    batch_size: int = option(128, "images a step and process")
+    batch_size: int | None = option(
+        None, "images a step and process (default: 128; fewer where the set has fewer than 4,096 images a process)"
+    )
     steps_per_epoch: int | None = option(None, "batches that count as an epoch, for data whose length is not known")
     accumulate: int = option(1, "batches whose gradients make one step of the optimizer")
     optimizer: str = option("adamw", "any optimizer of timm: sgd, adamw, nmuon (Muon with Nesterov momentum), lion …")
@@ -76,10 +76,10 @@ class LoopConfig:
     seed: int = option(0, "of weights, data order and augmentation")
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "accumulate", "learning_rate", "keep_checkpoints"):
+        for name in ("epochs", "accumulate", "learning_rate", "keep_checkpoints"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
-        for name in ("steps_per_epoch", "layer_decay", "max_grad_norm", "patience"):
+        for name in ("batch_size", "steps_per_epoch", "layer_decay", "max_grad_norm", "patience"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0 or not given, got {getattr(self, name)}.")
         for name in ("warmup", "ema", "momentum"):
@@ -115,8 +115,6 @@ def make_accelerator(config: LoopConfig) -> Accelerator:
     missing = set(config.trackers) - {str(getattr(name, "value", name)) for name in accelerator.log_with}
     if missing:
         raise ValueError(f"The tracker {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
-    if config.trackers:
-        accelerator.init_trackers("hfvision", {key: str(value) for key, value in as_plain(config).items()})
     return accelerator
 
 
@@ -173,9 +171,10 @@ def train(
 ) -> list[dict[str, float]]:
     """Train `model` in place.
 
-    With `config.out`, checkpoints are written to its folder `checkpoints`; `config.resume` goes on from the newest
-    to the bit, in the middle of an epoch, provided that an item of `dataset` depends on its index and the epoch
-    alone (`dataset.set_epoch(epoch)` is called where there is such a method).
+    With `config.out`, checkpoints are written to its folder `checkpoints`; `config.resume` resumes from the newest,
+    bit-exactly, also in the middle of an epoch, provided that an item of `dataset` depends on its index and the epoch
+    alone (`dataset.set_epoch(epoch)` is called where there is such a method). Ctrl-C and SIGTERM end the training
+    after the current step, with a checkpoint.
 
     Args:
         model: its weights are changed; it is left in evaluation mode, in float32, with the best weights by `score`,
@@ -201,8 +200,9 @@ def train(
 
     Raises:
         FloatingPointError: if loss or gradient is not finite; the weights are those of the last step before.
-        ValueError: if there are checkpoints and `config.resume` is off, or one of another configuration; for an
-            opponent under DeepSpeed.
+        Interrupted: after a checkpoint, for a signal.
+        ValueError: if there are checkpoints and `config.resume` is off, or none is usable, or they are of another
+            training; if another training runs in `config.out`; for an opponent under DeepSpeed.
     """
     set_seed(config.seed)
     accelerator = accelerator or make_accelerator(config)
@@ -210,8 +210,10 @@ def train(
         raise ValueError(
             "DeepSpeed trains one network a process: choose DDP or FSDP2 for a GAN, by accelerate config or a recipe."
         )
+    if config.trackers:
+        accelerator.init_trackers("hfvision", {key: str(value) for key, value in as_plain(config).items()})
     folder = config.out / "checkpoints" if config.out else None
-    start = find_start(folder, config, accelerator.num_processes)
+    config = with_batch_size(config, dataset, accelerator)
     loader, sampler = make_loader(dataset, config, accelerator, sample_weights)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
@@ -227,33 +229,42 @@ def train(
     ema = EMA(net, config.ema) if config.ema else None
     batches = config.steps_per_epoch or len(loader)
     steps = config.epochs * math.ceil(batches / config.accumulate)
-    progress: dict[str, Any] = {"epoch": 0, "batch": 0, "step": 0, "history": [], "seconds": 0.0}
+    progress: dict[str, Any] = {"epoch": 0, "batch": 0, "step": 0, "history": [], "seconds": 0.0, "first_loss": None}
     sums: dict[str, float] = {}
     best: dict[str, Tensor] = {}
     random_states = None
-    if start is not None:
-        saved, weights, sums, random_states = load_checkpoint(start, accelerator, networks)
-        progress = {key: saved[key] for key in progress}
-        best = weights.get("best", {})
-        if ema:
-            ema.load(weights["ema"])
+    identity = data_identity(dataset, batches, model)
 
-    def save() -> None:
+    def save(stop: int) -> None:
+        """Write a checkpoint, and raise Interrupted where `stop` is the number of a signal."""
         weights = ({"ema": ema.state()} if ema else {}) | ({"best": best} if best else {})
-        state = progress | {"config": as_plain(config)}
-        save_checkpoint(folder, accelerator, networks, state, weights, sums, config.keep_checkpoints)
+        state = progress | {"config": as_plain(config), "data": identity}
+        written = save_checkpoint(folder, accelerator, networks, state, weights, sums, config.keep_checkpoints)
+        if stop:
+            interruption.finish(f"Interrupted: the checkpoint {written} is written.", stop)
 
-    history: list[dict[str, float]] = progress["history"]
     last_save = time.perf_counter()
-    with tqdm(
-        total=steps,
-        initial=progress["step"],
-        desc=description,
-        unit="step",
-        mininterval=0.5,
-        file=sys.stderr,
-        disable=not accelerator.is_local_main_process,
-    ) as bar:
+    with (
+        training_folder(config) as interruption,
+        tqdm(
+            total=steps,
+            desc=description,
+            unit="step",
+            mininterval=0.5,
+            file=sys.stderr,
+            disable=not accelerator.is_local_main_process,
+        ) as bar,
+        interruption.deferred(),
+    ):
+        loaded = load_newest(folder, accelerator, networks, as_plain(config), identity) if folder else None
+        if loaded is not None:
+            saved, weights, sums, random_states = loaded
+            progress = {key: saved.get(key) for key in progress}
+            best = weights.get("best", {})
+            if ema:
+                ema.load(weights["ema"])
+            bar.n = bar.initial = progress["step"]
+        history: list[dict[str, float]] = progress["history"]
         for epoch in range(progress["epoch"], config.epochs):
             if out_of_patience(history, score, config.patience):
                 break
@@ -275,6 +286,9 @@ def train(
             for player in players.values():
                 player.net.train()
             latest = {score: history[-1][score]} if history and score in history[-1] else {}
+            if random_states is not None and progress["batch"] == 0:
+                restore_random_states(random_states)  # before the loader draws its seed from them, as it did
+                random_states = None
             for batch in rest:
                 if random_states is not None:
                     restore_random_states(random_states)
@@ -296,6 +310,8 @@ def train(
                 for name, value in values.items():
                     sums[name] = sums.get(name, 0.0) + value.item() * count
                 sums["images"] = sums.get("images", 0) + count
+                if progress["first_loss"] is None:
+                    progress["first_loss"] = values["loss"].item()
                 progress["batch"] += 1
                 if accelerator.sync_gradients:
                     progress["step"] += 1
@@ -303,10 +319,11 @@ def train(
                         ema.update(progress["step"])
                     progress["seconds"] = before + time.perf_counter() - begin
                     show(bar, sums, progress["seconds"], epoch, config.epochs, latest)
-                    midway = progress["batch"] < batches
-                    if folder and midway and due(accelerator, last_save, config.checkpoint_minutes):
-                        save()
-                        last_save = time.perf_counter()
+                    if folder and progress["batch"] < batches:
+                        due, stop = agree(accelerator, last_save, config.checkpoint_minutes, interruption.number)
+                        if due or stop:
+                            save(stop)
+                            last_save = time.perf_counter()
                 if progress["batch"] == batches:
                     break
             entry = {"epoch": epoch + 1} | mean_over_processes(accelerator, sums, progress["seconds"])
@@ -323,12 +340,16 @@ def train(
             accelerator.log({key: value for key, value in entry.items() if key != "epoch"}, step=epoch + 1)
             if accelerator.is_local_main_process:
                 bar.write(f"{description}: {format_entry(entry, config.epochs)}", file=sys.stderr)
+                if warning := divergence(history, progress["first_loss"], config.learning_rate):
+                    bar.write(f"hfvision: warning: {warning}", file=sys.stderr)
             progress |= {"epoch": epoch + 1, "batch": 0, "seconds": 0.0}
             sums.clear()
             last = epoch + 1 == config.epochs or out_of_patience(history, score, config.patience)
-            if folder and (last or due(accelerator, last_save, config.checkpoint_minutes)):
-                save()
-                last_save = time.perf_counter()
+            if folder:
+                due, stop = agree(accelerator, last_save, config.checkpoint_minutes, interruption.number)
+                if last or due or stop:
+                    save(stop)
+                    last_save = time.perf_counter()
     if best and config.keep == "best":
         load_model_state(net, best)
     elif ema:
@@ -361,29 +382,20 @@ def prepare(
     return Player(*accelerator.prepare(model, optimizer), compute_loss, learning_rate)
 
 
-def find_start(folder: Path | None, config: LoopConfig, processes: int) -> Path | None:
-    """The checkpoint to go on from, checked to be of this configuration; None to start anew."""
-    there = checkpoints(folder) if folder else []
-    if not there:
-        return None
-    if not config.resume:
-        raise ValueError(
-            f"{config.out} holds a training already: go on with --resume, or choose another --out, or remove it."
-        )
-    import json
+def with_batch_size(config: Config, dataset: Dataset, accelerator: Accelerator, **limits: int) -> Config:
+    """The settings with a batch size that suits the size of the set, where none is given; see
+    [`default_batch_size`]."""
+    if config.batch_size is not None:
+        return config
+    items = None if isinstance(dataset, IterableDataset) else len(dataset)
+    return dataclasses.replace(config, batch_size=default_batch_size(items, accelerator.num_processes, **limits))
 
-    saved = json.loads((there[-1] / "state.json").read_text())
-    mine, theirs = as_plain(config), saved["config"]
-    different = [
-        f"{name} was {theirs.get(name)!r}, now {mine.get(name)!r}"
-        for name in sorted({*mine, *theirs} - FREE_OPTIONS)
-        if mine.get(name) != theirs.get(name)
-    ]
-    if saved["processes"] != processes:
-        different.append(f"it ran on {saved['processes']} processes, now on {processes}")
-    if different:
-        raise ValueError(f"The checkpoint {there[-1]} is of another training: {'; '.join(different)}.")
-    return there[-1]
+
+def data_identity(dataset: Dataset, batches: int, model: PreTrainedModel) -> dict[str, Any]:
+    """What tells the data of a training from other data, as far as a resumed training can see."""
+    classes = getattr(model.config, "id2label", None) or {}
+    sizes = {} if isinstance(dataset, IterableDataset) else {"number of training images": len(dataset)}
+    return sizes | {"batches per epoch": batches, "classes": [str(classes[number]) for number in sorted(classes)]}
 
 
 def make_loader(
@@ -394,9 +406,10 @@ def make_loader(
         if config.steps_per_epoch is None:
             raise ValueError("Data read as a stream has no known length: give steps_per_epoch.")
         return DataLoaderShard(dataset, device=accelerator.device, drop_last=True, **common), None
-    sampler = EpochSampler(len(dataset), config.seed, sample_weights)
-    enough = len(dataset) > config.batch_size * accelerator.num_processes
-    return accelerator.prepare(DataLoader(dataset, sampler=sampler, drop_last=enough, **common)), sampler
+    batch = config.batch_size * accelerator.num_processes
+    drop = drops_last(len(dataset), batch)
+    sampler = EpochSampler(len(dataset), config.seed, sample_weights, batch=None if drop else batch)
+    return accelerator.prepare(DataLoader(dataset, sampler=sampler, drop_last=drop, **common)), sampler
 
 
 def collate(batch: Any) -> dict[str, Tensor]:
@@ -418,12 +431,15 @@ def check_gradients(
         )
 
 
-def due(accelerator: Accelerator, last_save: float, minutes: float) -> bool:
-    """Whether it is time for a checkpoint, by the main process's clock."""
-    now = time.perf_counter() - last_save >= 60 * minutes
-    if accelerator.num_processes > 1:
-        now = bool(broadcast(torch.tensor(int(now), device=accelerator.device)))
-    return now
+def agree(accelerator: Accelerator, last_save: float, minutes: float, signal: int) -> tuple[bool, int]:
+    """Whether it is time for a checkpoint, by the main process's clock, and the number of a signal that any process
+    got, or 0; the same on all processes."""
+    due = accelerator.is_main_process and time.perf_counter() - last_save >= 60 * minutes
+    if accelerator.num_processes == 1:
+        return due, signal
+    numbers = torch.tensor([[int(due), signal]], device=accelerator.device)
+    due, signal = accelerator.gather(numbers).amax(0).tolist()
+    return bool(due), signal
 
 
 def out_of_patience(history: list[dict[str, float]], score: str, patience: int | None) -> bool:
@@ -431,29 +447,3 @@ def out_of_patience(history: list[dict[str, float]], score: str, patience: int |
         return False
     scores = [entry[score] for entry in history]
     return scores.index(max(scores)) < len(scores) - patience
-
-
-def mean_over_processes(accelerator: Accelerator, sums: dict[str, float], seconds: float) -> dict[str, float]:
-    names = sorted(sums)
-    totals = torch.tensor([sums[name] for name in names], device=accelerator.device)
-    totals = dict(zip(names, accelerator.reduce(totals, "sum").tolist(), strict=True))
-    images = totals.pop("images")
-    means = {name: total / images for name, total in totals.items()}
-    return means | {"images_per_second": images / seconds, "seconds": seconds}
-
-
-def show(bar: tqdm, sums: dict[str, float], seconds: float, epoch: int, epochs: int, latest: dict[str, float]) -> None:
-    means = {name: value / sums["images"] for name, value in sums.items() if name != "images"} | latest
-    means = {name: f"{value:.4f}" for name, value in means.items()}
-    speed = f"{sums['images'] / seconds:.0f}"
-    bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}"} | means | {"images/s": speed}, refresh=False)
-    bar.update()
-
-
-def format_entry(entry: dict[str, float], epochs: int) -> str:
-    numbers = {key: value for key, value in entry.items() if key not in ("epoch", "seconds", "learning_rate")}
-    parts = [
-        f"{key.replace('_', ' ')} {value:.0f}" if value > 100 else f"{key.replace('_', ' ')} {value:.4f}"
-        for key, value in numbers.items()
-    ]
-    return f"epoch {entry['epoch']}/{epochs}, " + ", ".join(parts)

@@ -24,8 +24,8 @@ def parse_options(
 ) -> Any:
     """An instance of the dataclass `config_class` from command-line arguments.
 
-    `--config FILE` reads a YAML file of options first; what the command line gives goes before it, and `defaults`
-    take the place of those of the class.
+    `--config FILE` reads a YAML file of options first; what the command line gives overrides it, and `defaults`
+    replace those of the class. With `--resume`, the `config.yaml` in the folder `out` is read before both.
 
     Raises:
         ValueError: for a file that is no YAML mapping, and for unknown options or values, there or in `arguments`.
@@ -38,14 +38,18 @@ def parse_options(
     usage = f"{prog} [--config FILE] [--option value …]"
     parser = HfArgumentParser(config_class, prog=prog, usage=usage, description=description, allow_abbrev=False)
     parser.error = refuse
-    parser.add_argument("--config", type=Path, help="YAML file of options; those on the command line go before it")
+    parser.add_argument("--config", type=Path, help="YAML file of options; those on the command line override it")
     for action in parser._actions:  # of --batch_size and --batch-size, both taken, the help shows one
         action.option_strings = [text for text in action.option_strings if "_" not in text]
     parser.set_defaults(**defaults or {})
-    file = parser.parse_known_args(arguments)[0].config
-    words = read_yaml(file, {field.name for field in dataclasses.fields(config_class)}) if file else []
+    known = {field.name for field in dataclasses.fields(config_class)}
     lists = {text for text, action in parser._option_string_actions.items() if action.nargs == "+"}
-    values = vars(parser.parse_args([*words, *together(arguments, lists)]))
+    file = parser.parse_known_args(arguments)[0].config
+    words = [*(read_yaml(file, known) if file else []), *together(arguments, lists)]
+    given = parser.parse_known_args(words)[0]
+    if getattr(given, "resume", False) and given.out is not None and (given.out / "config.yaml").is_file():
+        words = [*read_yaml(given.out / "config.yaml", known), *words]
+    values = vars(parser.parse_args(words))
     values.pop("config")
     return config_class(**values)
 

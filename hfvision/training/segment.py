@@ -1,6 +1,7 @@
 """Trains a segmenter from images and masks to a folder that `from_pretrained` and `pipeline` load."""
 
 import json
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
+from accelerate import Accelerator
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -19,7 +20,6 @@ from ..data.describe import describe_data, some_sizes
 from ..data.mask_crops import MaskAugmentation, MaskedCrops
 from ..data.masks import IGNORED, MaskedImages, load_mask_dataset, name_classes
 from ..data.normalize import Normalize
-from ..files import check_training_folder
 from ..loading import check_task, load_config, load_model, load_weights, one_line
 from ..models.cnn.configuration_cnn import CNNConfig, CNNSegmentationConfig
 from ..models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation, pixel_cross_entropy
@@ -30,8 +30,10 @@ from ..report import training_curve, write_record, write_text
 from ..segmentation.evaluate import at_size, count_overlaps, evaluate_segmenter, image_scores
 from ..segmentation.pictures import best_and_worst
 from .classify import save_model
-from .loop import LoopConfig, make_accelerator, train
+from .folder import training_folder
+from .loop import LoopConfig, make_accelerator, train, with_batch_size
 from .options import as_plain, option, training_command, yaml_mapping
+from .progress import chance_advice, one_class_found
 from .transfer import default_processor
 
 FAMILIES = {
@@ -65,7 +67,9 @@ class SegmenterTrainingConfig(LoopConfig):
     num_channels: int | None = option(None, "1 for grey images, 3 for colours (default: the model's, or 3)")
     trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
     epochs: int = option(60, "validations; each after one crop of every image, or steps_per_epoch batches")
-    batch_size: int = option(16, "crops a step and process")
+    batch_size: int | None = option(
+        None, "crops a step and process (default: 16; fewer where the set has fewer than 512 images a process)"
+    )
     crop: int = option(128, "side of the crops in pixels")
     flip: bool = option(True, "mirror crops")
     turn: bool = option(False, "turn crops by quarters, and upside down; for what has no upright, as cells or soil")
@@ -237,12 +241,18 @@ def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if the data or a model is not there.
-        ValueError: for settings or data that do not fit.
+        ValueError: for settings or data that do not fit, or another training in the folder.
         FloatingPointError: if the loss is not finite.
+        Interrupted: for Ctrl-C or SIGTERM, after a checkpoint.
         OSError: if something cannot be written; what was saved before is still there.
     """
-    check_training_folder(config.out, resume=config.resume)
     accelerator = make_accelerator(config)
+    with training_folder(config, ["train", "segmenter"]):
+        return fit_segmenter(config, accelerator)
+
+
+def fit_segmenter(config: SegmenterTrainingConfig, accelerator: Accelerator) -> dict[str, Any]:
+    """[`train_segmenter`], in a folder that is its own."""
     torch.manual_seed(config.seed)
     columns = {name: getattr(config, name) for name in ("image_column", "mask_column", "validation_group")}
     with accelerator.main_process_first():
@@ -252,6 +262,7 @@ def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
     channels = config.num_channels or known_channels(config)
     limit = config.memory_limit * 1e9
     images = {name: MaskedImages(split, channels, limit) for name, split in splits.items()}
+    config = with_batch_size(config, images["train"], accelerator, largest=16, least=4)
     names = name_classes(images, config.classes)
     if accelerator.is_main_process:
         sizes = some_sizes(splits["train"])
@@ -311,7 +322,6 @@ def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
         record[name] = evaluate_segmenter(model, part, processor, names=names, **options)
     if accelerator.is_main_process:
         save_model(model, processor, config.out)
-        write_text(config.out / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False))
         write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
         training_curve(history, config.out / "curve.png")
         for name, part in held_out.items():
@@ -321,6 +331,8 @@ def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
         for name in held_out:
             found = record[name]
             print(f"{name}: Dice {found['dice']:.4f}, IoU {found['iou']:.4f}, {found['images']:,} images")
+            if one_class_found(found["classes"]):
+                print(f"hfvision: warning: {name}: {chance_advice(config, history)}", file=sys.stderr)
         print(f"model, record and pictures: {config.out}")
     return record
 

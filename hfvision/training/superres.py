@@ -2,13 +2,14 @@
 
 import copy
 import json
+import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
+from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
 from PIL import Image
 from torch import Tensor, nn
@@ -22,16 +23,17 @@ from ..data.describe import describe_data
 from ..data.keyed import image_keys
 from ..data.normalize import Normalize
 from ..data.photos import load_photos
-from ..files import check_training_folder
 from ..loading import load_model
 from ..models.srgan.configuration_srgan import PRESETS, SRGANConfig
 from ..models.srgan.image_processing_srgan import SRGANImageProcessor
 from ..models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
 from ..report import folder_written_whole, side_by_side, training_curve, write_record, write_text
+from .folder import training_folder
 from .gan import DiscriminatorLoss, GANLoss, PerceptualLoss
 from .lineage import lineage
 from .loop import LoopConfig, Opponent, make_accelerator, train
 from .options import as_plain, option, training_command, yaml_mapping
+from .progress import training_advice
 from .superres_loss import SuperResolutionLoss
 from .superres_validation import Validation, sample_picture
 from .transfer import load_start
@@ -174,12 +176,18 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if a source of data or a model is not there.
-        ValueError: for settings or data that do not fit.
+        ValueError: for settings or data that do not fit, or another training in the folder.
         FloatingPointError: if the loss is not finite.
+        Interrupted: for Ctrl-C or SIGTERM, after a checkpoint.
         OSError: if something cannot be written; what was saved before is still there.
     """
-    check_training_folder(config.out, resume=config.resume)
     accelerator = make_accelerator(config)
+    with training_folder(config, ["train", "superres"]):
+        return fit_superres(config, accelerator)
+
+
+def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> dict[str, Any]:
+    """[`train_superres`], in a folder that is its own."""
     torch.manual_seed(config.seed)
     model = load_generator(config.model, config.overrides(), trust_remote_code=config.trust_remote_code)
     made_from = lineage(config)
@@ -256,7 +264,6 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         if loss.discriminator is not None:
             with folder_written_whole(config.out / "discriminator") as folder:
                 loss.discriminator.save_pretrained(folder)
-        write_text(config.out / "config.yaml", yaml.safe_dump(as_plain(config), sort_keys=False))
         write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
         training_curve(history, config.out / "curve.png")
         write_record(config.out / "record.json", record)
@@ -266,6 +273,9 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
             f"PSNR on {len(held_out)} validation photographs: {best['validation_psnr']:.2f} dB, "
             f"bicubic {record['training']['bicubic_psnr']:.2f} dB"
         )
+        no_gain = best["validation_psnr"] <= record["training"]["bicubic_psnr"]
+        if by_psnr and config.degradation == "bicubic" and no_gain:
+            print(f"hfvision: warning: no better than bicubic: {training_advice(config, history)}", file=sys.stderr)
         print(f"model, record and pictures: {config.out}")
     return record
 
