@@ -302,6 +302,12 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
+def add_image(data: Path, path: Path) -> None:
+    rng = np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(path)
+    Image.new("L", (48, 48)).save(data / "masked" / "masks" / "x.png")
+
+
 @pytest.fixture(scope="module")
 def parent(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("parent") / "colours"
@@ -389,6 +395,13 @@ def test_the_printed_command_resumes_to_the_same_bytes(data, parent, tmp_path, c
     if moment != "config.yaml":
         assert main([*resume, "--learning-rate", "0.5"]) == 2
         assert f"learning_rate was {config['learning_rate']}, now 0.5" in capfd.readouterr().err
+    if moment != "config.yaml" and task in ("superres", "segmenter"):
+        grown = {"superres": data / "classes" / "red" / "x.png", "segmenter": data / "masked" / "images" / "x.png"}
+        add_image(data, grown[task])
+        assert main(resume) == 2
+        assert "is of another training: number of training images was" in capfd.readouterr().err
+        for path in data.rglob("x.png"):
+            path.unlink()
     assert main([*resume, "--keep-checkpoints", "1"]) == 0
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert len(checkpoints(out / "checkpoints")) == 1

@@ -394,7 +394,8 @@ def with_batch_size(config: Config, dataset: Dataset, accelerator: Accelerator, 
 def data_identity(dataset: Dataset, batches: int, model: PreTrainedModel) -> dict[str, Any]:
     """What tells the data of a training from other data, as far as a resumed training can see."""
     classes = getattr(model.config, "id2label", None) or {}
-    sizes = {} if isinstance(dataset, IterableDataset) else {"number of training images": len(dataset)}
+    images = getattr(dataset, "photos", getattr(dataset, "images", dataset))  # that crops are of
+    sizes = {} if isinstance(dataset, IterableDataset) else {"number of training images": len(images)}
     return sizes | {"batches per epoch": batches, "classes": [str(classes[number]) for number in sorted(classes)]}
 
 
