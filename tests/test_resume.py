@@ -23,6 +23,7 @@ from test_classify import QUICK, write_images
 from training_toy import BrightOrDark, fresh_model, run_toy
 
 from hfvision.cli import main
+from hfvision.files import HOST
 from hfvision.training.checkpoint import checkpoints
 from hfvision.training.interrupt import Interrupted
 from hfvision.training.lock import NAME as LOCK
@@ -151,32 +152,34 @@ def test_checkpoints_without_digests_as_of_earlier_versions_are_read(interrupted
     assert same_weights(model.state_dict(), uninterrupted)
 
 
-def test_remains_of_a_killed_training_are_removed_and_no_other_file(interrupted, tmp_path):
+@pytest.fixture(scope="module")
+def dead() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_remains_of_a_killed_training_are_removed_and_no_other_file(interrupted, tmp_path, dead):
     out = shutil.copytree(interrupted, tmp_path / "run")
-    ours = [".curve-99999999.png", ".record-99999999.json", "checkpoints/.partial-step-00000014/model.safetensors"]
-    ours += ["checkpoints/.removed-step-00000009/state.json", ".adapter-99999999/adapter/a", "../.run-99999999/run/a"]
-    others = [".notes-99999999.png", ".curve.png", f".curve-{os.getpid()}.png", "checkpoints/.partial-mine/a"]
-    others += ["../.run-99999999.txt", ".x-99999999/y/a", "../.other-99999999/other/a"]
+    ours = [f".hfvision-tmp-{HOST}-{dead}-00000001.png", f"../.hfvision-tmp-{HOST}-{dead}-00000001/run/config.json"]
+    ours += ["checkpoints/.partial-step-00000014/model.safetensors", "checkpoints/.removed-step-00000009/state.json"]
+    others = [
+        f".hfvision-tmp-{HOST}-{os.getppid()}-00000001.png",
+        ".notes-99999999.png",
+        "checkpoints/.partial-mine/a",
+    ]
     for name in [*ours, *others]:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("")
     run_toy(fresh_model(dropout=0.3), LoopConfig(out=out, resume=True, **SETTINGS))
     assert not any((out / name).exists() for name in ours)
-    assert not list(tmp_path.glob("run/checkpoints/.removed*"))
-    assert not (tmp_path / ".run-99999999").exists()
+    assert not [*tmp_path.glob("run/checkpoints/.removed*"), *tmp_path.glob(f".*-{dead}-*")]
     assert all((out / name).exists() for name in others)
 
 
 def owner(**changes) -> str:
     fields = {"pid": os.getpid(), "host": socket.gethostname(), "started": "2026-01-01 00:00:00 UTC"}
     return json.dumps(fields | {"process_start": process_start(os.getpid())} | changes)
-
-
-@pytest.fixture(scope="module")
-def dead() -> int:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
 
 
 def test_a_training_that_runs_keeps_another_out(tmp_path, capfd):

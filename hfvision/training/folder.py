@@ -12,7 +12,7 @@ import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from ..files import check_training_folder, remove_abandoned, write_text
+from ..files import check_folder, check_training_folder, remove_abandoned, write_text
 from .checkpoint import all_checkpoints, remove_remains
 from .interrupt import Interruption
 from .lock import FolderLock
@@ -67,11 +67,12 @@ def training_folder(config: Any, command: Sequence[str] = ()) -> Iterator[Interr
 
 
 def set_up(config: Any, lock: FolderLock) -> None:
-    check_training_folder(config.out, resume=config.resume)
+    check_folder(config.out)
     config.out.mkdir(parents=True, exist_ok=True)
     if note := lock.acquire():
         print(f"hfvision: note: {note}", file=sys.stderr)
     try:
+        check_training_folder(config.out, resume=config.resume)
         check_settings(config)
         settings = as_plain(config) | {"resume": False}
         write_text(config.out / CONFIG, yaml.safe_dump(settings, sort_keys=False))
