@@ -1,7 +1,8 @@
 """Upscales many files: each once, by one process or many, and goes on where it was interrupted.
 
 Every process takes its share of the sorted list and keeps a manifest of its own beside the results: a line of JSON a
-file, written when the result is whole.
+file, written when the result is whole. A video, which takes long and may be encoded to other bytes another time, has a
+line when it is begun too.
 """
 
 import filecmp
@@ -15,7 +16,7 @@ from typing import Any
 
 from .console import each, say
 from .files import temporary_path
-from .upscale import Upscaling, refuse_existing, upscale_file
+from .upscale import Upscaling, refuse_existing, upscale_file, video_suffix
 
 Pair = tuple[Path, Path]
 
@@ -62,12 +63,14 @@ def upscale_files(
     """
     settings = settings_of(upscaling)
     done = read_manifests(manifest.parent) if manifest is not None and resume else {}
-    left, unsure = [], set()
+    left, unsure, begun = [], set(), set()
     for source, target in pairs:
         noted = done.get(str(target))
         if target.exists() and noted is not None and same(noted, entry_of(source, target, settings)):
-            continue
-        if target.exists() and noted is None and resume and not force:
+            if not noted.get("begun"):
+                continue
+            begun.add(target)
+        elif target.exists() and noted is None and resume and not force:
             unsure.add(target)
         else:
             refuse_existing(source, target, force)
@@ -77,10 +80,12 @@ def upscale_files(
 
     def work(pair: Pair) -> dict[str, Any]:
         entry, start = entry_of(*pair, settings), time.perf_counter()
+        if manifest is not None and video_suffix(pair[0]):
+            append_line(manifest, entry | {"begun": True})
         if pair[1] in unsure:
             compare_with_existing(*pair, upscaling)
         else:
-            upscale_file(*pair, upscaling, force=force)
+            upscale_file(*pair, upscaling, force=force or pair[1] in begun)
         entry["seconds"] = round(time.perf_counter() - start, 3)
         if manifest is not None:
             append_line(manifest, entry)
@@ -134,6 +139,7 @@ def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         if file.tell() and not path.read_bytes().endswith(b"\n"):
             file.write("\n")

@@ -210,6 +210,36 @@ def test_no_encoding_of_the_output_and_no_closed_pipe_stops_a_batch(models, tmp_
         assert len(list((tmp_path / out).glob("*.png"))) == 4
 
 
+def test_videos_of_any_name_are_taken_and_resumed(run, tmp_path, monkeypatch):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    frames = [np.asarray(picture(n, (32, 24))) for n in range(3)]
+    for name in ("2024-05-01T12:30:00.mp4", "caf\udce9.mkv", "film.mkv", "film.avi"):
+        write_frames(tmp_path / "made.mkv", frames)
+        (source / name).write_bytes((tmp_path / "made.mkv").read_bytes())
+    code, _, said = run("upscale", source, "--out", out)
+    assert code == 0, said
+    whole = {path.name: path.read_bytes() for path in out.glob("*.m??")}
+    assert whole.keys() == {
+        *("2024-05-01T12:30:00_x2.mp4", "caf\udce9_x2.mkv"),
+        *("film_mkv_x2.mkv", "film_avi_x2.mkv"),
+    }
+    for name in whole:
+        assert [frame.shape for _, frame in read_frames(out / name)] == [(48, 64, 3)] * 3
+    manifest = out / "upscale-0.jsonl"
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    manifest.write_bytes(b"".join(lines[:-1]))  # killed before the line that says that the last video is done
+    (out / "film_mkv_x2.mkv").write_bytes(b"as if encoded otherwise")
+    code, printed, _ = run("upscale", source, "--out", out, "--resume")
+    assert code == 0
+    assert "3 of 4 files are done already." in printed
+    assert len(list(read_frames(out / "film_mkv_x2.mkv"))) == 3
+    assert whole.items() >= {p.name: p.read_bytes() for p in out.glob("*.m??") if p.stem != "film_mkv_x2"}.items()
+    monkeypatch.chdir(source)
+    assert run("upscale", "2024-05-01T12:30:00.mp4", "--out", "a:2.mp4")[0] == 0
+    assert len(list(read_frames("a:2.mp4"))) == 3
+
+
 @pytest.mark.parametrize("command", ["upscale", "classify", "segment"])
 def test_broken_files_are_named_and_the_others_are_done(run, network, tmp_path, command):
     source, out = tmp_path / "in", tmp_path / "out"
