@@ -16,7 +16,7 @@ from typing import Any
 
 from .console import each, say
 from .files import temporary_path
-from .upscale import Upscaling, refuse_existing, upscale_file, video_suffix
+from .upscale import VIDEO_SUFFIXES, Upscaling, refuse_existing, upscale_file
 
 Pair = tuple[Path, Path]
 
@@ -80,7 +80,7 @@ def upscale_files(
 
     def work(pair: Pair) -> dict[str, Any]:
         entry, start = entry_of(*pair, settings), time.perf_counter()
-        if manifest is not None and video_suffix(pair[0]):
+        if manifest is not None and pair[0].suffix.lower() in VIDEO_SUFFIXES:
             append_line(manifest, entry | {"begun": True})
         if pair[1] in unsure:
             compare_with_existing(*pair, upscaling)

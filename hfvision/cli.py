@@ -10,7 +10,7 @@ from typing import Any
 
 from .commands import compress, detect, evaluate, publish, train, use
 from .commands.arguments import add_command
-from .console import IncompleteBatchError, escape_characters
+from .console import escape_characters
 
 
 def quickstart(args: argparse.Namespace) -> None:
@@ -75,9 +75,6 @@ def run(args: argparse.Namespace) -> int:
     logging.disable_progress_bar()
     try:
         return args.function(args) or 0
-    except IncompleteBatchError as error:
-        print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
         return getattr(error, "exit_code", 2)

@@ -22,6 +22,8 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 class IncompleteBatchError(ValueError):
     """Some files of a batch could not be used; all others were."""
 
+    exit_code = 1
+
 
 def say(text: str, stream: TextIO | None = None) -> None:
     """Print a line to `stream` (standard output) in its encoding; one that cannot be written to stops nothing."""

@@ -265,7 +265,8 @@ def write_frames(target: str | Path, frames: Iterable[np.ndarray], rate: float |
 
 
 def open_writer(path: Path) -> AbstractContextManager[Any]:
-    return open_container(path, "w", format=container_of(path))
+    same_bytes = {"fflags": "+bitexact"}  # no random numbers in the file
+    return open_container(path, "w", format=container_of(path), options=same_bytes)
 
 
 def is_deep(frame: Any) -> bool:
