@@ -1,9 +1,13 @@
-"""The door of the demo: hosts and pages of others, strangers, wrong passwords, networks, and the end of a process."""
+"""Access control of the demo: hosts and pages of others, strangers, wrong passwords; and the end of its process."""
 
+import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -181,3 +185,18 @@ def test_the_warning_is_for_who_can_be_reached_without_a_password(monkeypatch, c
     monkeypatch.setattr(app, "launch", lambda demo, **options: None)
     assert main(["demo", *arguments]) == 0
     assert ("warning" in capsys.readouterr().err) == warned
+
+
+def test_a_process_stopped_while_it_starts_leaves_nothing_and_nohup_holds(tmp_path):
+    code = "import signal, time; signal.signal(signal.SIGHUP, signal.SIG_IGN); from hfvision.demo.scratch import *;"
+    code += "remove_when_stopped(); print(scratch(), flush=True); time.sleep(60)"
+    environment = os.environ | {"GRADIO_TEMP_DIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    folder = Path(process.stdout.readline().strip())
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    assert folder.parent == tmp_path
+    assert folder.is_dir()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []

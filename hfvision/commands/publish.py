@@ -52,6 +52,9 @@ def push(args: argparse.Namespace) -> None:
 
 
 def demo(args: argparse.Namespace) -> None:
+    from ..demo.scratch import remove_when_stopped
+
+    remove_when_stopped()  # before the models are loaded, which takes a while
     try:
         from ..demo.app import build, launch, launch_options
     except ImportError as error:

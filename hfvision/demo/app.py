@@ -22,7 +22,7 @@ from .classify import classify_tab
 from .describe import describe_tab
 from .guard import Guard
 from .inputs import CheckedBlocks
-from .limits import KEPT_SECONDS, MAX_BYTES
+from .limits import KEPT_SECONDS, MAX_BYTES, remove_old_results
 from .models import find_offers
 from .robustness import robustness_tab
 from .scratch import remove_old_uploads, remove_when_stopped
@@ -94,6 +94,7 @@ async def tidying(app: App) -> AsyncIterator[None]:
         while True:
             kept = {path for block in app.get_blocks().blocks.values() for path in getattr(block, "keep_in_cache", ())}
             await to_thread(remove_old_uploads, KEPT_SECONDS, kept)
+            await to_thread(remove_old_results)
             await sleep(TIDY_SECONDS)
 
     task = create_task(tidy())

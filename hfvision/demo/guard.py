@@ -1,4 +1,4 @@
-"""The door of the demo's server: whom it answers at all, how much it reads of a request, and who is signed in."""
+"""Access control of the demo's server: allowed hosts and origins, size of requests, authentication, throttling."""
 
 import base64
 import binascii

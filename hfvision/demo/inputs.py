@@ -89,7 +89,7 @@ def check_choice(component: gr.Dropdown | gr.Radio, value: Any) -> Any:
         if not isinstance(value, bool) and value == choice:
             return choice
     raise refuse(
-        f"{component.label}: {reprlib.repr(value)} is not in the list; choose of {'; '.join(map(str, choices))}."
+        f"{component.label}: {reprlib.repr(value)} is not in the list; choose one of {'; '.join(map(str, choices))}."
     )
 
 

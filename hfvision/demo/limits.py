@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, TypeVar
@@ -78,11 +79,17 @@ def within_seconds(parts: Iterable[T], seconds: float = SECONDS) -> Iterator[T]:
         yield part
 
 
+def remove_old_results() -> None:
+    """Remove the results that waited for their download long enough."""
+    for folder in scratch().glob("result-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+                rmtree(folder, ignore_errors=True)
+
+
 def result_path(name: str) -> Path:
     """A path for a result to download, in a folder of its own; those of older requests are removed."""
-    for folder in scratch().glob("result-*"):
-        if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
-            rmtree(folder, ignore_errors=True)
+    remove_old_results()
     return Path(tempfile.mkdtemp(prefix="result-", dir=scratch())) / name
 
 

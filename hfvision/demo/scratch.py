@@ -52,8 +52,9 @@ def keep_uploads_private() -> None:
 
 def remove_old_uploads(seconds: float, kept: Container[str] = ()) -> None:
     """Remove what was put into [`uploads`] more than so many seconds ago, but for the paths in `kept` and examples."""
+    examples = uploads() / EXAMPLES
     for path in (*uploads().glob("*/*"), *uploads().iterdir()):
-        if EXAMPLES in (path.name, path.parent.name) or str(path) in kept:
+        if examples in (path, path.parent) or str(path) in kept:
             continue
         with suppress(OSError):  # gone already, or a folder that is not empty
             if time.time() - path.lstat().st_mtime > seconds:
@@ -61,7 +62,10 @@ def remove_old_uploads(seconds: float, kept: Container[str] = ()) -> None:
 
 
 def remove_when_stopped() -> None:
-    """Remove [`scratch`] on the signals that end a server too, which by default run no exit handlers."""
+    """Remove [`scratch`] on the signals that end a server too, which by default run no exit handlers.
+
+    A signal that is ignored, as SIGHUP under nohup, stays ignored.
+    """
     owner = os.getpid()
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -69,5 +73,6 @@ def remove_when_stopped() -> None:
         os._exit(128 + number)  # an orderly exit would wait for the requests that run
 
     for name in STOP_SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stop)
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
