@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
+from .disclosure import hide_paths
+from .markdown import code, fenced, plain
 from .report import markdown_table
 from .robustness.summary import epsilon_text
 
@@ -36,7 +38,9 @@ class Result:
 def bare(source: str) -> str:
     """A source of data without where it lies: of a path its last part, a Hub id as it is."""
     path = Path(source).expanduser()
-    return path.name if path.is_absolute() or source.startswith((".", "~")) or path.exists() else source
+    if path.is_absolute() or source.startswith((".", "~")) or path.exists():
+        return path.name
+    return hide_paths(source)
 
 
 def data_name(record: Record) -> str | None:
@@ -68,9 +72,9 @@ def classifier_results(record: Record) -> list[Result]:
 
 def classifier_tables(results: Sequence[Result]) -> list[str]:
     """Paragraphs on the quality of a classifier."""
-    splits = {f"{result.figures['images']:,} {result.split} images of {result.data}" for result in results}
+    splits = {plain(f"{result.figures['images']:,} {result.split} images of {result.data}") for result in results}
     one = len(splits) == 1
-    columns = [VIEWS[result.view] if one else f"{result.split}, {VIEWS[result.view]}" for result in results]
+    columns = [VIEWS[result.view] if one else f"{plain(result.split)}, {VIEWS[result.view]}" for result in results]
     figures = [result.figures for result in results]
     rows = [["accuracy (95 % interval)", *(result.accuracy for result in results)]]
     if all("top5" in row for row in figures):
@@ -84,14 +88,14 @@ def classifier_tables(results: Sequence[Result]) -> list[str]:
     paragraphs.append(markdown_table(["", *columns], rows))
     if timed:
         speed = timed[-1]
-        paragraphs.append(f"Time is on {hardware(speed['device'], speed['threads'])}, in {speed['dtype']}.")
+        paragraphs.append(f"Time is on {hardware(speed['device'], speed['threads'])}, in {plain(speed['dtype'])}.")
     last = results[-1]
     classes = sorted(last.figures["classes"].items(), key=lambda item: item[1]["f1"])[:20]
     if len(classes) == len(last.figures["classes"]):
         classes = list(last.figures["classes"].items())
     which = "Each class" if len(classes) == len(last.figures["classes"]) else "The 20 classes of the lowest F1"
-    scores = [[name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))] for name, row in classes]
-    paragraphs.append(f"{which}, {last.split} images, {VIEWS[last.view]}:")
+    scores = [[plain(name), *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))] for name, row in classes]
+    paragraphs.append(f"{which}, {plain(last.split)} images, {VIEWS[last.view]}:")
     return [*paragraphs, markdown_table(["class", "precision", "recall", "F1"], scores)]
 
 
@@ -113,9 +117,9 @@ def binary_table(part: Record) -> list[str]:
         *([f"wrong of the surest {at}", f"{risk:.2%}"] for at, risk in part["abstention"]["at"].items()),
     ]
     return [
-        f"As a test for {part['positive']}, on {part['images']:,} {data['split']} images{groups} of "
-        f"{bare(data['source'])}, from a probability of {point['threshold']:.3f} on ({point['chosen']}), with 95 % "
-        "intervals:",
+        f"As a test for {plain(part['positive'])}, on {part['images']:,} {plain(data['split'])} images{groups} of "
+        f"{plain(bare(data['source']))}, from a probability of {point['threshold']:.3f} on "
+        f"({plain(point['chosen'])}), with 95 % intervals:",
         markdown_table(["", "figure"], rows),
     ]
 
@@ -123,14 +127,14 @@ def binary_table(part: Record) -> list[str]:
 def calibration_sentence(part: Record) -> str:
     return (
         f"Its probabilities are calibrated by a temperature of {part['temperature']:.3f}, fitted on "
-        f"{part['images']:,} images ({part['split']}): the calibration error went from {part['before']['ece']:.2%} to "
-        f"{part['after']['ece']:.2%} ({part['measured_on']}). Where classes are rarer or images are made otherwise, "
-        "this no longer holds."
+        f"{part['images']:,} images ({plain(part['split'])}): the calibration error went from "
+        f"{part['before']['ece']:.2%} to {part['after']['ece']:.2%} ({plain(part['measured_on'])}). Where classes are "
+        "rarer or images are made otherwise, this no longer holds."
     )
 
 
 def hardware(device: str, threads: int) -> str:
-    return f"{threads} CPU thread{'s' if threads > 1 else ''}" if device == "cpu" else device
+    return f"{threads} CPU thread{'s' if threads > 1 else ''}" if device == "cpu" else plain(device)
 
 
 def superres_rows(record: Record, scale: int) -> dict[str, Record]:
@@ -160,8 +164,8 @@ def superres_tables(rows: Mapping[str, Record], scale: int) -> list[str]:
         f"{measures}: on luma, {scale} pixels cropped at each side; low resolution by MATLAB's bicubic, rounded to "
         "8 bit:",
         markdown_table(
-            ["set", *(bare(name) for name in rows)],
-            [[label, *(figures(row["sets"][label]) for row in rows.values())] for label in sets],
+            ["set", *(plain(bare(name)) for name in rows)],
+            [[plain(label), *(figures(row["sets"][label]) for row in rows.values())] for label in sets],
         ),
     ]
     cost = "cpu_seconds_per_megapixel_"
@@ -169,7 +173,7 @@ def superres_tables(rows: Mapping[str, Record], scale: int) -> list[str]:
     if kinds:
         paragraphs.append("CPU seconds for a megapixel of output, on one thread:")
         table = [
-            [bare(name), *(f"{row[cost + kind]:.3f}" if cost + kind in row else "" for kind in kinds)]
+            [plain(bare(name)), *(f"{row[cost + kind]:.3f}" if cost + kind in row else "" for kind in kinds)]
             for name, row in rows.items()
         ]
         paragraphs.append(markdown_table(["", *kinds], table))
@@ -188,26 +192,26 @@ def robustness_tables(part: Record) -> list[str]:
         for name, keywords in part["settings"].items()
     ]
     ball = f"{NORMS[part['norm']]} ≤ {epsilon_text(part['epsilon'], part['norm'])}"
-    data = f" of {bare(part['data']['source'])}, {part['data']['split']}" if part.get("data") else ""
+    data = f" of {plain(bare(part['data']['source']))}, {plain(part['data']['split'])}" if part.get("data") else ""
     hours = f"{part['seconds'] / 60:.0f} minutes on {hardware(part['device'], part['threads'])}"
     rows = [["no attack", text(part["clean"])]]
-    rows += [[f"after {name}", text(figure)] for name, figure in part["attacks"].items()]
+    rows += [[plain(f"after {name}"), text(figure)] for name, figure in part["attacks"].items()]
     if "robust" in part:
         rows.append(["**robust**", text(part["robust"])])
     if "corruptions" in part:
         rows.append(["mean of natural corruptions, 5 severities", f"{part['corruptions']['mean']:.2%}"])
     paragraphs = [
         f"Attacked within {ball} on {part['images']:,} images{data}, each attack on what withstood those before: "
-        f"{', '.join(attacks)}; computed in {part['precision']}, seed {part['seed']}, {hours}.",
+        f"{plain(', '.join(attacks))}; computed in {plain(part['precision'])}, seed {part['seed']}, {hours}.",
         markdown_table(["", "accuracy (95 % interval)"], rows),
     ]
     if part.get("command"):
-        paragraphs.append(f"```bash\n{part['command']}\n```")
+        paragraphs.append(fenced(part["command"], "bash"))
     if not part["complete"]:
         paragraphs.append("This evaluation was not finished: the attacks that are missing may break more.")
     if part["masked"]:
         paragraphs.append("Its gradients are masked: the robust accuracy above is **not to be believed**.")
-    return [*paragraphs, *part["notes"]]
+    return [*paragraphs, *map(plain, part["notes"])]
 
 
 # Figures of a step of compression, before and after it: what they are called, and how they are written.
@@ -224,11 +228,11 @@ COMPRESSION = {
 def compression_tables(record: Record) -> list[str]:
     """Paragraphs on how a model was made smaller: the steps of the record's `compression`, each with its settings and
     with `before` and `after` of what was measured."""
-    paragraphs = [f"Made from `{bare(record['parent'])}`."] if record.get("parent") else []
+    paragraphs = [f"Made from {code(bare(record['parent']))}."] if record.get("parent") else []
     for number, step in enumerate(record["compression"], 1):
         settings = {key: value for key, value in step.get("settings", {}).items() if value is not None}
         details = [step.get("method"), *(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())]
-        paragraphs.append(f"Step {number}: {step['step']}, {', '.join(map(str, filter(None, details)))}.")
+        paragraphs.append(f"Step {number}: {plain(step['step'])}, {', '.join(map(plain, filter(None, details)))}.")
         rows = []
         validation = step.get("validation", {})
         measured = step | ({validation["metric"]: validation} if validation else {})

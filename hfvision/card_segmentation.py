@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from .card_figures import Record, bare, data_name, hub_dataset
+from .markdown import plain
 from .report import markdown_table
 
 VIEWS = {"none": "one view", "flip": "mirrored too", "turn": "turned and mirrored too"}
@@ -27,15 +28,17 @@ def segmentation_tables(record: Record) -> list[str]:
     for data, split, figures in segmentation_results(record):
         low, high = figures["dice_interval"]
         paragraphs.append(
-            f"On {figures['images']:,} {split} images of {data}, {VIEWS[figures['tta']]}: Dice {figures['dice']:.4f} "
-            f"(95 % interval {low:.4f} to {high:.4f}), IoU {figures['iou']:.4f}, both means over images, of all "
-            "classes but the background."
+            f"On {figures['images']:,} {plain(split)} images of {plain(data)}, {VIEWS[figures['tta']]}: Dice "
+            f"{figures['dice']:.4f} (95 % interval {low:.4f} to {high:.4f}), IoU {figures['iou']:.4f}, both means "
+            "over images, of all classes but the background."
         )
-        groups = {"all": figures} | {f"{figures['by']} {key}": row for key, row in figures.get("groups", {}).items()}
+        groups = {"all": figures} | {
+            plain(f"{figures['by']} {key}"): row for key, row in figures.get("groups", {}).items()
+        }
         rows = [[key, row["images"], f"{row['dice']:.4f}", f"{row['iou']:.4f}"] for key, row in groups.items()]
         paragraphs += [markdown_table(["images of", "images", "Dice", "IoU"], rows)] if len(groups) > 1 else []
         scores = [
-            [name, *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("dice", "iou", "dice_pooled"))]
+            [plain(name), *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("dice", "iou", "dice_pooled"))]
             for name, row in figures["classes"].items()
         ]
         paragraphs.append(markdown_table(["class", "Dice", "IoU", "Dice of all pixels together"], scores))
@@ -70,9 +73,13 @@ def segmentation_limits(record: Record) -> list[str]:
     data = data_name(record)
     grouped = [figures["groups"] for *_, figures in segmentation_results(record) if "groups" in figures]
     weak = min(grouped[-1].items(), key=lambda item: item[1]["dice"]) if grouped else None
-    told = f"It is weakest on {weak[0]}: Dice {weak[1]['dice']:.3f} on {weak[1]['images']:,} images." if weak else ""
+    told = (
+        f"It is weakest on {plain(weak[0])}: Dice {weak[1]['dice']:.3f} on {weak[1]['images']:,} images."
+        if weak
+        else ""
+    )
     return [
-        f"For images like those of {data}." if data else "For images like those it was trained on.",
+        f"For images like those of {plain(data)}." if data else "For images like those it was trained on.",
         "Every pixel gets one of its classes, also where none fits; touching objects of one class become one region, "
         "so that regions are no count of objects.",
         told,

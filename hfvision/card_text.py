@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 from .card_figures import Record, bare, classifier_results, data_name, hardware
 from .card_segmentation import segmentation_limits
 from .loading import AUTO_MODELS
+from .markdown import code, fenced, plain
 from .robustness.threat import DEFAULT_EPSILON
 from .training.lineage import was_trained
 
@@ -21,7 +22,8 @@ KINDS = {
 
 def describe(config: PreTrainedConfig, record: Record, scale: int | None, weights: int) -> str:
     kind = f"A ×{scale} super-resolution network" if scale else KINDS.get(config.model_type)
-    kind = record.get("about", {}).get("description", kind or f"A classifier of type `{config.model_type}`")
+    kind = kind or f"A classifier of type {code(config.model_type)}"
+    kind = plain(record["about"]["description"]) if record.get("about", {}).get("description") else kind
     count = record.get("training", {}).get("parameters") or count_parameters(config)
     channels = {1: "grey ", 3: "colour "}.get(getattr(config, "num_channels", 3), "")
     side = getattr(config, "image_size", None)
@@ -32,7 +34,7 @@ def describe(config: PreTrainedConfig, record: Record, scale: int | None, weight
     sentences = [f"{kind} of {count:,} parameters, for {what}."]
     if not scale:
         names = list(config.id2label.values())
-        shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+        shown = ", ".join(map(plain, names[:20])) + (", …" if len(names) > 20 else "")
         where = " in each pixel" if segments else ""
         sentences.append(f"It tells {len(names)} classes apart{where}: {shown}.")
     sentences.append(f"Its weights take {weights / 1e6:.2f} MB.")
@@ -54,9 +56,9 @@ def training(record: Record) -> list[str]:
     """Paragraphs on procedure, data and cost of the training."""
     part = record.get("training", {})
     config, data = part.get("config", {}), part.get("data", {})
-    paragraphs = [f"```bash\n{part['command']}\n```"] if part.get("command") else []
+    paragraphs = [fenced(part["command"], "bash")] if part.get("command") else []
     if paragraphs and "parent" in record and not was_trained(record.get("compression", [])):
-        paragraphs = [f"What it was made from, `{bare(record['parent'])}`, was trained so:", *paragraphs]
+        paragraphs = [f"What it was made from, {code(bare(record['parent']))}, was trained so:", *paragraphs]
     counts = data if isinstance(data, Mapping) else {}
     photographs = counts.get("photographs", part.get("photos"))
     said = [f"{photographs:,} photographs"] if photographs else []
@@ -84,13 +86,15 @@ def training(record: Record) -> list[str]:
     if config.get("adversarial", "none") != "none":
         epsilon = config["epsilon"] or DEFAULT_EPSILON[config["norm"]]
         paragraphs.append(
-            f"It was trained on attacked images: {config['adversarial']}, {config['norm']} within "
-            f"{epsilon}, {config['attack_steps']} steps where the method takes several."
+            f"It was trained on attacked images: {plain(config['adversarial'])}, {plain(config['norm'])} within "
+            f"{plain(epsilon)}, {config['attack_steps']} steps where the method takes several."
         )
     if config.get("gan", "none") != "none":
-        paragraphs.append(f"Trained against a discriminator ({config['gan']}), from {bare(config['model'])}.")
+        paragraphs.append(
+            f"Trained against a discriminator ({plain(config['gan'])}), from {plain(bare(config['model']))}."
+        )
     if config.get("teacher"):
-        teacher = f"`{bare(config['teacher'])}`"
+        teacher = code(bare(config["teacher"]))
         if config.get("self_ensemble"):
             teacher = f"the mean of what {teacher} makes of turned and mirrored crops"
         paragraphs.append(f"It learned from {teacher} too.")
@@ -104,8 +108,8 @@ def training_data(record: Record) -> list[str]:
         facts = ", ".join(each[key] for key in ("source", "licence") if each.get(key))
         described.append(f"{each['name']} ({facts})" if facts else each["name"])
     text = "; ".join(described) or ("; ".join(data) if isinstance(data, list) else data_name(record)) or ""
-    paragraphs = [f"Data: {text}."] if text else []
-    licence = [f"Licence of the weights: {about['licence']}."] if about.get("licence") else []
+    paragraphs = [f"Data: {plain(text)}."] if text else []
+    licence = [f"Licence of the weights: {plain(about['licence'])}."] if about.get("licence") else []
     if "BY-SA" in text:
         licence.append("Some of the data is under CC BY-SA: what is made from it is shared alike.")
     return [*paragraphs, " ".join(licence)] if licence else paragraphs
@@ -119,13 +123,13 @@ def cost(part: Record, record: Record) -> list[str]:
     where = machine.get("gpu") or (hardware("cpu", machine["threads"]) if "threads" in machine else None)
     seconds = part["seconds"]
     minutes = f"{seconds / 60:,.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-    sentence = f"Cost: {minutes}{f' on {where}' if where else ''}."
+    sentence = f"Cost: {minutes}{f' on {plain(where)}' if where else ''}."
     if part.get("emissions"):
         emissions = part["emissions"]
-        sentence += f" About {emissions['emissions']:,.0f} g of CO₂, by {emissions['source']}."
+        sentence += f" About {emissions['emissions']:,.0f} g of CO₂, by {plain(emissions['source'])}."
     if environment:
         versions = ", ".join(f"{name} {version}" for name, version in environment["libraries"].items())
-        sentence += f" Versions: {versions}."
+        sentence += f" Versions: {plain(versions)}."
     return [sentence]
 
 
@@ -149,14 +153,14 @@ def limits(config: PreTrainedConfig, record: Record, scale: int | None) -> list[
     elif does(config, "image-segmentation"):
         sentences += segmentation_limits(record)
     else:
-        known = f"For images like those of {data}." if data else "For images like those it was trained on."
+        known = f"For images like those of {plain(data)}." if data else "For images like those it was trained on."
         sentences += [known, f"Every image gets one of its {config.num_labels} classes, also where none fits."]
         if classifier_results(record) and "calibration" not in record:
             sentences.append("Its confidence is no probability: see the calibration error.")
         if "robustness" not in record:
             sentences.append("What attacks on its images leave of it is not measured.")
         sentences.append("It must not decide alone where a mistake can hurt somebody.")
-    sentences.append(record.get("about", {}).get("limits", ""))
+    sentences.append(plain(record.get("about", {}).get("limits", "")))
     if not any(key in record for key in ("training", "evaluation", "robustness", "compression")):
         sentences.append("Nothing about its training or its quality is recorded.")
     return [" ".join(filter(None, sentences))]
@@ -168,4 +172,4 @@ def citation(record: Record) -> str:
     lines = ["  title = {hfvision: image models the Hugging Face way}", "  author = {{The hfvision authors}}"]
     lines += [f"  version = {{{version}}}"] if version else []
     ours = "@software{hfvision,\n" + ",\n".join(lines) + "\n}"
-    return "```bibtex\n" + "\n\n".join(filter(None, [ours, record.get("about", {}).get("citation")])) + "\n```"
+    return fenced("\n\n".join(filter(None, [ours, record.get("about", {}).get("citation")])), "bibtex")

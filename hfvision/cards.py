@@ -1,9 +1,10 @@
 """Writes the card of a model from what was recorded when it was trained and evaluated, and from nothing else."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -27,8 +28,9 @@ from .card_figures import (
 from .card_segmentation import segmentation_entries, segmentation_tables
 from .card_text import citation, describe, limits, training
 from .checkpoints import FOLDER
+from .disclosure import hide_paths
 from .loading import AUTO_MODELS, load_config, quantization
-from .publishable import hide_paths
+from .markdown import code, fenced, plain, start_of_line
 from .report import write_text
 
 GENERATED = "<!-- Written by `hfvision card` from record.json: change that, not this. -->"
@@ -147,11 +149,14 @@ def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
     source = source or (name if shipped or folder.is_absolute() else folder.as_posix())
     method = quantization(config)
     remote = config.model_type.startswith("hfvision_") and not shipped
-    command = f"hfvision {VERBS[task]} photo.jpg --model {source}"
+    command = f"hfvision {VERBS[task]} photo.jpg --model {shlex.quote(source)}"
     weights = sum(path.stat().st_size for kind in WEIGHTS for path in folder.glob(f"*{kind}"))
     sections = {
         "": [describe(config, record, scale, weights)],
-        "Use": [f"```python\n{usage(source, task, scale, shipped, remote, method)}\n```", f"or `{command}`."],
+        "Use": [
+            fenced(usage(json.dumps(source, ensure_ascii=False), task, scale, shipped, remote, method), "python"),
+            f"or {code(command)}.",
+        ],
         "Figures": figures(record, task, name, scale),
         "Robustness": robustness_tables(record["robustness"]) if "robustness" in record else [],
         "Compression": compression_tables(record) if "compression" in record else [],
@@ -159,7 +164,11 @@ def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
         "Intended use and limits": limits(config, record, scale),
         "Citation": [citation(record)],
     }
-    text = [f"---\n{metadata(record, task, title, name, scale, method).to_yaml()}\n---", GENERATED, f"# {title}"]
+    text = [
+        f"---\n{metadata(record, task, title, name, scale, method).to_yaml()}\n---",
+        GENERATED,
+        f"# {plain(title)}",
+    ]
     for heading, paragraphs in sections.items():
         text += [f"## {heading}"] if heading and paragraphs else []
         text += map(wrapped, paragraphs)
@@ -170,7 +179,8 @@ def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
 def wrapped(paragraph: str) -> str:
     if paragraph.startswith(("|", "```")):
         return paragraph
-    return fill(paragraph, 119, break_long_words=False, break_on_hyphens=False)
+    first, *lines = wrap(paragraph, 119, break_long_words=False, break_on_hyphens=False) or [""]
+    return "\n".join([first, *map(start_of_line, lines)])
 
 
 def metadata(record: Record, task: str, title: str, name: str, scale: int | None, method: str | None) -> ModelCardData:
@@ -192,7 +202,7 @@ def metadata(record: Record, task: str, title: str, name: str, scale: int | None
 
 
 def usage(source: str, task: str, scale: int | None, shipped: bool, remote: bool, method: str | None) -> str:
-    """Lines of Python that load the model and use it on `photo.jpg`."""
+    """Lines of Python that load the model called `source`, in quotation marks, and use it on `photo.jpg`."""
     name = VERBS[task]
     trust = ", trust_remote_code=True" if remote else ""
     answer = f'upscale("photo.jpg").save("photo_x{scale}.png")' if scale else f'print({name}("photo.jpg")[0])'
@@ -200,30 +210,30 @@ def usage(source: str, task: str, scale: int | None, shipped: bool, remote: bool
         return f"""import onnxruntime
 from huggingface_hub import hf_hub_download
 
-session = onnxruntime.InferenceSession(hf_hub_download("{source}", "model.onnx"))
+session = onnxruntime.InferenceSession(hf_hub_download({source}, "model.onnx"))
 print([(port.name, port.shape) for port in (*session.get_inputs(), *session.get_outputs())])"""
     if method and scale:
         return f"""from hfvision.upscale import upscale
 
-upscale("photo.jpg", "{source}").save("photo_x{scale}.png")"""
+upscale("photo.jpg", {source}).save("photo_x{scale}.png")"""
     if method == "openvino" and not shipped:
         return f"""from optimum.intel import OVModelForImageClassification
 from transformers import AutoImageProcessor, pipeline
 
 settings = {{"INFERENCE_PRECISION_HINT": "f32"}}
-model = OVModelForImageClassification.from_pretrained("{source}", ov_config=settings{trust})
-processor = AutoImageProcessor.from_pretrained("{source}"{trust})
+model = OVModelForImageClassification.from_pretrained({source}, ov_config=settings{trust})
+processor = AutoImageProcessor.from_pretrained({source}{trust})
 {name} = pipeline("{task}", model=model, image_processor=processor)
 {answer}"""
     if method in ("openvino", "quanto"):
         return f"""from hfvision.loading import load_model
 from transformers import pipeline
 
-model, processor = load_model("{source}", "{task}")
+model, processor = load_model({source}, "{task}")
 {name} = pipeline("{task}", model=model, image_processor=processor)
 {answer}"""
     imports = "import hfvision\nfrom transformers import pipeline" if shipped else "from transformers import pipeline"
-    model = f'hfvision.checkpoint("{source}")' if shipped else f'"{source}"'
+    model = f"hfvision.checkpoint({source})" if shipped else source
     return f'{imports}\n\n{name} = pipeline("{task}", model={model}{trust})\n{answer}'
 
 
@@ -240,6 +250,6 @@ def figures(record: Record, task: str, name: str, scale: int | None) -> list[str
         paragraphs += binary_table(record["binary"]) if "binary" in record else []
         paragraphs += [calibration_sentence(record["calibration"])] if "calibration" in record else []
     if paragraphs and evaluation.get("command"):
-        paragraphs += ["Printed by", f"```bash\n{evaluation['command']}\n```"]
+        paragraphs += ["Printed by", fenced(evaluation["command"], "bash")]
     note = record.get("about", {}).get("note")
-    return [*paragraphs, *([note] if paragraphs and note else [])]
+    return [*paragraphs, *([plain(note)] if paragraphs and note else [])]

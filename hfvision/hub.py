@@ -16,7 +16,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from .cards import card_files, is_machine_made
 from .loading import AUTO_MODELS, load_config, load_model, quantization
-from .publishable import check_publishable, is_publishable
+from .picture_metadata import without_metadata
+from .publishable import check_file, check_publishable, is_publishable, kind_of
 from .report import write_text
 from .space import write_space
 
@@ -46,7 +47,7 @@ def push_folder(
 
     Weights go as they are stored; the code of hfvision's families is added, so that the model loads without hfvision.
     A card that somebody wrote stays, in the folder or in the repository. What has not changed is not sent, without any
-    change there is no commit, and after an interruption the same call goes on.
+    change there is no commit, and after an interruption the same call goes on. Pictures go without their metadata.
 
     Args:
         folder: of a classifier, an upscaler or a segmenter, as a training, `save_pretrained` or a compression leaves
@@ -63,8 +64,8 @@ def push_folder(
 
     Raises:
         FileNotFoundError: if there is no such folder with a model.
-        ValueError: if the model cannot be loaded, weights are not safetensors, or a file holds what looks like a token
-            or an absolute path; nothing is sent then.
+        ValueError: if the model cannot be loaded, a file is a symbolic link, too large, or not what its name says, or
+            one holds what looks like a secret or an absolute path; nothing is sent then.
         ConnectionError: if the Hub cannot be reached, or is lost more often than three times.
         HfHubHTTPError: if the Hub refuses.
     """
@@ -74,12 +75,12 @@ def push_folder(
     config = load_config(str(folder))
     api, pushed = HfApi(token=token), {}
     with tempfile.TemporaryDirectory() as model_folder, tempfile.TemporaryDirectory() as space_folder:
-        stage(folder, Path(model_folder), repo_id)
-        check_publishable(Path(model_folder), token or get_token())
+        stage(folder, Path(model_folder), repo_id, token or get_token())
         if with_space:
             scale, remote = getattr(config, "scale", None), config.model_type.startswith("hfvision_")
             method, segments = quantization(config), type(config) in AUTO_MODELS["image-segmentation"]._model_mapping
             write_space(Path(space_folder), repo_id, scale=scale, remote=remote, method=method, segments=segments)
+            check_publishable(Path(space_folder), token or get_token())
         options = {"private": private, "revision": revision, "create_pr": create_pr}
         message = f"Upload {(config.architectures or ['model'])[0]}"
         pushed["model"], _ = upload(api, Path(model_folder), repo_id, message, **options)
@@ -120,23 +121,24 @@ def push_to_hub(
         else:
             Path(folder, "README.md").unlink(missing_ok=True)
             model.write_model_card(folder, repo_id)
-        check_publishable(Path(folder), token or get_token())
         options = {"private": private, "revision": revision, "create_pr": create_pr}
         return upload(HfApi(token=token), Path(folder), repo_id, f"Upload {type(model).__name__}", **options)[1]
 
 
-def stage(folder: Path, target: Path, repo_id: str) -> None:
-    """Put into `target` what is published of the model in `folder`."""
+def stage(folder: Path, target: Path, repo_id: str, token: str | None) -> None:
+    """Put into `target` what is published of the model in `folder`; what is left out is named, with the reason.
+
+    Raises:
+        ValueError: as [`push_folder`].
+    """
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} holds adapters: push the folder of the merged model, {folder.resolve().parent}.")
-    left_out = []
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != "."):
-        if is_publishable(path):
-            shutil.copy(path, target)
-        else:
-            left_out.append(path.name)
-    if left_out:
-        print(f"left out: {', '.join(left_out)}", file=sys.stderr)
+    left_out: dict[str, list[str]] = {}
+    for path in sorted(folder.iterdir()):
+        if reason := stage_file(path, target, token):
+            left_out.setdefault(reason, []).append(ascii(path.name)[1:-1])
+    for reason, names in left_out.items():
+        print(f"left out, {reason}: {', '.join(names)}", file=sys.stderr)
     config = load_config(str(folder))
     with tempfile.TemporaryDirectory() as saved:
         save_with_code(folder, Path(saved), config)
@@ -144,6 +146,29 @@ def stage(folder: Path, target: Path, repo_id: str) -> None:
             if path.suffix in (".json", ".py") and not path.name.endswith(".index.json"):
                 shutil.copy(path, target)
     write_card_files(folder, target, repo_id)
+
+
+def stage_file(path: Path, target: Path, token: str | None) -> str | None:
+    """Copy a file of a model's folder into `target` if it is published; why something of it is left out."""
+    if path.name.startswith("."):
+        return "hidden"
+    if path.is_dir() and not path.is_symlink():
+        return "folders"
+    if not is_publishable(path):
+        return "of no kind that a model needs"
+    copy = target / path.name
+    if kind_of(path) != "picture":
+        shutil.copyfile(path, copy)
+        if kind_of(path) == "text":  # before it is read for the card
+            check_file(copy, Path(path.name), token)
+        return None
+    data = path.read_bytes()
+    try:
+        bare = without_metadata(data)
+    except ValueError as error:
+        raise ValueError(f"{path} is not published: {error}.") from error
+    copy.write_bytes(bare)
+    return None if bare == data else "the metadata in"
 
 
 def save_with_code(folder: Path, target: Path, config: Any) -> None:
@@ -179,7 +204,12 @@ def upload(
     revision: str | None = None,
     create_pr: bool = False,
 ) -> tuple[Pushed, CommitInfo]:
-    """Bring a repository to what is in `folder`, in one commit or, where it is that already, in none."""
+    """Bring a repository to what is in `folder`, in one commit or, where it is that already, in none.
+
+    Raises:
+        ValueError: if something in the folder must not be published, before anything is sent.
+    """
+    check_publishable(folder, api.token or get_token())
     sdk = {"space_sdk": "gradio"} if kind == "space" else {}
     url = persistently(lambda: api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, **sdk))
     repo_id = url.repo_id

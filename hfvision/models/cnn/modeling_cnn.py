@@ -313,9 +313,9 @@ class CNNPreTrainedModel(PreTrainedModel):
         card = Path(folder) / "README.md"
         if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
             return
-        labels = [str(label) for label in self.config.id2label.values()]
+        labels = [" ".join(str(label).replace("`", "'").split()) for label in self.config.id2label.values()]
         has_head = self.pipeline_tag != "image-feature-extraction"
-        names = ", ".join(labels[:10]) + (", …" if len(labels) > 10 else "")
+        names = ", ".join(f"`{label}`" for label in labels[:10]) + (", …" if len(labels) > 10 else "")
         text = MODEL_CARD.format(
             name=name,
             architecture=type(self).__name__,
