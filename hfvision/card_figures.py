@@ -1,6 +1,7 @@
 """What a record says of a model's quality: as tables of its card, and as entries that the Hub reads."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,10 @@ class Result:
 
 def bare(source: str) -> str:
     """A source of data without where it lies: of a path its last part, a Hub id as it is."""
-    path = Path(source).expanduser()
-    if path.is_absolute() or source.startswith((".", "~")) or path.exists():
-        return path.name
+    path = Path(source)
+    with suppress(OSError):  # of a name that is too long for one
+        if path.is_absolute() or source.startswith((".", "~")) or path.exists():
+            return path.name
     return hide_paths(source)
 
 

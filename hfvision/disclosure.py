@@ -99,7 +99,7 @@ ROOTS = (
 )
 # Beneath a folder that systems have at their root, and in forms that only paths have.
 ROOTED = (
-    rf"(?:(?<![\w./}}])|(?<=\s-[A-Za-z])|(?<=^-[A-Za-z]))/(?:{HOMES})(?:/{PART})+/?"
+    rf"(?:(?<![\w./}}])|(?<=[\s\"'=]-[A-Za-z])|(?<=^-[A-Za-z]))/(?:{HOMES})(?:/{PART})+/?"
     rf"|(?<![\w./}})\]*])/(?:{ROOTS})(?:/{PART})+/?"
 )
 STRONG = re.compile(

@@ -200,6 +200,7 @@ def json_fields(name: str, value: Any) -> Iterator[Field]:
     if isinstance(value, Pairs):
         named = {key: item for key, item in value if isinstance(item, str)}
         yield named.get("name", named.get("key", "")), named.get("value", "")  # {"name": "API_KEY", "value": …}
+        yield "api_key", named.get("key", "") if "username" in named else ""  # of Kaggle
         for key, item in value:
             yield "", key
             if name != "label2id" or not isinstance(item, int):
@@ -244,15 +245,15 @@ def check_embedded(encoded: str) -> None:
 
 def is_pickle(head: bytes) -> bool:
     """Whether bytes are a pickle, or begin as one of protocol 2 or later does."""
-    opcodes = 0
+    marked, opcodes = head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"), 0
     try:
         for opcode, *_ in pickletools.genops(head):
             opcodes += 1
             if opcode.name == "STOP":
-                return opcodes > 3
+                break
     except (ValueError, LookupError):
-        pass
-    return head[:1] == b"\x80" and opcodes > 3
+        return marked and opcodes > 3
+    return opcodes > (2 if marked else 3)
 
 
 def check_onnx(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Cards say what is recorded and nothing else, and what they tell to paste works."""
 
+import html
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from datasets import DatasetDict
 from huggingface_hub import ModelCard, parse_eval_result_entries
+from markdown_it import MarkdownIt
 
 from hfvision import (
     CNNConfig,
@@ -27,6 +29,8 @@ from hfvision.superres.contenders import interpolations, network
 from hfvision.superres.evaluate import measure_sets
 
 CARDS = Path(__file__).parents[1] / "model_cards"
+# What a card is made of.
+PLAIN_TAGS = {"p", "h1", "h2", "pre", "code", "table", "thead", "tbody", "tr", "th", "td"}
 # What a value that is not there, or a template that was not filled, would leave.
 HOLES = re.compile(r"\bNone\b(?! of)|\bnan\b|\bTODO\b|\bTBD\b|More Information|\{[a-z_]+(?:[.\[}!]|:(?! ))")
 
@@ -268,12 +272,15 @@ def test_emissions_are_told_where_they_are_recorded(run):
     assert ModelCard(card).data.to_dict()["co2_eq_emissions"]["emissions"] == 12.4
 
 
-def test_hidden_paths_leave_their_last_part(run, data):
+def test_hidden_paths_leave_their_last_part_and_the_run_can_be_pushed(run, data, hub):
     assert str(data) in (run / "record.json").read_text()
     assert main(["card", str(run), "--hide-paths"]) == 0
     for file in ("record.json", "config.yaml", "robustness.json", "README.md"):
         assert str(data.parent) not in (run / file).read_text(encoding="utf-8")
     assert "--data clothes" in (run / "README.md").read_text(encoding="utf-8")
+    assert main(["push", str(run), "tester/clothes"]) == 0
+    pushed = hub.repos["model", "tester/clothes"].at("main").files
+    assert {"curve.png", "record.json", "config.yaml", "metrics.json"} <= set(pushed)
 
 
 def test_a_card_that_somebody_wrote_is_not_replaced_unasked(bare_classifier, capsys):
@@ -292,3 +299,57 @@ def test_a_record_that_is_none_is_refused_in_one_line(bare_classifier, capsys, t
     assert main(["card", str(bare_classifier)]) == 2
     assert "is no record" in capsys.readouterr().err
     assert main(["card", str(bare_classifier / "nowhere")]) == 2
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "[x](javascript:alert(1)) <javascript:alert(1)> ![y](javascript:1)",
+    "```\n\n# Mine\n\n<img src=x onerror=alert(1)>",
+    "a | b\n|---|---|\n| c | d |",
+    "x\n---\nlicense: evil\n---\n\n# Mine",
+    "~~~ &lt;b&gt; &#60;b> \\<b> *b* _c_ __d__ **e**",
+    "\u202eevil\u2066",
+    "1. list",
+    "=== # h",
+    "long " * 100,
+    "{braces} {0} {config}",
+)
+
+
+def shown(text: str) -> str:
+    """A text as a card shows it: in one line, and nothing that turns it around."""
+    return " ".join(re.sub("[\u202e\u2066]", "", text).split())
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_others_wrote_is_shown_as_it_is(bare_classifier, text):
+    config = json.loads((bare_classifier / "config.json").read_text())
+    config |= {"id2label": {"0": text, "1": "dog", "2": "cat"}, "label2id": {text: 0, "dog": 1, "cat": 2}}
+    (bare_classifier / "config.json").write_text(json.dumps(config))
+    data = [{"name": text, "source": text, "licence": text}]
+    about = {"description": text, "limits": text, "note": text, "licence": text, "citation": text, "data": data}
+    training = {"command": text, "config": {"teacher": text}, "seconds": 60, "parameters": 1, "data": {"images": 2}}
+    figures = {
+        "top1": 0.5,
+        "top1_interval": [0.4, 0.6],
+        "ece": 0.1,
+        "nll": 0.1,
+        "tta": "none",
+        "images": 2,
+        "speed": {},
+    }
+    figures |= {"classes": {text: {"precision": 1.0, "recall": 1.0, "f1": 1.0}}}
+    record = {"about": about, "parent": text, "training": training, "test": figures, "compression": []}
+    record["compression"] = [{"step": text, "method": text, "settings": {text: text}}]
+    (bare_classifier / "record.json").write_text(json.dumps(record))
+    assert main(["card", str(bare_classifier)]) == 0
+    card = (bare_classifier / "README.md").read_text(encoding="utf-8")
+    assert ModelCard(card).data.license.split() == text.split()
+    assert ModelCard(card).data.library_name == "transformers"
+    _, body = re.split(r"\n---\n", card, maxsplit=1)
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(body)
+    assert re.findall("<h1>(.*?)</h1>", page) == ["bare"]
+    assert "Mine" not in " ".join(re.findall("<h[12]>.*?</h[12]>", page))
+    assert set(re.findall(r"<(\w+)", re.sub("<!--.*?-->", "", page))) <= PLAIN_TAGS
+    assert "href" not in page
+    assert flat(html.unescape(re.sub("<[^>]+>", "", page))).count(shown(text)) >= 12
