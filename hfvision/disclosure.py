@@ -59,7 +59,7 @@ FURTHER = (
     ("a DigitalOcean token", r"do[opr]_v1_[0-9a-f]{64}"),
     ("a Vault token", r"hvs\.[\w-]{20,}"),
     ("a private key", r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|AGE-SECRET-KEY-1[A-Z0-9]{50,}"),
-    ("a bearer token", r"(?i)\bBearer[\s+]+(?=[\w.~+/-]*\d)[\w.~+/-]{16,}"),
+    ("a bearer token", r"(?i)\bBearer[\s+]{1,9}(?=[\w.~+/-]{0,200}\d)[\w.~+/-]{16,}"),
     ("an authorization header", r"(?i)\bauthorization[\"']?\s*[:=]\s*[\"']?\w+\s+[\w.~+/=-]{8,}"),
     ("a password in .netrc", r"\bmachine\s+\S+\s+login\s+\S+\s+password\s+\S+"),
     ("a password in a URL", r"://[^\s/@:]*:[^\s/@]+@"),
@@ -68,7 +68,7 @@ FURTHER = (
 # `user:password@host` without a scheme, but not `mailto:ada@example.org`.
 LOGIN = re.compile(
     r"(?<![\w./-])(?!(?i:e?-?mail(?:to)?|contact|author|maintainer|from|to|cc|bcc|by|sip|xmpp|acct):)"
-    r"[\w.+-]+:[^\s:/@\"'<>(),;]{3,}@[\w-]+(?:\.[\w-]+)+"
+    r"[\w.+-]{1,64}:[^\s:/@\"'<>(),;]{3,64}@[\w-]+(?:\.[\w-]+)+"
 )
 # The secret half of an AWS key has no prefix: forty letters and digits in disorder.
 AWS_SECRET = re.compile(r"(?<![\w+/=-])[A-Za-z0-9+/]{40}(?![\w+/=-])")
@@ -80,11 +80,12 @@ NAME = (
 )
 FIELD = re.compile(rf"(?:^|.*[_.\s]){NAME}")
 ASSIGNED = re.compile(
-    rf"(?i:(?<![a-z0-9])(?:[a-z0-9]+[_.-])*{NAME}[\"']?\s*[:=]\s*[\"'`])(?P<quoted>[^\"'`\s]{{4,}})[\"'`]"
-    rf"|(?i:(?<![a-z0-9])(?:[a-z0-9]+[_.-])*{NAME}[\"']?\s*[:=]\s*)(?=[^\s\"']*\d)(?P<bare>[^\s\"'`()\[\]{{}}<>$*,;]{{6,}}+)(?![(\[])"
-    r"|\b(?:[A-Z0-9]+_)*(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|CREDENTIALS)="
+    rf"(?i:(?<![a-z0-9]){NAME}[\"']?\s{{0,9}}[:=]\s{{0,9}}[\"'`])(?P<quoted>[^\"'`\s]{{4,}})[\"'`]"
+    rf"|(?i:(?<![a-z0-9]){NAME}[\"']?\s{{0,9}}[:=]\s{{0,9}})(?=[^\s\"']{{0,200}}\d)"
+    r"(?P<bare>[^\s\"'`()\[\]{}<>$*,;]{6,}+)(?![(\[])"
+    r"|(?<![A-Z0-9])(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|CREDENTIALS)="
     r"(?P<variable>[^\s\"'`()\[\]{}<>$*,;]{6,}+)(?![(\[])"
-    rf"|--(?:[a-z]+-)*{NAME}(?:=|\s+)[\"']?(?P<option>[^\s\"'-][^\s\"']{{3,}})"
+    rf"|--[a-z-]{{0,30}}{NAME}(?:=|\s+)[\"']?(?P<option>[^\s\"'-][^\s\"']{{3,}})"
 )
 PLACEHOLDER = re.compile(
     r"[<\[{$(*%].*|.*\.\.\.|…|[.xX*_-]+|[A-Z][A-Z_]*|(?i:none|null|true|false|required|optional|hidden|redacted|removed"
@@ -110,7 +111,7 @@ STRONG = re.compile(
     r"|(?<![\w\\:])\\{2,4}[\w?.][\w.$-]+\\{1,2}[\w.$-]{2,}[^\s\"'<>|*?]*"  # a Windows share
 )
 IN_BINARY = re.compile(rf"{ROOTED}|[A-Za-z]:[\\/]+(?:Users|home|Documents)[\\/]+[\w.+@~-]+")
-URL = r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>)\]]*"
+URL = r"\b[A-Za-z][A-Za-z0-9+.-]{0,15}://[^\s\"'<>)\]]*"
 WEAK = re.compile(
     rf"(?P<url>{URL})"
     r"|(?<![\w./~)\]}*+%-])(?<!\]\()/(?!m/0|g/1|dev/null\b|usr/bin/env\b|bin/(?:ba)?sh\b)"
@@ -124,6 +125,7 @@ INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrt\"'/\\]))")
 ENCODED = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
 DEPTH = 4  # of encodings one within another
+WINDOW, OVERLAP = 4000, 400  # letters that are searched at once: some patterns take the square of these
 
 
 def readings(text: str) -> Iterator[str]:
@@ -196,9 +198,22 @@ def find_secret(text: str, token: str | None = None, *, binary: bool = False) ->
     Args:
         text: to search.
         token: one that must not occur, however it looks.
-        binary: whether these are bytes that happen to be letters, where only unmistakable forms count.
+        binary: whether these are bytes that happen to be letters: only unmistakable forms count, as they stand.
     """
-    return next((kind for each in readings(text) if (kind := secret_kind(each, token, binary))), None)
+    parts = (part for each in ([text] if binary else readings(text)) for part in windows(each))
+    return next((kind for part in parts if (kind := secret_kind(part, token, binary))), None)
+
+
+def windows(text: str) -> Iterator[str]:
+    """A long text in parts that overlap, each from white space to white space where there is some."""
+    start = 0
+    while len(text) - start > WINDOW:
+        end = start + WINDOW
+        cut = max(text.rfind(space, end - OVERLAP, end) for space in "\n ")
+        yield text[start : cut if cut > 0 else end]
+        back = max(text.find(space, end - 2 * OVERLAP, end - OVERLAP) for space in "\n ")
+        start = back if back > 0 else end - 2 * OVERLAP
+    yield text[start:]
 
 
 def secret_kind(text: str, token: str | None, binary: bool) -> str | None:
@@ -239,11 +254,11 @@ def is_secret_field(name: str, value: Any) -> bool:
 
 def find_path(text: str, *, binary: bool = False) -> str | None:
     """The first absolute path in a text, if there is one; `binary` as for [`find_secret`]."""
+    if binary:
+        found = IN_BINARY.search(text)
+        return found and found[0]
     for each in readings(text):
-        if binary:
-            found = IN_BINARY.search(each)
-        else:
-            found = STRONG.search(each) or next((path for path in WEAK.finditer(each) if not path["url"]), None)
+        found = STRONG.search(each) or next((path for path in WEAK.finditer(each) if not path["url"]), None)
         if found:
             return found[0]
     return None

@@ -104,13 +104,13 @@ def check_file(path: Path, name: Path, token: str | None = None) -> None:
         fields = list(fields_of(path))
     except RecursionError as error:
         raise ValueError(f"{name} is not published: it is nested too deeply to look into.") from error
-    except (ValueError, SafetensorError, yaml.YAMLError, ElementTree.ParseError) as error:
+    except (ValueError, yaml.YAMLError, ElementTree.ParseError) as error:
         raise ValueError(f"{name} is not published: {' '.join(str(error).split())}.") from error
     for field, value in fields:
         if is_secret_field(field, value):
             raise ValueError(f"{name} is not published: its field {field!r} holds a secret. Remove it there.")
     texts = [text for field, value in fields for text in (field, value) if isinstance(text, str) and text]
-    check_text(name, "\n".join(dict.fromkeys(texts)), token, binary=path.suffix.lower() not in TEXT)
+    check_text(name, "\n".join(dict.fromkeys(texts)), token)
     if path.suffix.lower() in {".onnx", ".safetensors", ".bin", ".data"}:
         check_bytes(path, name, token)
 
@@ -142,7 +142,7 @@ def fields_of(path: Path) -> Iterator[Field]:
     """The names and values in a file, and its text.
 
     Raises:
-        ValueError, SafetensorError, YAMLError, ParseError: if it is not of the kind that its name says.
+        ValueError, YAMLError, ParseError: if it is not of the kind that its name says.
     """
     suffix = path.suffix.lower()
     if suffix in TEXT:
@@ -151,9 +151,12 @@ def fields_of(path: Path) -> Iterator[Field]:
         if without_metadata(path.read_bytes()) != path.read_bytes():
             raise ValueError("it holds metadata")
     elif suffix == ".safetensors":
-        with safe_open(path, "pt") as weights:
-            yield from (weights.metadata() or {}).items()
-            yield from (("", key) for key in weights.keys())  # noqa: SIM118
+        try:
+            with safe_open(path, "pt") as weights:
+                yield from (weights.metadata() or {}).items()
+                yield from (("", key) for key in weights.keys())  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"it is no safetensors file ({error})") from error
     elif suffix == ".onnx":
         check_onnx(path)
     else:
