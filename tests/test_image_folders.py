@@ -315,8 +315,9 @@ def test_description_of_a_data_set(tmp_path):
 
 
 def test_photographs_and_masks_name_what_they_leave_out(tmp_path):
-    write(tmp_path / "photos", "1.png", "a/2.avif", "b.xcf")
-    with pytest.warns(UserWarning, match=r"\.xcf files, which are not read as images: 1 \(b\.xcf\)"):
+    write(tmp_path / "photos", "1.png", "a/2.avif")
+    (tmp_path / "photos/b.xcf").write_bytes(b"gimp xcf v011")
+    with pytest.warns(UserWarning, match=r"b\.xcf \(\.xcf files, which are not read as images\)"):
         assert len(load_photos([tmp_path / "photos"])) == 2
     write(tmp_path / "masks", "train/images/1.jp2", "train/images/2.png", "test/images/3.png", "extra/4.png")
     for number in (1, 2):

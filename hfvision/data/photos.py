@@ -8,11 +8,11 @@ import datasets
 from PIL import Image
 from tqdm import tqdm
 
-from .images import IMAGE_SUFFIXES, read_image, to_rgb
+from .images import read_image, to_rgb
 from .load import find_column
 from .prepare import bad_image, encoded
 from .sources import open_hub, open_saved
-from .tree import read_tree
+from .tree import find_images
 
 
 def load_photos(sources: Sequence[str | Path], min_side: int = 1) -> list[Image.Image]:
@@ -49,7 +49,7 @@ def read_photos(source: str | Path) -> Iterator[Image.Image]:
     path = Path(source)
     saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
     if path.exists() and not saved and path.suffix != ".parquet":
-        for file in tqdm(photo_files(path), desc=f"reading {path.name}", unit="photo", leave=False):
+        for file in tqdm(find_images(path), desc=f"reading {path.name}", unit="photo", leave=False):
             yield read_image(file)
         return
     if saved:
@@ -66,15 +66,3 @@ def read_photos(source: str | Path) -> Iterator[Image.Image]:
             yield read_image(encoded(row[column]))
         except (ValueError, OSError) as error:
             raise ValueError(bad_image(f"Row {number} of {source}", row[column], error)) from error
-
-
-def photo_files(path: Path) -> list[Path]:
-    """The file itself, or the images in a folder and below it; a warning names what else lies there."""
-    if path.is_file():
-        return [path]
-    tree = read_tree(path)
-    if text := tree.left_out.describe(path):
-        warnings.warn(text, stacklevel=4)
-    if not tree.images:
-        raise ValueError(f"The folder {path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return tree.images
