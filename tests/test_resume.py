@@ -223,6 +223,11 @@ def test_a_lock_of_a_dead_process_is_taken_over_and_one_of_a_live_process_or_ano
         with pytest.raises(ValueError, match=message):
             run_toy(fresh_model(), config)
         assert lock.read_text() == text
+    lock.unlink()
+    lock.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="cannot be read"):
+        run_toy(fresh_model(), config)
+    lock.unlink()
     for text in (owner(pid=dead), owner(pid=os.getppid(), process_start="another boot/77")):
         lock.write_text(text)
         run_toy(fresh_model(), config)

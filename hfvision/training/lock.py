@@ -129,11 +129,14 @@ def read_owner(path: Path) -> Owner | None:
             raise TypeError("not the fields of a lock")
         return Owner(**{name: fields[name] for name in kinds})
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"The lock file {path} cannot be read. If no training runs in {path.parent}, remove it and start again."
-        ) from error
+        if not path.is_symlink():
+            return None
+        error: Exception = ValueError("a link to no file")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as caught:
+        error = caught
+    raise ValueError(
+        f"The lock file {path} cannot be read. If no training runs in {path.parent}, remove it and start again."
+    ) from error
 
 
 def remove_stale(path: Path, owner: Owner) -> None:
