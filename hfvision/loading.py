@@ -1,11 +1,8 @@
 """Loads a model with its image processor by a Hub id, a folder, or the name of a shipped checkpoint."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -16,8 +13,23 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from .checkpoints import checkpoint, list_checkpoints
+from .validation import (
+    check_config,
+    check_finite,
+    check_index,
+    check_inside,
+    check_outputs,
+    check_processor,
+    check_record,
+    check_size,
+    check_type,
+    library_errors,
+    read_json,
+    read_sizes,
+)
 
 AUTO_MODELS = {
     "image-classification": AutoModelForImageClassification,
@@ -52,20 +64,31 @@ def resolve_model(name: str) -> str:
 
 def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConfig:
     """The configuration of a model; arguments and errors as for [`load_model`]."""
-    source = resolve_model(name)
+    source, label = resolve_model(name), f"{name}/config.json"
+    path = find_file(name, "config.json")
+    if path is None:
+        raise ValueError(f"{label} cannot be loaded: there is no such file.")
+    settings = read_json(path, label)
+    check_config(settings, label)
+    commit = extract_commit_hash(str(path), None)
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, StrictDataclassError, HfHubHTTPError, HFValidationError, KeyError) as error:
-        if "trust_remote_code" in str(error):
+        with library_errors(label):
+            config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, _commit_hash=commit)
+    except ValueError as error:
+        if "trust_remote_code" in str(error.__cause__):
             raise ValueError(
-                f"{name} is of a family that is not installed here. To run the model code in its repository, look at "
+                f"{label} is of a family that is not installed here. To run the model code in its repository, look at "
                 "that code and then say trust_remote_code=True (--trust-remote-code)."
             ) from error
-        raise ValueError(f"The configuration of {name} cannot be loaded: {one_line(error)}") from error
+        raise
+    refuse_methods(config, settings, label)
+    return config
 
 
 def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """The model called `name`, in evaluation mode, and its image processor.
+
+    A small image goes through both, so that what is returned works.
 
     Args:
         name: a Hub id, a folder, or a shipped checkpoint.
@@ -74,25 +97,40 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if it is a model for another task, or its configuration or weights cannot be loaded whole.
+        ImportError: if a library that it takes is not installed.
+        ValueError: if it is a model for another task, its files are malformed, name files elsewhere or cannot be
+            loaded whole, or configuration, image processor and weights do not fit each other.
     """
-    source = resolve_model(name)
     config = load_config(name, trust_remote_code=trust_remote_code)
     check_task(name, task, config, trust_remote_code)
-    model = load_compressed(source, config, AUTO_MODELS[task])
-    report: dict[str, Any] = {"missing_keys": []}
+    model = load_compressed(name, config, AUTO_MODELS[task])
     if model is None:
-        model, report = load_weights(name, task, config=config, trust_remote_code=trust_remote_code)
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise ValueError(
-            f"{name} lacks weights for {task}: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
-        )
-    try:
+        options = {"trust_remote_code": trust_remote_code, "ignore_mismatched_sizes": True}
+        model, report = load_weights(name, task, config=config, **options)
+        check_complete(report, name, task)
+    processor = load_processor(name, config, trust_remote_code=trust_remote_code)
+    check_outputs(model.eval(), processor, task, name)
+    return model, processor
+
+
+def load_processor(name: str, config: PreTrainedConfig, *, trust_remote_code: bool = False) -> BaseImageProcessor:
+    """The image processor of the model called `name`; arguments and errors as for [`load_model`]."""
+    source, settings, label = resolve_model(name), {}, f"{name}/preprocessor_config.json"
+    for file in ("preprocessor_config.json", "processor_config.json"):
+        path = find_file(name, file, config._commit_hash)
+        if path is None:
+            continue
+        found = read_json(path, f"{name}/{file}")
+        if file == "processor_config.json":
+            found = check_type(found, "image_processor", dict, "an object", f"{name}/{file}") or {}
+        check_processor(found, f"{name}/{file}")
+        settings |= found
+    with library_errors(label):
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, HfHubHTTPError) as error:
-        raise ValueError(f"The image processor of {name} cannot be loaded: {one_line(error)}") from error
-    return model.eval(), processor
+    if not isinstance(processor, BaseImageProcessor):
+        raise ValueError(f"{label} names {type(processor).__name__}, which is no image processor.")
+    refuse_methods(processor, settings, label)
+    return processor
 
 
 def load_weights(
@@ -103,8 +141,18 @@ def load_weights(
     `options` go to `from_pretrained`; other arguments and errors are as for [`load_model`].
     """
     check_task(name, task, config, trust_remote_code)
-    try:
-        return AUTO_MODELS[task].from_pretrained(
+    return load_by(AUTO_MODELS[task], name, config=config, trust_remote_code=trust_remote_code, **options)
+
+
+def load_by(
+    auto: Any, name: str, *, config: PreTrainedConfig, trust_remote_code: bool = False, **options: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """As [`load_weights`], by an Auto class."""
+    numbers = sum(read_sizes(path, f"{name}/{path.name}") for path in weight_files(name, config))
+    if not (trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})):
+        check_size(config, auto, numbers, f"{name}/config.json")
+    with library_errors(f"The weights of {name} (model.safetensors)"):
+        model, report = auto.from_pretrained(
             resolve_model(name),
             config=config,
             trust_remote_code=trust_remote_code,
@@ -112,8 +160,65 @@ def load_weights(
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, HfHubHTTPError) as error:
-        raise ValueError(f"The weights of {name} cannot be loaded: {one_line(error)}") from error
+    check_finite(model.state_dict().items(), f"{name}/model.safetensors")
+    return model, report
+
+
+def find_file(name: str, file: str, commit: str | None = None) -> Path | None:
+    """The path of one file of a model, fetched where `name` is a Hub id; None if there is none.
+
+    Raises:
+        ValueError: if the Hub cannot be asked, or it is a link out of its folder.
+    """
+    with library_errors(f"{name}/{file}"):
+        found = cached_file(
+            resolve_model(name), file, _commit_hash=commit, _raise_exceptions_for_missing_entries=False
+        )
+    if found is None:
+        return None
+    if name not in list_checkpoints():
+        check_inside(Path(found), Path(found).parent, f"{name}/{file}")
+    return Path(found)
+
+
+def weight_files(name: str, config: PreTrainedConfig) -> list[Path]:
+    """The safetensors files of a model, fetched where `name` is a Hub id.
+
+    Raises:
+        ValueError: if there are none, the index names files elsewhere, or adapters are among them.
+    """
+    commit = config._commit_hash
+    if find_file(name, "adapter_config.json", commit):
+        raise ValueError(f"{name} holds adapters (adapter_config.json): give a model that they are merged into.")
+    if path := find_file(name, "model.safetensors", commit):
+        return [path]
+    label = f"{name}/model.safetensors.index.json"
+    index = find_file(name, "model.safetensors.index.json", commit)
+    if index is None:
+        raise ValueError(f"{name} has no weights in safetensors: there is no model.safetensors.")
+    files = {file: find_file(name, file, commit) for file in check_index(read_json(index, label), label)}
+    if lost := next((file for file, path in files.items() if path is None), None):
+        raise ValueError(f"{label} names {lost}, which is not there.")
+    return list(files.values())
+
+
+def check_complete(report: dict[str, Any], name: str, task: str) -> None:
+    """Raise ValueError where transformers' report says that weights are missing or have other shapes."""
+    missing = sorted(report["missing_keys"])
+    named = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+    if missing:
+        raise ValueError(f"{name}/model.safetensors lacks weights for {task} that config.json describes: {named}")
+    for key, held, described in sorted(report["mismatched_keys"]):
+        raise ValueError(
+            f"{name}/model.safetensors holds {key} in the shape {tuple(held)}, but config.json describes "
+            f"{tuple(described)}."
+        )
+
+
+def refuse_methods(made: Any, settings: dict[str, Any], label: str) -> None:
+    """Raise ValueError where a field of a JSON file took the place of a method of what was made from it."""
+    if taken := next((field for field in settings if callable(getattr(type(made), field, None))), None):
+        raise ValueError(f"{label}: {taken} is no field of {type(made).__name__}.")
 
 
 def check_task(name: str, task: str, config: PreTrainedConfig, trust_remote_code: bool) -> None:
@@ -121,10 +226,10 @@ def check_task(name: str, task: str, config: PreTrainedConfig, trust_remote_code
     auto = AUTO_MODELS[task]
     remote = trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})
     if type(config) not in auto._model_mapping and not remote:
-        raise ValueError(f"{name} is a model of type {config.model_type!r}, which does not do {task}.")
+        raise ValueError(f"{name}/config.json is of a model of type {config.model_type!r}, which does not do {task}.")
 
 
-def load_compressed(source: str, config: PreTrainedConfig, auto: Any) -> Any | None:
+def load_compressed(name: str, config: PreTrainedConfig, auto: Any) -> Any | None:
     """The model of `hfvision quantize` whose form transformers does not load; None for any other.
 
     Raises:
@@ -135,13 +240,13 @@ def load_compressed(source: str, config: PreTrainedConfig, auto: Any) -> Any | N
     if method == "openvino":
         from .compression.openvino import load_openvino
 
-        return load_openvino(source, config)
+        return load_openvino(name, config)
     if method == "quanto":
         from .compression.quanto import load_quanto
 
-        return load_quanto(source, config, auto)
+        return load_quanto(name, config, auto)
     if method == "onnx":
-        raise ValueError(f"{source} holds an ONNX model, for other programs: use its parent here.")
+        raise ValueError(f"{name} (see config.json) holds an ONNX model, for other programs: use its parent here.")
     return None
 
 
@@ -156,15 +261,13 @@ def read_record_of(name: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: as [`resolve_model`].
-        ValueError: if it is no JSON object.
+        ValueError: if it is no JSON object, or its parts are of wrong types.
     """
     path = Path(resolve_model(name)) / "record.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is no record: {error}") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is no record: it must hold a JSON object.")
+    if not path.is_file():
+        return {}
+    record = read_json(path)
+    check_record(record, str(path))
     return record
 
 
@@ -191,9 +294,3 @@ def validation_settings(name: str, validation: float | None = None, group: str |
         "validation_group": recorded.get("validation_group") if group is None else group,
         "seed": recorded.get("seed", 0),
     }
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error in one line of readable length."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:300] + " …"

@@ -23,10 +23,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
-from transformers import AutoImageProcessor, AutoModel
+from transformers import AutoModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .loading import load_config, load_model, one_line, resolve_model
+from .loading import load_by, load_config, load_model, load_processor
 from .training.transfer import head_names
 from .video import DamagedVideoError, declared_frames, read_frames
 
@@ -89,13 +89,8 @@ def load_encoder(name: str, *, trust_remote_code: bool = False) -> tuple[nn.Modu
     if any("ForImageClassification" in architecture for architecture in config.architectures or ["Model"]):
         model, processor = load_model(name, "image-classification", trust_remote_code=trust_remote_code)
         return model.float() if isinstance(model, nn.Module) else model, processor
-    options = {"trust_remote_code": trust_remote_code}
-    try:
-        model = AutoModel.from_pretrained(resolve_model(name), use_safetensors=True, **options)
-        processor = AutoImageProcessor.from_pretrained(resolve_model(name), **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{name} cannot be loaded as an encoder of images: {one_line(error)}") from error
-    return model.float().eval(), processor
+    model, _ = load_by(AutoModel, name, config=config, trust_remote_code=trust_remote_code)
+    return model.float().eval(), load_processor(name, config, trust_remote_code=trust_remote_code)
 
 
 @torch.inference_mode()

@@ -52,9 +52,10 @@ def classify(args: argparse.Namespace) -> None:
 
     def scores_of(path: Path) -> dict[str, float]:
         with torch.inference_mode():
-            logits = model(**processor(read_image(path), return_tensors="pt")).logits[0].float()
+            inputs = processor(read_image(path), return_tensors="pt").to(model.device, model.dtype)
+            logits = model(**inputs).logits[0].float()
         if not logits.isfinite().all():
-            raise FloatingPointError(f"{args.model} answers with values that are no numbers: its weights are damaged.")
+            raise FloatingPointError(f"{args.model} gives logits that are not finite: its weights are damaged.")
         probabilities, indices = logits.softmax(-1).topk(min(args.top, len(logits)))
         labels = [model.config.id2label[index] for index in indices.tolist()]
         return dict(zip(labels, [round(p, 4) for p in probabilities.tolist()], strict=True))

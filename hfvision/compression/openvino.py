@@ -2,6 +2,8 @@
 
 import ctypes
 import importlib
+import math
+import re
 import shutil
 import sys
 import warnings
@@ -9,19 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import ImageClassifierOutput, ImageSuperResolutionOutput
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
+
+from ..loading import find_file
+from ..validation import library_errors
 
 XML, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 OUTPUTS = {"logits": ImageClassifierOutput, "reconstruction": ImageSuperResolutionOutput}
 TOLERANCE = 1e-3  # of the largest difference between OpenVINO and PyTorch, over the largest output
+LARGEST = 2**28  # values of a tensor of a network from outside, of one image
+MAX_XML_BYTES, MAX_XML_DEPTH = 100_000_000, 32
 COMPILED = 8  # shapes of the input that have a program of their own
 
 
@@ -77,7 +85,7 @@ class OpenVINOModel(nn.Module):
     def __init__(self, model: Any, config: PreTrainedConfig, folder: Path | None = None, precision: str = "f32"):
         super().__init__()
         self.model, self.config, self.folder, self.precision = model, config, folder, precision
-        self.name = model.output(0).get_any_name()
+        self.name = next(name for name in OUTPUTS if name in model.output(0).get_names())
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.programs: dict[tuple, Any] = {}
 
@@ -141,20 +149,79 @@ class OpenVINOModel(nn.Module):
             shutil.copy(self.folder / "README.md", folder)
 
 
-def load_openvino(source: str, config: PreTrainedConfig, precision: str = "f32") -> OpenVINOModel:
+def load_openvino(name: str, config: PreTrainedConfig, precision: str = "f32") -> OpenVINOModel:
     """The model of a folder or Hub id that holds `openvino_model.xml` and `.bin`.
 
     Raises:
         ImportError: if OpenVINO is not installed.
-        ValueError: if the files cannot be read.
+        ValueError: if the files cannot be read, or describe no network of one image and one output.
     """
-    openvino = optional("openvino", "openvino")
-    try:
-        xml, _ = (Path(cached_file(source, name)) for name in (XML, WEIGHTS))
+    openvino, label = optional("openvino", "openvino"), f"{name}/{XML}"
+    xml, weights = (find_file(name, file, config._commit_hash) for file in (XML, WEIGHTS))
+    if xml is None or weights is None:
+        raise ValueError(f"{name} cannot be loaded: config.json says OpenVINO, but {XML} or {WEIGHTS} is not there.")
+    check_xml(xml, weights, label)
+    with library_errors(label):
         model = openvino.Core().read_model(xml)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"The OpenVINO model of {source} cannot be loaded: {' '.join(str(error).split())}") from error
+    check_network(model, label)
     return OpenVINOModel(model, config, xml.parent, precision)
+
+
+def check_network(model: Any, label: str) -> None:
+    """Raise ValueError for a network without one image and one known output, one that computes huge tensors, or one
+    with constants that are not finite."""
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or not model.output(0).get_names() & set(OUTPUTS):
+        raise ValueError(f"{label} must have one input, and one output called {' or '.join(OUTPUTS)}.")
+    for node in model.get_ops():
+        for output in node.outputs():
+            sides = [side.get_min_length() for side in output.get_partial_shape()]
+            if math.prod(side for side in sides if side) > LARGEST:
+                raise ValueError(f"{label} computes a tensor of the shape {sides}: {LARGEST:,} values are the most.")
+        real = node.get_type_name() == "Constant" and node.get_element_type().is_real()
+        if real and not np.isfinite(np.asarray(node.data, dtype=np.float32)).all():
+            raise ValueError(f"{label} is damaged: {node.get_friendly_name()} holds values that are not finite.")
+
+
+def check_xml(xml: Path, weights: Path, name: str) -> None:
+    """Raise ValueError for a file that is no plain OpenVINO network, or names data that its weights do not hold.
+
+    OpenVINO reads other formats under this name too, which may point at further files, and trusts offsets and depth.
+    """
+    size, stack = weights.stat().st_size, []
+    if xml.stat().st_size > MAX_XML_BYTES:
+        raise ValueError(f"{name} has more than {MAX_XML_BYTES:,} bytes.")
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        stack.append(tag)
+        if stack[0] != "net" or len(stack) > MAX_XML_DEPTH:
+            raise ValueError("it is no OpenVINO network")
+        if tag == "data" and "offset" in attributes:
+            offset, length = (int(attributes[key]) for key in ("offset", "size"))
+            if offset < 0 or length < 0 or offset + length > size:
+                raise ValueError(f"a constant lies outside of {weights.name}")
+            check_constant(attributes, length)
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda tag: stack.pop()
+    parser.StartDoctypeDeclHandler = refuse_doctype
+    with library_errors(name):
+        parser.Parse(xml.read_bytes(), True)
+
+
+def refuse_doctype(*declaration: Any) -> NoReturn:
+    raise ValueError("it declares entities, which are not read")
+
+
+def check_constant(attributes: dict[str, str], length: int) -> None:
+    """Raise ValueError for a constant whose shape and type need more bytes than it has."""
+    kind = attributes.get("element_type", "")
+    bits = re.fullmatch(r"(?:[fui]|bf|nf)(\d+)(?:e\dm\d)?|boolean", kind)
+    if bits is None:
+        raise ValueError(f"a constant has the type {kind!r}")
+    shape = [int(side) for side in attributes.get("shape", "").split(",") if side.strip()]
+    if min(shape, default=1) < 0 or not 0 <= 8 * length - math.prod(shape) * int(bits[1] or 8) < 8:
+        raise ValueError(f"a constant of the shape {shape} has {length} bytes")
 
 
 class PlainOutput(nn.Module):

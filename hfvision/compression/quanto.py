@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.utils import cached_file
 
+from ..loading import find_file
+from ..validation import check_finite, check_size, library_errors, read_json, read_sizes
 from .openvino import optional
 
 MAP, WEIGHTS = "quanto_qmap.json", "model.safetensors"
@@ -39,19 +40,22 @@ def save_quanto(model: PreTrainedModel, bits: Literal[8, 4], folder: Path) -> No
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS)
 
 
-def load_quanto(source: str, config: PreTrainedConfig, auto: Any) -> PreTrainedModel:
+def load_quanto(name: str, config: PreTrainedConfig, auto: Any) -> PreTrainedModel:
     """The model of a folder or Hub id that [`save_quanto`] wrote, by an Auto class, to the bit.
 
     Raises:
         ImportError: if optimum-quanto is not installed.
-        ValueError: if the files cannot be read.
+        ValueError: if the files cannot be read, or do not fit each other.
     """
+    weights, layers = (find_file(name, file, config._commit_hash) for file in (WEIGHTS, MAP))
+    if weights is None or layers is None:
+        raise ValueError(f"{name} cannot be loaded: config.json says quanto, but {WEIGHTS} or {MAP} is not there.")
+    numbers, found = read_sizes(weights, f"{name}/{WEIGHTS}"), read_json(layers, f"{name}/{MAP}")
     quanto = optional("optimum.quanto", "quanto")
-    try:
-        weights, layers = (cached_file(source, name) for name in (WEIGHTS, MAP))
-        state, layers = load_file(weights), json.loads(Path(layers).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"The quantized weights of {source} cannot be loaded: {error}") from error
-    model = auto.from_config(config)
-    quanto.requantize(model, state, layers, device=torch.device("cpu"))
+    check_size(config, auto, 2 * numbers, f"{name}/config.json")  # in 4 bits two make one number of the file
+    with library_errors(f"The quantized weights of {name} ({WEIGHTS}, {MAP})"):
+        state = load_file(weights)
+        check_finite(state.items(), f"{name}/{WEIGHTS}")
+        model = auto.from_config(config)
+        quanto.requantize(model, state, found, device=torch.device("cpu"))
     return model.eval()

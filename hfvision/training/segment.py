@@ -20,7 +20,7 @@ from ..data.describe import describe_data, some_sizes
 from ..data.mask_crops import MaskAugmentation, MaskedCrops
 from ..data.masks import IGNORED, MaskedImages, load_mask_dataset, name_classes
 from ..data.normalize import Normalize
-from ..loading import check_task, load_config, load_model, load_weights, one_line
+from ..loading import check_task, load_config, load_model, load_weights
 from ..models.cnn.configuration_cnn import CNNConfig, CNNSegmentationConfig
 from ..models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation, pixel_cross_entropy
 from ..models.image_processing_segmentation import ImageSegmentationProcessor
@@ -29,6 +29,7 @@ from ..models.vit.modeling_vit_segmentation import VisionTransformerForSemanticS
 from ..report import training_curve, write_record, write_text
 from ..segmentation.evaluate import at_size, count_overlaps, evaluate_segmenter, image_scores
 from ..segmentation.pictures import best_and_worst
+from ..validation import one_line
 from .classify import save_model
 from .folder import training_folder
 from .loop import LoopConfig, make_accelerator, train, with_batch_size

@@ -12,17 +12,18 @@ from peft.tuners import lora
 from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
+from transformers import AutoModelForImageClassification, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ..loading import load_config, load_weights, one_line, resolve_model
+from ..loading import load_config, load_processor, load_weights
 from ..models.cnn.configuration_cnn import CNNConfig
 from ..models.cnn.modeling_cnn import CNNForImageClassification
 from ..models.image_processing_classification import ImageClassificationProcessor
 from ..models.vit.configuration_vit import VisionTransformerConfig
 from ..models.vit.modeling_vit import VisionTransformerForImageClassification
+from ..validation import one_line
 from .evaluate import match_classes
 
 FAMILIES = {
@@ -155,10 +156,9 @@ def default_processor(config: Any) -> ImageClassificationProcessor:
 
 
 def saved_processor(name: str, config: Any, image_size: int | None, trust_remote_code: bool) -> BaseImageProcessor:
-    source = resolve_model(name)
     try:
-        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, HfHubHTTPError):
+        processor = load_processor(name, config, trust_remote_code=trust_remote_code)
+    except ValueError:
         warnings.warn(
             f"{name} comes without an image processor that can be loaded: images are resized to its size and get "
             "ImageNet's mean and deviation, or 0.5 where they are grey.",

@@ -74,7 +74,7 @@ def automatic_tile(model: Any, batch: int = 1) -> int:
     """
     config, device = model.config, torch.device(getattr(model, "device", "cpu"))
     radius = receptive_radius(config)
-    width = max(config.hidden_size, *(w for widths in config.block_widths for w in widths))
+    width = max([config.hidden_size, *(w for widths in config.block_widths for w in widths)])
     last = config.hidden_size if config.upsampler == "stepwise" else config.num_channels
     bytes_per_pixel = batch * 4 * (3 * width // cell_side(config) ** 2 + 3 * last * config.scale**2)
     if device.type == "cuda":

@@ -1,0 +1,369 @@
+"""Checks a model that may come from anyone: its files before a library reads them, its weights and its outputs.
+
+Labels (`name`) are what messages call a file: `user/model/config.json` or `runs/x/config.json`.
+"""
+
+import copy
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+from transformers import PreTrainedConfig, initialization
+
+MAX_JSON_BYTES = 10_000_000
+MAX_JSON_DEPTH = 32
+MAX_LABELS = 100_000
+MAX_LABEL_LENGTH = 1_000
+MAX_SIDE = 4_096
+MAX_CHANNELS = 1_024
+MAX_LAYERS = 1_000
+MAX_INTEGER = 100_000_000
+MAX_FILES = 1_000
+SPARE_NUMBERS = 50_000_000  # of a network beyond those in its weight files: a fresh head, buffers
+
+DTYPES = ("auto", "float16", "bfloat16", "float32", "float64")
+QUANTIZATIONS = ("openvino", "quanto", "onnx")
+# Fields by which transformers, timm or PEFT would read files other than those that are checked here.
+OTHER_FILES = (
+    *("transformers_weights", "configuration_files", "checkpoint_path", "pretrained_cfg_overlay"),
+    *("use_pretrained_backbone", "pretrained"),
+)
+IMPLEMENTATIONS = ("attn_implementation", "experts_implementation", "implementation_internal")  # kernels of the Hub
+PLAIN_NAME = re.compile(r"(timm/)?[\w.-]+")
+WEIGHT_FILE = re.compile(r"[\w-][\w.-]*\.safetensors")
+LAYER_FIELD = re.compile(r"(num_\w*(layers|blocks|stages)|\w*depths?|n_layers?)")
+SIDE_FIELD = re.compile(r"(\w*_)?(size|edge|height|width)")
+
+
+def refuse(name: str, field: str, wanted: str, value: Any) -> NoReturn:
+    text = repr(value)
+    text = text if len(text) <= 80 else text[:80] + " …"
+    raise ValueError(f"{name}: {field} must be {wanted}, got {text}.")
+
+
+@contextmanager
+def library_errors(what: str) -> Iterator[None]:
+    """Whatever a library raises for a file from outside, as one sentence that begins with `what`.
+
+    Raises:
+        ImportError: if a library is missing.
+        ValueError: for every other error, RecursionError and MemoryError among them.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(f"{what} cannot be loaded: {one_line(error)}") from error
+    except Exception as error:
+        raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error in one line of readable length."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, OSError | ValueError | RuntimeError | ImportError) or not text:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= 300 else text[:300] + " …"
+
+
+def read_json(path: Path, name: str | None = None) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: if it is no JSON object, larger than 10 MB, nested deeper than 32 levels, or has numbers that are
+            not finite.
+    """
+    name = name or str(path)
+    try:
+        if (size := path.stat().st_size) > MAX_JSON_BYTES:
+            raise ValueError(f"{name} has {size:,} bytes: at most {MAX_JSON_BYTES:,} are read.")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name} cannot be read: {one_line(error)}") from error
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply: at most {MAX_JSON_DEPTH} levels are read.") from None
+    except ValueError as error:
+        raise ValueError(f"{name} is not valid JSON: {one_line(error)}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must hold a JSON object, not {type(value).__name__}.")
+    for _ in entries(value, name):
+        pass
+    return value
+
+
+def entries(value: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    """Every value of a JSON object, those inside lists and objects too, with the nearest field that it belongs to.
+
+    Raises:
+        ValueError: for an object nested too deeply, or numbers that are not finite.
+    """
+    stack: list[tuple[str | None, Any, int]] = [(None, value, 1)]
+    while stack:
+        field, item, depth = stack.pop()
+        if depth > MAX_JSON_DEPTH:
+            raise ValueError(f"{name} is nested too deeply: at most {MAX_JSON_DEPTH} levels are read.")
+        if isinstance(item, float) and not math.isfinite(item):
+            refuse(name, str(field), "finite", item)
+        if field is not None:
+            yield field, item
+        if isinstance(item, dict):
+            stack += [(key, child, depth + 1) for key, child in item.items()]
+        elif isinstance(item, list):
+            stack += [(field, child, depth + 1) for child in item]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_integer(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def check_type(settings: dict[str, Any], field: str, kind: type, wanted: str, name: str) -> Any:
+    """The value of a field, None where it is not given."""
+    value = settings.get(field)
+    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        refuse(name, field, wanted, value)
+    return value
+
+
+def check_config(settings: dict[str, Any], name: str) -> None:
+    """Raise ValueError where what config.json holds is of wrong types or out of bounds, or names other files."""
+    check_type(settings, "model_type", str, "a name", name)
+    check_type(settings, "auto_map", dict, "an object", name)
+    architectures = check_type(settings, "architectures", list, "a list of names", name) or []
+    if not all(isinstance(architecture, str) for architecture in architectures):
+        refuse(name, "architectures", "a list of names", architectures)
+    check_labels(settings, name)
+    quantization = check_type(settings, "quantization_config", dict, "an object", name)
+    if quantization is not None and quantization.get("quant_method") not in QUANTIZATIONS:
+        refuse(name, "quant_method of quantization_config", f"one of {', '.join(QUANTIZATIONS)}", quantization)
+    for field in ("return_dict", "use_return_dict"):
+        if settings.get(field) not in (None, True):
+            refuse(name, field, "true", settings[field])
+    for field, value in entries(settings, name):
+        check_field(field, value, name)
+    if isinstance(settings.get("pretrained_cfg"), dict):  # where timm's models keep what their processor does
+        check_normalization(settings["pretrained_cfg"], name)
+
+
+def check_labels(settings: dict[str, Any], name: str) -> None:
+    count = settings.get("num_labels")
+    if count is not None and not is_integer(count, 0, MAX_LABELS):
+        refuse(name, "num_labels", f"a whole number up to {MAX_LABELS:,}", count)
+    labels = check_type(settings, "id2label", dict, "an object of numbers and names", name)
+    numbers = check_type(settings, "label2id", dict, "an object of names and numbers", name) or {}
+    if not all(is_integer(number, 0, MAX_LABELS) for number in numbers.values()):
+        refuse(name, "label2id", "an object of names and numbers", numbers)
+    if labels is None:
+        return
+    if len(labels) > MAX_LABELS or not all(str(number) in labels for number in range(len(labels))):
+        refuse(name, "id2label", f"one name for each number from 0 on, at most {MAX_LABELS:,}", labels)
+    for label in labels.values():
+        if not isinstance(label, str) or len(label) > MAX_LABEL_LENGTH:
+            refuse(name, "a name in id2label", f"text of at most {MAX_LABEL_LENGTH:,} characters", label)
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
+            refuse(name, "a name in id2label", "text without control characters", label)
+
+
+def check_field(field: str, value: Any, name: str) -> None:
+    """Raise ValueError for a value of config.json, at any depth, that names other files or that no network has."""
+    if field in OTHER_FILES and value:
+        raise ValueError(f"{name}: {field} names other files, which are not read; take the field out.")
+    if field in ("backbone", "architecture") and isinstance(value, str) and not PLAIN_NAME.fullmatch(value):
+        refuse(name, field, "the plain name of a timm model", value)
+    if field.endswith(IMPLEMENTATIONS):
+        names = value.values() if isinstance(value, dict) else [value]
+        if not all(name is None or (isinstance(name, str) and re.fullmatch(r"\w+", name)) for name in names):
+            refuse(name, field, "a plain name", value)
+    if field in ("dtype", "torch_dtype") and not (value is None or isinstance(value, dict) or value in DTYPES):
+        refuse(name, field, f"one of {', '.join(DTYPES)}", value)
+    if isinstance(value, int):
+        check_integer(field, value, name)
+
+
+def check_integer(field: str, value: int, name: str) -> None:
+    if field in ("image_size", "img_size", "input_size") and not is_integer(value, 1, MAX_SIDE):
+        refuse(name, field, f"from 1 to {MAX_SIDE:,}", value)
+    if field == "num_channels" and not is_integer(value, 1, MAX_CHANNELS):
+        refuse(name, field, f"from 1 to {MAX_CHANNELS:,}", value)
+    if LAYER_FIELD.fullmatch(field) and value > MAX_LAYERS:
+        refuse(name, field, f"at most {MAX_LAYERS:,}", value)
+    if abs(value) > MAX_INTEGER:
+        refuse(name, field, f"at most {MAX_INTEGER:,}", value)
+
+
+def check_processor(settings: dict[str, Any], name: str) -> None:
+    """Raise ValueError where the settings of an image processor are of wrong types or out of bounds."""
+    check_type(settings, "auto_map", dict, "an object", name)
+    for field, value in settings.items():
+        if field.startswith("do_") and value not in (None, True, False):
+            refuse(name, field, "true or false", value)
+        if field.endswith("_type") and not isinstance(value, str | None):
+            refuse(name, field, "a name", value)
+    resample = settings.get("resample")
+    if not (resample is None or isinstance(resample, str) or is_integer(resample, 0, 5)):
+        refuse(name, "resample", "from 0 to 5", resample)
+    for field, low, high in (("rescale_factor", 1e-9, 1e3), ("crop_pct", 0.1, 2)):
+        value = settings.get(field)
+        if value is not None and not (is_number(value) and low <= value <= high):
+            refuse(name, field, f"a number from {low:g} to {high:g}", value)
+    if settings.get("num_channels") is not None and not is_integer(settings["num_channels"], 1, MAX_CHANNELS):
+        refuse(name, "num_channels", f"from 1 to {MAX_CHANNELS:,}", settings["num_channels"])
+    check_normalization(settings, name)
+    for field, value in settings.items():
+        if SIDE_FIELD.fullmatch(field):
+            check_sides(value, field, name)
+    for field, value in entries(settings, name):
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            refuse(name, field, f"at most {MAX_INTEGER:,}", value)
+
+
+def check_sides(value: Any, field: str, name: str) -> None:
+    sides = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    if not all(side is None or is_integer(side, 1, MAX_SIDE) for side in sides):
+        refuse(name, field, f"of whole numbers from 1 to {MAX_SIDE:,}", value)
+
+
+def check_normalization(settings: dict[str, Any], name: str) -> None:
+    """Raise ValueError for a mean that is not finite, or a standard deviation that is not above 0."""
+    for field, low in (("image_mean", -1e6), ("mean", -1e6), ("image_std", 1e-6), ("std", 1e-6)):
+        value = settings.get(field)
+        values = value if isinstance(value, list) else [value]
+        if value is not None and not (values and all(is_number(v) and low <= v <= 1e6 for v in values)):
+            refuse(name, field, "finite numbers" + (" above 0" if low > 0 else ""), value)
+
+
+def check_record(record: dict[str, Any], name: str) -> None:
+    """Raise ValueError for a record whose parts are of wrong types."""
+    for field in ("about", "training"):
+        check_type(record, field, dict, "an object", name)
+    steps = check_type(record, "compression", list, "a list of objects", name) or []
+    if not all(isinstance(step, dict) for step in steps):
+        refuse(name, "compression", "a list of objects", steps)
+    check_type(record, "parent", str, "a name", name)
+    config = check_type(record.get("training") or {}, "config", dict, "an object", f"{name}: training") or {}
+    validation = config.get("validation")
+    if validation is not None and not is_number(validation):
+        refuse(name, "validation in training.config", "a number", validation)
+    check_type(config, "validation_group", str, "a name", f"{name}: training.config")
+    check_type(config, "seed", int, "a whole number", f"{name}: training.config")
+
+
+def check_index(index: dict[str, Any], name: str) -> list[str]:
+    """The weight files that an index of safetensors names.
+
+    Raises:
+        ValueError: if one is no plain name of a safetensors file, which would be read from elsewhere or by pickle.
+    """
+    weights = index.get("weight_map")
+    if not isinstance(weights, dict) or not weights:
+        refuse(name, "weight_map", "an object of the file of each weight", weights)
+    for file in weights.values():
+        if not isinstance(file, str) or not WEIGHT_FILE.fullmatch(file):
+            refuse(name, "every file of weight_map", "the plain name of a .safetensors file beside it", file)
+    if not isinstance(index.get("metadata"), dict):
+        refuse(name, "metadata", "an object", index.get("metadata"))
+    files = sorted(set(weights.values()))
+    if len(files) > MAX_FILES:
+        raise ValueError(f"{name} names {len(files):,} files: at most {MAX_FILES:,} are read.")
+    return files
+
+
+def check_inside(path: Path, folder: Path, name: str) -> None:
+    """Raise ValueError for a file that is a link out of the folder; the Hub's cache links to its own `blobs`."""
+    inside = [folder.resolve()]
+    if inside[0].parent.name == "snapshots":
+        inside.append(inside[0].parents[1] / "blobs")
+    if not any(path.resolve().is_relative_to(part) for part in inside):
+        raise ValueError(f"{name} is a link out of its folder, which is not followed: put the file itself there.")
+
+
+def read_sizes(path: Path, name: str) -> int:
+    """How many numbers the tensors of a safetensors file hold, from its header alone."""
+    with library_errors(name), safe_open(path, framework="pt") as file:
+        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+
+
+def check_size(config: PreTrainedConfig, auto: Any, numbers: int, name: str) -> None:
+    """Raise ValueError where a configuration describes a network much larger than the weights that it comes with.
+
+    The network is built without memory for its weights.
+
+    Args:
+        config: of the network.
+        auto: the Auto class that builds it.
+        numbers: that the weight files hold.
+        name: of config.json.
+    """
+    with library_errors(name), torch.device("meta"), initialization.meta_device_safe_creation_ops():
+        network = auto.from_config(copy.deepcopy(config))
+    described = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
+    if described > numbers + SPARE_NUMBERS:
+        raise ValueError(
+            f"{name} describes a network of {described:,} numbers, but its weight files hold {numbers:,}: at most "
+            f"{SPARE_NUMBERS:,} more are made."
+        )
+
+
+def check_finite(weights: Iterable[tuple[str, Tensor]], name: str) -> None:
+    """Raise ValueError where weights, pairs of name and tensor, hold values that are not finite."""
+    for key, tensor in weights:
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{name} is damaged: {key} holds values that are not finite.")
+
+
+@torch.inference_mode()
+def check_outputs(model: Any, processor: Any, task: str, name: str) -> None:
+    """Compute a small grey image, to see that configuration, image processor and weights fit each other.
+
+    Args:
+        model: in evaluation mode.
+        processor: its image processor.
+        task: see [`loading.load_model`].
+        name: of the model.
+
+    Raises:
+        ValueError: if they do not, or the output is of another shape than the task's, or not finite.
+    """
+    weights = "openvino_model.xml" if hasattr(model, "programs") else "model.safetensors"
+    what = (
+        f"{name} cannot compute an image (config.json, preprocessor_config.json and {weights} do not fit each other)"
+    )
+    side = getattr(model.config, "image_size", None) or (32 if task == "image-super-resolution" else 64)
+    side = side if isinstance(side, int) else max(side)
+    mode = "L" if getattr(model.config, "num_channels", 3) == 1 else "RGB"
+    image = Image.linear_gradient("L").resize((side, side)).convert(mode)
+    try:
+        inputs = processor(image, return_tensors="pt").to(model.device, model.dtype)
+        outputs = model(**inputs)
+        output = outputs.reconstruction if task == "image-super-resolution" else outputs.logits
+        shape = tuple(output.shape)
+        finite = bool(output.isfinite().all())
+    except Exception as error:
+        raise ValueError(f"{what}: {one_line(error)}") from error
+    labels = len(model.config.id2label or ())
+    wanted = {"image-classification": (1, labels), "image-segmentation": (1, labels, *shape[2:4])}
+    scale = getattr(model.config, "scale", None)
+    if scale and task == "image-super-resolution":
+        wanted[task] = (1, *inputs["pixel_values"].shape[1:2], *(scale * s for s in inputs["pixel_values"].shape[2:]))
+    if shape != wanted.get(task, shape) or (task != "image-classification" and len(shape) != 4):
+        raise ValueError(f"{what}: the output has the shape {shape}, not {wanted.get(task, 'of images')}.")
+    if not finite:
+        raise ValueError(f"{what}: the output is not finite.")
+    methods = {"image-segmentation": "post_process_semantic_segmentation"}
+    if scale:
+        methods["image-super-resolution"] = "post_process_super_resolution"
+    if task in methods and not hasattr(processor, methods[task]):
+        raise ValueError(f"{what}: {type(processor).__name__} is no image processor for {task}.")
