@@ -19,10 +19,10 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize, unf
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from .data.degrade import downscale, resize_bicubic
-from .loading import load_model
-from .models.srgan.configuration_srgan import SRGANConfig
+from .loading import check_complete, load_by, load_config, load_model, read_record_of
 from .models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
 from .report import write_text, written_whole
+from .validation import check_finite, read_json
 
 FILE, TENSORS = "anomaly.json", "anomaly.safetensors"
 BATCH = 64
@@ -253,7 +253,9 @@ def load_networks(folder: str | Path) -> tuple[SRGANForImageSuperResolution, SRG
     beside = Path(folder) / "discriminator"
     if not (beside / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no discriminator: train it with hfvision train superres --gan vanilla.")
-    return generator.float(), SRGANDiscriminator.from_pretrained(beside).eval().float()
+    discriminator, report = load_by(SRGANDiscriminator, str(beside), config=load_config(str(beside)))
+    check_complete(report, str(beside), "the discriminator")
+    return generator.float(), discriminator.eval().float()
 
 
 def trained_size(folder: str | Path) -> int:
@@ -263,10 +265,8 @@ def trained_size(folder: str | Path) -> int:
         ValueError: if that is not recorded.
     """
     try:
-        record = json.loads((Path(folder) / "record.json").read_text(encoding="utf-8"))
-        scale = SRGANConfig.from_pretrained(folder).scale
-        return record["training"]["config"]["crop"] * scale
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return read_record_of(str(folder))["training"]["config"]["crop"] * load_config(str(folder)).scale
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder} does not record the size of its training images: give it with --size.") from error
 
 
@@ -294,12 +294,14 @@ def load_detector(folder: str | Path) -> AnomalyDetector:
         raise FileNotFoundError(
             f"{folder} does not say what is normal: show it with hfvision detect fit {folder} --normal IMAGES."
         )
+    values = read_json(paths[0])
     try:
-        values, tensors = json.loads(paths[0].read_text(encoding="utf-8")), load_file(paths[1])
+        tensors = load_file(paths[1])
+        check_finite(tensors.items(), str(paths[1]))
         cells = {name: Cells(*(tensors[f"{name}.{key}"] for key in Cells._fields)) for name in CELLS}
         values |= {name: torch.tensor(values[name]) for name in ("mean", "std")}
         normality = Normality(**values, **cells)
-    except (ValueError, TypeError, KeyError, SafetensorError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{paths[0]} cannot be read ({error}): make it anew with hfvision detect fit.") from error
     check_networks(generator, discriminator, normality.size)
     return AnomalyDetector(generator, discriminator, normality)

@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from . import validation
 from .card_figures import (
     Record,
     binary_table,
@@ -64,15 +65,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no record: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is no record: it must hold a JSON object.")
-    return value
+    return validation.read_json(path) if path.is_file() else {}
 
 
 def record_about(

@@ -126,7 +126,8 @@ def load_processor(name: str, config: PreTrainedConfig, *, trust_remote_code: bo
         check_processor(found, f"{name}/{file}")
         settings |= found
     with library_errors(label):
-        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)
+        options = {"trust_remote_code": trust_remote_code, "revision": config._commit_hash}
+        processor = AutoImageProcessor.from_pretrained(source, **options)
     if not isinstance(processor, BaseImageProcessor):
         raise ValueError(f"{label} names {type(processor).__name__}, which is no image processor.")
     refuse_methods(processor, settings, label)
@@ -147,11 +148,11 @@ def load_weights(
 def load_by(
     auto: Any, name: str, *, config: PreTrainedConfig, trust_remote_code: bool = False, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """As [`load_weights`], by an Auto class."""
-    numbers = sum(read_sizes(path, f"{name}/{path.name}") for path in weight_files(name, config))
+    """As [`load_weights`], by an Auto class, or the class itself."""
+    numbers = sum(read_sizes(path, f"The weights {name}/{path.name}") for path in weight_files(name, config))
     if not (trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})):
         check_size(config, auto, numbers, f"{name}/config.json")
-    with library_errors(f"The weights of {name} (model.safetensors)"):
+    with library_errors(f"The weights {name}/model.safetensors"):
         model, report = auto.from_pretrained(
             resolve_model(name),
             config=config,
@@ -210,7 +211,7 @@ def check_complete(report: dict[str, Any], name: str, task: str) -> None:
         raise ValueError(f"{name}/model.safetensors lacks weights for {task} that config.json describes: {named}")
     for key, held, described in sorted(report["mismatched_keys"]):
         raise ValueError(
-            f"{name}/model.safetensors holds {key} in the shape {tuple(held)}, but config.json describes "
+            f"The weights {name}/model.safetensors hold {key} in the shape {tuple(held)}, but config.json describes "
             f"{tuple(described)}."
         )
 

@@ -17,7 +17,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
-from transformers import PreTrainedConfig, initialization
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import PreTrainedConfig, PreTrainedModel, initialization
 
 MAX_JSON_BYTES = 10_000_000
 MAX_JSON_DEPTH = 32
@@ -28,6 +30,8 @@ MAX_CHANNELS = 1_024
 MAX_LAYERS = 1_000
 MAX_INTEGER = 100_000_000
 MAX_FILES = 1_000
+MAX_TENSORS = 100_000
+LARGEST_TENSOR = 2**28  # values that a network of hfvision may compute of one image in one layer
 SPARE_NUMBERS = 50_000_000  # of a network beyond those in its weight files: a fresh head, buffers
 
 DTYPES = ("auto", "float16", "bfloat16", "float32", "float64")
@@ -45,9 +49,13 @@ SIDE_FIELD = re.compile(r"(\w*_)?(size|edge|height|width)")
 
 
 def refuse(name: str, field: str, wanted: str, value: Any) -> NoReturn:
-    text = repr(value)
-    text = text if len(text) <= 80 else text[:80] + " …"
-    raise ValueError(f"{name}: {field} must be {wanted}, got {text}.")
+    raise ValueError(f"{name}: {printable(field, 80)} must be {wanted}, got {printable(repr(value), 80)}.")
+
+
+def printable(text: str, length: int) -> str:
+    """Text in one line of at most `length` characters, without what a terminal would obey."""
+    text = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    return text if len(text) <= length else text[:length] + " …"
 
 
 @contextmanager
@@ -68,10 +76,10 @@ def library_errors(what: str) -> Iterator[None]:
 
 def one_line(error: Exception) -> str:
     """The message of an error in one line of readable length."""
-    text = " ".join(str(error).split())
+    text = printable(str(error), 300)
     if not isinstance(error, OSError | ValueError | RuntimeError | ImportError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text if len(text) <= 300 else text[:300] + " …"
+    return text
 
 
 def read_json(path: Path, name: str | None = None) -> dict[str, Any]:
@@ -293,7 +301,10 @@ def check_inside(path: Path, folder: Path, name: str) -> None:
 def read_sizes(path: Path, name: str) -> int:
     """How many numbers the tensors of a safetensors file hold, from its header alone."""
     with library_errors(name), safe_open(path, framework="pt") as file:
-        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+        keys = file.keys()
+        if len(keys) > MAX_TENSORS:
+            raise ValueError(f"it holds {len(keys):,} tensors, at most {MAX_TENSORS:,} are read")
+        return sum(math.prod(file.get_slice(key).get_shape()) for key in keys)
 
 
 def check_size(config: PreTrainedConfig, auto: Any, numbers: int, name: str) -> None:
@@ -303,12 +314,12 @@ def check_size(config: PreTrainedConfig, auto: Any, numbers: int, name: str) -> 
 
     Args:
         config: of the network.
-        auto: the Auto class that builds it.
+        auto: the Auto class, or the class, that builds it.
         numbers: that the weight files hold.
         name: of config.json.
     """
     with library_errors(name), torch.device("meta"), initialization.meta_device_safe_creation_ops():
-        network = auto.from_config(copy.deepcopy(config))
+        network = getattr(auto, "from_config", auto)(copy.deepcopy(config))
     described = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
     if described > numbers + SPARE_NUMBERS:
         raise ValueError(
@@ -322,6 +333,27 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], name: str) -> None:
     for key, tensor in weights:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"{name} is damaged: {key} holds values that are not finite.")
+
+
+class LargeTensors(TorchDispatchMode):
+    """Refuses to go on where an operation gives a tensor of more than `LARGEST_TENSOR` values."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        outputs = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(outputs):
+            if isinstance(tensor, Tensor) and tensor.numel() > LARGEST_TENSOR:
+                raise ValueError(f"a layer gives the shape {tuple(tensor.shape)}, of too many values")
+        return outputs
+
+
+def check_cost(model: PreTrainedModel, pixel_values: Tensor) -> None:
+    """Raise ValueError for an image that takes too much memory or time, without computing it."""
+    config = copy.deepcopy(model.config)
+    config._attn_implementation = "eager"
+    with torch.device("meta"):
+        network = type(model)(config).to(pixel_values.dtype).eval()
+    with LargeTensors():
+        network(torch.empty_like(pixel_values, device="meta"))
 
 
 @torch.inference_mode()
@@ -347,6 +379,8 @@ def check_outputs(model: Any, processor: Any, task: str, name: str) -> None:
     image = Image.linear_gradient("L").resize((side, side)).convert(mode)
     try:
         inputs = processor(image, return_tensors="pt").to(model.device, model.dtype)
+        if type(model).__module__.startswith("hfvision.models."):
+            check_cost(model, inputs["pixel_values"])
         outputs = model(**inputs)
         output = outputs.reconstruction if task == "image-super-resolution" else outputs.logits
         shape = tuple(output.shape)

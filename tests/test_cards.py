@@ -297,7 +297,7 @@ def test_a_card_that_somebody_wrote_is_not_replaced_unasked(bare_classifier, cap
 def test_a_record_that_is_none_is_refused_in_one_line(bare_classifier, capsys, text):
     (bare_classifier / "record.json").write_text(text)
     assert main(["card", str(bare_classifier)]) == 2
-    assert "is no record" in capsys.readouterr().err
+    assert "record.json" in capsys.readouterr().err
     assert main(["card", str(bare_classifier / "nowhere")]) == 2
 
 

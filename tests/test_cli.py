@@ -209,7 +209,7 @@ def test_configs_that_are_wrong(models, tmp_path, fails, field, value, said):
 def test_config_that_is_no_json(models, tmp_path, fails):
     model = copy_of(models / "classifier", tmp_path)
     (model / "config.json").write_text("{")
-    assert "configuration" in fails("classify", photo(tmp_path / "a.png"), "--model", model)
+    assert "config.json is not valid JSON" in fails("classify", photo(tmp_path / "a.png"), "--model", model)
 
 
 def test_info_shows_layers_and_writes_graphs(models, tmp_path, capsys):

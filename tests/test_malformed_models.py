@@ -494,3 +494,20 @@ def test_half_precision_model_classifies(models, tmp_path, capsys):
     edit("config.json", "dtype", "bfloat16")(tmp_path / "model")
     assert run("classify", tmp_path / "model", models / "image.png") == 0
     assert "%" in capsys.readouterr().out
+
+
+def test_attention_over_millions_of_patches_is_refused_uncomputed(models, tmp_path, capsys):
+    config = VisionTransformerConfig(
+        image_size=2048, patch_size=1, hidden_size=1, num_attention_heads=1, intermediate_size=1, num_hidden_layers=1
+    )
+    VisionTransformerForImageClassification(config).save_pretrained(tmp_path / "model")
+    ImageClassificationProcessor(size={"height": 2048, "width": 2048}).save_pretrained(tmp_path / "model")
+    assert run("classify", tmp_path / "model", models / "image.png") == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_what_a_terminal_would_obey_is_not_printed(models, tmp_path, capsys):
+    shutil.copytree(models / "cnn", tmp_path / "model")
+    edit("config.json", "\x1b]0;evil\x07", 5)(tmp_path / "model")
+    assert run("classify", tmp_path / "model", models / "image.png") == 2
+    assert "\x1b" not in capsys.readouterr().err

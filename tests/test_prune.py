@@ -205,7 +205,7 @@ def test_command_prunes_trains_and_records_each_step(images, tmp_path, monkeypat
 
     (out / "record.json").write_text("{")
     assert main(["distill", str(parent), str(out), *options[:-1], str(tmp_path / "never")]) == 2
-    assert "is no record" in capsys.readouterr().err
+    assert "record.json is not valid JSON" in capsys.readouterr().err
     assert not (tmp_path / "never" / "config.json").exists()
 
 
