@@ -8,7 +8,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import torch
 from PIL import Image
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedConfig, PreTrainedModel, initialization
@@ -307,6 +307,11 @@ def read_sizes(path: Path, name: str) -> int:
         return sum(math.prod(file.get_slice(key).get_shape()) for key in keys)
 
 
+def without_memory(build: Callable[[PreTrainedConfig], nn.Module], config: PreTrainedConfig) -> nn.Module:
+    with torch.device("meta"), initialization.meta_device_safe_creation_ops():
+        return build(copy.deepcopy(config))
+
+
 def check_size(config: PreTrainedConfig, auto: Any, numbers: int, name: str) -> None:
     """Raise ValueError where a configuration describes a network much larger than the weights that it comes with.
 
@@ -318,8 +323,8 @@ def check_size(config: PreTrainedConfig, auto: Any, numbers: int, name: str) -> 
         numbers: that the weight files hold.
         name: of config.json.
     """
-    with library_errors(name), torch.device("meta"), initialization.meta_device_safe_creation_ops():
-        network = getattr(auto, "from_config", auto)(copy.deepcopy(config))
+    with library_errors(name):
+        network = without_memory(getattr(auto, "from_config", auto), config)
     described = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
     if described > numbers + SPARE_NUMBERS:
         raise ValueError(
@@ -350,10 +355,9 @@ def check_cost(model: PreTrainedModel, pixel_values: Tensor) -> None:
     """Raise ValueError for an image that takes too much memory or time, without computing it."""
     config = copy.deepcopy(model.config)
     config._attn_implementation = "eager"
-    with torch.device("meta"):
-        network = type(model)(config).to(pixel_values.dtype).eval()
+    network = without_memory(type(model), config)
     with LargeTensors():
-        network(torch.empty_like(pixel_values, device="meta"))
+        network.to(pixel_values.dtype).eval()(torch.empty_like(pixel_values, device="meta"))
 
 
 @torch.inference_mode()
@@ -379,7 +383,7 @@ def check_outputs(model: Any, processor: Any, task: str, name: str) -> None:
     image = Image.linear_gradient("L").resize((side, side)).convert(mode)
     try:
         inputs = processor(image, return_tensors="pt").to(model.device, model.dtype)
-        if type(model).__module__.startswith("hfvision.models."):
+        if type(model).__module__.startswith("hfvision.models.") and task != "image-super-resolution":
             check_cost(model, inputs["pixel_values"])
         outputs = model(**inputs)
         output = outputs.reconstruction if task == "image-super-resolution" else outputs.logits
