@@ -21,8 +21,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from .data.degrade import downscale, resize_bicubic
 from .loading import check_complete, load_by, load_config, load_model, read_record_of
 from .models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
+from .network_checks import check_finite
 from .report import write_text, written_whole
-from .validation import check_finite, read_json
+from .validation import read_json
 
 FILE, TENSORS = "anomaly.json", "anomaly.safetensors"
 BATCH = 64

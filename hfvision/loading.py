@@ -16,15 +16,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from .checkpoints import checkpoint, list_checkpoints
+from .network_checks import check_finite, check_outputs, check_size
 from .validation import (
     check_config,
-    check_finite,
     check_index,
     check_inside,
-    check_outputs,
     check_processor,
     check_record,
-    check_size,
     check_type,
     library_errors,
     read_json,

@@ -10,7 +10,8 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..loading import find_file
-from ..validation import check_finite, check_size, library_errors, read_json, read_sizes
+from ..network_checks import check_finite, check_size
+from ..validation import library_errors, read_json, read_sizes
 from .openvino import optional
 
 MAP, WEIGHTS = "quanto_qmap.json", "model.safetensors"
