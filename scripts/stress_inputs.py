@@ -16,6 +16,7 @@ import argparse
 import io
 import multiprocessing
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -42,6 +43,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "jp2": {"format": "JPEG2000"},
     "avif": {"format": "AVIF"},
 }
+RAW = re.compile(r"\b\w+(Error|Exception): |\w\.error: ")  # of a library, where a sentence should be
 OUTCOMES = ("result", "refusal", "traceback", "hang", "crash")
 
 
@@ -62,10 +64,10 @@ def run_commands(connection: Connection) -> None:
                 code = main(arguments)
         except BaseException:  # whatever leaves the command is what is looked for
             return "traceback", traceback.format_exc()
-        said = [line for line in err.getvalue().splitlines() if line.startswith("hfvision: ")]
+        said = [line for line in err.getvalue().splitlines() if line.startswith("hfvision: error: ")]
         if code == 0:
             return "result", ""
-        if len(said) == 1 and len(said[0]) < 2000:
+        if len(said) == 1 and len(said[0]) < 2000 and not RAW.search(said[0]):
             return "refusal", said[0]
         return "traceback", f"exit code {code} without one sentence: {err.getvalue()}"
 
