@@ -63,6 +63,8 @@ FURTHER = (
     ("an authorization header", r"(?i)\bauthorization[\"']?\s*[:=]\s*[\"']?\w+\s+[\w.~+/=-]{8,}"),
     ("a password in .netrc", r"\bmachine\s+\S+\s+login\s+\S+\s+password\s+\S+"),
     ("a password in a URL", r"://[^\s/@:]*:[^\s/@]+@"),
+    ("a password", r"(?i)\b(?:password|passphrase)\s(?:is|was)\s+(?=\S{0,60}\d)\S{5,}"),
+    ("a token of the environment", r"(?i)\b(?:set|setx|setenv)\s+\w*(?:TOKEN|KEY|SECRET|PASSWORD)\s+[\w+/=.-]{8,}"),
     ("a user's password", r"(?<![\w-])(?:-u|--user|--auth)[ =](?!USER)\S+:\S{3,}"),
 )
 # `user:password@host` without a scheme, but not `mailto:ada@example.org`.
@@ -74,11 +76,11 @@ LOGIN = re.compile(
 AWS_SECRET = re.compile(r"(?<![\w+/=-])[A-Za-z0-9+/]{40}(?![\w+/=-])")
 # Names of fields, options and variables whose value is a secret.
 NAME = (
-    r"(?:pass(?:word|wd|phrase|wort)s?|pwd|secrets?|credentials?|authorization"
+    r"(?:pass(?:word|wd|phrase|wort)s?|passcode|pwd|secrets?|credentials?|authorization"
     r"|(?:api|access|secret|private|account|auth|signing|storage|service|client|kaggle|wandb|aws|azure|openai|hf)[_-]?keys?"
     r"|(?:access|auth|api|refresh|bearer|hf|hub|github|gh|gitlab|session|bot|oauth|security|write|read|user)[_-]?token|token)"
 )
-FIELD = re.compile(rf"(?:^|.*[_.\s]){NAME}")
+FIELD = re.compile(rf"(?:^|.*[_.\s])(?:{NAME}|pass|auth)")
 ASSIGNED = re.compile(
     rf"(?i:(?<![a-z0-9]){NAME}[\"']?\s{{0,9}}[:=]\s{{0,9}}[\"'`])(?P<quoted>[^\"'`\s]{{4,}})[\"'`]"
     rf"|(?i:(?<![a-z0-9]){NAME}[\"']?\s{{0,9}}[:=]\s{{0,9}})(?=[^\s\"']{{0,200}}\d)"
@@ -104,7 +106,8 @@ ROOTED = (
     rf"|(?<![\w./}})\]*])/(?:{ROOTS})(?:/{PART})+/?"
 )
 STRONG = re.compile(
-    r"(?i:file):/{1,4}[^\s\"'<>)\]/][^\s\"'<>)\]]*"
+    r"(?i:file|smb|nfs|afp):/{1,4}[^\s\"'<>)\]/][^\s\"'<>)\]]*"
+    r"|(?:(?<=[\"'])|(?m:^))//[\w.-]+/[\w.$-]+[^\s\"']*"
     rf"|(?<![\w.+/~)\]}}*-])~[\w.-]*(?:/{PART})+/?"
     rf"|{ROOTED}"
     r"|(?<![A-Za-z0-9_])[A-Za-z]:(?:\\+|/(?!/))[\w.+@~$-][^\s\"'<>|*?]*"  # Windows
@@ -116,7 +119,7 @@ WEAK = re.compile(
     rf"(?P<url>{URL})"
     r"|(?<![\w./~)\]}*+%-])(?<!\]\()/(?!m/0|g/1|dev/null\b|usr/bin/env\b|bin/(?:ba)?sh\b)"
     rf"(?:{PART}/)+{PART}/?"
-    r"|(?:^|(?<=[\"'=\s:]))/(?!(?:or|and|a|o|s|w)\b)[A-Za-z][\w.+@-]*/?(?=[\"'\s,;]|$)",  # one part, as a whole value
+    r"|(?:^|(?<=[\"'=\s:]))/(?!(?:or|and|a|o|s|w)\b)[^\W\d_][\w.+@-]*/?(?=[\"'\s,;]|$)",  # one part, as a whole value
     re.MULTILINE,
 )
 QUOTED_PATH = re.compile(r"([\"'])((?:~?/|[A-Za-z]:[\\/]|\\\\)[^\"'\n]*)\1")
@@ -245,7 +248,7 @@ def is_disordered(text: str) -> bool:
 
 def is_secret_field(name: str, value: Any) -> bool:
     """Whether a field of this name, as `password` or `apiKey`, holds a value that is more than a placeholder."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).strip().lower().replace("-", "_")
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not FIELD.fullmatch(words):
         return False
     text = str(value).strip()

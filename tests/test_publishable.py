@@ -138,6 +138,10 @@ def test_secrets_are_refused_wherever_they_stand(refused):
         {"hub": {"apiKey": "abcd"}},
         {"login": [{"client-secret": "abcd"}]},
         {"passwords": ["abcd", "efgh"]},
+        {"Pass ": "hunter2"},
+        {"auth": ["ada", "hunter2"]},
+        {"notes": "my password is hun" + "ter2"},
+        {"notes": "set HF_TOKEN " + "abcd1234efgh"},
         {"env": [{"name": "WANDB_API_KEY", "value": "abcd"}]},
         {"command": ["hfvision", "push", "--token", "abcdefgh"]},
         {"username": "ada", "key": drawn(32, HEX)},
@@ -201,6 +205,9 @@ PATHS = [
     "/etc/somewhere/else",
     "(/data/ada/x)",
     "/photos",
+    "/数据",
+    "smb://server/share/x",
+    "//server/share/x",
 ]
 
 
