@@ -143,6 +143,9 @@ def test_no_command_touches_a_training_or_files_of_somebody(models, images, tmp_
     (tmp_path / "runs" / "classifier" / "checkpoints" / "step-00000001").mkdir(parents=True)
     assert "not of a quickstart" in refused(["quickstart", "--out", tmp_path / "runs", "--force"])
     assert (tmp_path / "runs" / "classifier" / "checkpoints" / "step-00000001").is_dir()
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "record.json").write_text(json.dumps({"command": "hfvision quickstart --seed 0"}))
+    assert "use --force to replace it" in refused(["quickstart", "--out", tmp_path / "again"])
     graph = ["info", models / "classifier", "--graph", own / "README.md"]
     assert "exists already" in refused(graph)
     assert main([*map(str, graph), "--force"]) == 0
