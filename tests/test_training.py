@@ -172,10 +172,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
         run_toy(fresh_model(), LoopConfig(**settings), stop_at=1)
     (good,) = checkpoints(tmp_path / "checkpoints")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    fill = lambda batch: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # noqa: E731
     try:
         with pytest.raises(OSError, match=rf"could not be written .*the last one saved is {good}"):
-            run_toy(fresh_model(), LoopConfig(resume=True, **settings))
+            run_toy(fresh_model(), LoopConfig(resume=True, **settings), at_batch=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [good.name]

@@ -132,7 +132,7 @@ def save_checkpoint(
             (partial / "state.json").write_text(json.dumps(state, default=str), encoding="utf-8")
             for path in partial.iterdir():
                 flush_to_disk(path)
-            if target.exists():
+            if target.is_dir():
                 remove_checkpoint(target)
             partial.rename(target)
             flush_to_disk(folder)
