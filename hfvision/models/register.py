@@ -9,7 +9,6 @@ from transformers import (
     AutoModelForImageToImage,
     AutoModelForSemanticSegmentation,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .cnn.configuration_cnn import CNNConfig, CNNSegmentationConfig
@@ -66,7 +65,3 @@ def register_families() -> None:
         pt_model=SUPER_RESOLUTION,
         type="image",
     )
-    for config in (CNNSegmentationConfig, VisionTransformerSegmentationConfig):
-        # The pipeline looks here alone for the models that it supports.
-        model = AUTO_MODELS[config][AutoModelForSemanticSegmentation]
-        MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[config.model_type] = model.__name__

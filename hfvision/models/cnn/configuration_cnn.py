@@ -2,12 +2,16 @@
 
 import copy
 import difflib
+import os
 from dataclasses import field, fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.backbone_utils import BackboneConfigMixin
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 TRANSFORMERS_KEYS = {
     "attn_implementation",
@@ -24,6 +28,8 @@ TRANSFORMERS_KEYS = {
     "stage_names",
     "torch_dtype",
 }
+
+BACKBONE_ARGUMENTS = {"model_name", "pretrained", "num_classes", "in_chans", "features_only", "out_indices"}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "textbook": {
@@ -121,7 +127,12 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
         classifier_dropout (`float`): dropout before the last layer.
         logit_scale (`float`): factor on the logits.
         backbone (`str`, *optional*): a timm model, as `timm/convnext_atto`, in place of stem and stages. It brings
-            its own pooling; weights are random unless [`CNNPreTrainedModel.from_timm`] fetches them.
+            its own pooling; weights are random unless [`CNNPreTrainedModel.from_timm`] fetches them. Vision
+            transformers are made for images of any size where timm can (`dynamic_img_size`).
+        backbone_kwargs (`dict`, *optional*): further arguments of `timm.create_model`, such as `drop_path_rate`,
+            `global_pool` or `act_layer`; timm refuses what the architecture does not take.
+        out_features (`list[str]`), out_indices (`list[int]`, *optional*): which feature maps [`CNNBackbone`] gives, of
+            `stem`, `stage1`, …; of a timm backbone there is no `stem`. The last one where not given.
 
     Raises:
         ValueError: for an unknown field, or widths, strides and shortcuts that do not fit each other.
@@ -151,17 +162,40 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
     classifier_dropout: float | int = 0.0
     logit_scale: float | int = 1.0
     backbone: str | None = None
+    backbone_kwargs: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs):
         refuse_unknown_fields(self, kwargs)
-        kwargs.pop("stage_names", None)
+        saved_names = kwargs.pop("stage_names", None) or []
+        out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
         if self.shortcut_projections is None and self.block_type != "plain":
             self.shortcut_projections = self._shape_changing_shortcuts()
-        self.stage_names = ["stem"] + [f"stage{i}" for i in range(1, len(self.stage_widths) + 1)]
-        self.set_output_features_output_indices(
-            out_features=kwargs.pop("out_features", None), out_indices=kwargs.pop("out_indices", None)
-        )
+        if self.backbone is None:
+            self.stage_names = ["stem"] + [f"stage{i}" for i in range(1, len(self.stage_widths) + 1)]
+            self.set_output_features_output_indices(out_features=out_features, out_indices=out_indices)
+        else:
+            # CNNBackbone completes this: timm knows how many stages there are. Version 0.1 saved wrong ones.
+            old = "stem" in saved_names
+            self.stage_names = None
+            self.set_output_features_output_indices(
+                out_features=None if old else out_features, out_indices=None if old else out_indices
+            )
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; keys that are no fields of this class are kept as attributes, with a warning."""
+        unknown = {name: value for name, value in config_dict.items() if not is_field(cls, name)}
+        made = super().from_dict({name: config_dict[name] for name in config_dict if name not in unknown}, **kwargs)
+        for name, value in unknown.items():
+            setattr(made[0] if isinstance(made, tuple) else made, name, value)
+        if unknown:
+            logger.warning(f"{cls.__name__} has no fields {', '.join(unknown)}: they are kept, but not used.")
+        return made
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike) -> Any:
+        return cls.from_dict(cls._dict_from_json_file(json_file))
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "CNNConfig":
@@ -169,6 +203,18 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
         if name not in PRESETS:
             raise ValueError(f"No CNN preset is called {name!r}; there are {', '.join(PRESETS)}.")
         return cls(**copy.deepcopy(PRESETS[name]) | overrides)
+
+    def set_output_features_output_indices(self, out_features: list[str] | None, out_indices: list[int] | None):
+        """As in transformers; over a timm backbone checked once its stages are known."""
+        if self.stage_names is None:
+            self._out_features, self._out_indices = out_features, out_indices
+        else:
+            super().set_output_features_output_indices(out_features, out_indices)
+
+    @property
+    def depths(self) -> list[int]:
+        """Blocks of each stage."""
+        return [len(blocks) for blocks in self.stage_widths]
 
     @property
     def stem_channels(self) -> int:
@@ -212,6 +258,16 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
         if self.block_type != "plain" and self.downsample != "stride":
             raise ValueError(f"downsample={self.downsample!r} is for block_type 'plain', not {self.block_type!r}.")
 
+    def validate_backbone(self):
+        """Arguments of timm are for a timm backbone, and are not those that follow from other fields."""
+        given = self.backbone_kwargs or {}
+        if given and self.backbone is None:
+            raise ValueError(f"backbone_kwargs={given} need a timm model as backbone.")
+        for name in BACKBONE_ARGUMENTS & given.keys():
+            raise ValueError(f"backbone_kwargs cannot hold {name!r}: it is set by the model and its other fields.")
+        if given.get("global_pool") == "":
+            raise ValueError("backbone_kwargs needs a global_pool that pools, such as 'avg', got ''.")
+
     def validate_sizes(self):
         """Sizes and rates are in their ranges."""
         for name in ("num_channels", "image_size", "stem_kernel_size", "stem_stride"):
@@ -247,11 +303,16 @@ class CNNSegmentationConfig(CNNConfig):
             raise ValueError(f"decoder_widths must all be at least 1, got {self.decoder_widths}.")
 
 
+def is_field(config_class: type[PreTrainedConfig], name: str) -> bool:
+    """Whether a configuration of this class, or transformers, knows the keyword `name`."""
+    return name in TRANSFORMERS_KEYS or name.startswith("_") or name in {f.name for f in fields(config_class)}
+
+
 def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> None:
-    """Raise ValueError for a keyword that is no field: transformers would keep a misspelled one without a word."""
-    known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
+    """Raise ValueError for a keyword that is no field: transformers would silently keep a misspelled one."""
     for name in kwargs:
-        if name not in known and not name.startswith("_"):
+        if not is_field(type(config), name):
+            known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")

@@ -1,12 +1,14 @@
 """CNN family: stem, stages of plain or residual blocks, pooling and a classification head, or any timm backbone."""
 
+import copy
 import math
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, initialization
 from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
@@ -16,11 +18,15 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPoolingAndNoAttention,
     ImageClassifierOutputWithNoAttention,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_cnn import CNNConfig
+from .timm_backbone import check_size, create_timm_model, initialize_as_timm, keep_feature_maps, make_timm_encoder
+
+logger = logging.get_logger(__name__)
 
 MODEL_CARD = """---
 library_name: transformers
@@ -258,8 +264,7 @@ class CNNPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         if getattr(module, "from_timm", False):
-            if hasattr(module, "init_non_persistent_buffers"):
-                module.init_non_persistent_buffers()
+            initialize_as_timm(self.encoder, self.config)
         elif isinstance(module, nn.Conv2d):
             initialization.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
@@ -276,13 +281,44 @@ class CNNPreTrainedModel(PreTrainedModel):
                 initialization.ones_(module.running_var)
                 initialization.zeros_(module.num_batches_tracked)
 
-    def _set_gradient_checkpointing(self, enable: bool = True, *args, **kwargs):
-        if self.config.backbone is None:
-            super()._set_gradient_checkpointing(enable, *args, **kwargs)
-        else:
+    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint):
+        if self.config.backbone is not None:
             base = getattr(self, self.base_model_prefix, self)
-            base.encoder.set_grad_checkpointing(enable)
+            try:
+                base.encoder.set_grad_checkpointing(enable)
+            except (AssertionError, AttributeError) as error:
+                raise ValueError(f"{self.config.backbone} does not support gradient checkpointing.") from error
             base.gradient_checkpointing = enable
+        super()._set_gradient_checkpointing(enable, checkpoint_with_gradients(gradient_checkpointing_func))
+
+    def train(self, mode: bool = True):
+        """As in PyTorch, but batch normalisation whose weights are frozen stays in evaluation mode.
+
+        Adapters (PEFT) are saved without running statistics: these must not change under a frozen network.
+        """
+        super().train(mode)
+        for module in self.modules() if mode else ():
+            if isinstance(module, nn.BatchNorm2d) and module.affine and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As in transformers; `num_channels=1` with `ignore_mismatched_sizes=True` makes a network for colour one for
+        grey images: the weights of its first convolution are summed over the colours."""
+        source, wants_report = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
+        model, report = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+        lost = [key for key, theirs, ours in report["mismatched_keys"] if theirs[1:2] == (3,) and ours[1:2] == (1,)]
+        if lost and model.config.num_channels == 1:
+            changed = {"num_channels": 3}
+            if "config" in kwargs:
+                changed = {"config": copy.deepcopy(model.config)}
+                changed["config"].num_channels = 3
+            colour = super().from_pretrained(source, *args, **kwargs | changed)
+            for key in lost:
+                model.get_parameter(key).data.copy_(colour.get_parameter(key).sum(1, keepdim=True))
+            logger.warning(f"Summed over the colours, for grey images: {', '.join(lost)}.")
+        return (model, report) if wants_report else model
 
     @classmethod
     def from_timm(cls, backbone: str, **config_fields: Any) -> "CNNPreTrainedModel":
@@ -328,29 +364,29 @@ class CNNPreTrainedModel(PreTrainedModel):
         card.write_text(text, encoding="utf-8")
 
 
-def create_timm_model(config: CNNConfig, pretrained: bool = False) -> nn.Module:
-    try:
-        timm = import_module("timm")
-    except ImportError as error:
-        raise ImportError(f"The backbone {config.backbone!r} needs timm: pip install timm") from error
-    name = config.backbone.removeprefix("timm/")
-    try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=config.num_channels)
-    except RuntimeError as error:
-        if "Unknown model" not in str(error):
-            raise
-        close = timm.list_models(f"*{name.split('_')[0]}*")[:5]
-        raise ValueError(
-            f"timm {timm.__version__} has no model called {name!r}. Similar: {', '.join(close) or 'none'}."
-        ) from error
+def checkpoint_with_gradients(checkpoint_function: Callable) -> Callable:
+    """`checkpoint_function`, and where that is re-entrant, for a block none of whose inputs has a gradient, too.
+
+    Re-entrant checkpointing would silently give the weights of such a block no gradient: its input gets one.
+    """
+    if not getattr(checkpoint_function, "keywords", {}).get("use_reentrant"):
+        return checkpoint_function
+
+    def run(function: Callable, hidden_state: torch.Tensor, *inputs: Any) -> Any:
+        has_gradient = any(isinstance(value, torch.Tensor) and value.requires_grad for value in inputs)
+        if torch.is_grad_enabled() and not has_gradient and not hidden_state.requires_grad:
+            hidden_state = hidden_state.detach().requires_grad_()
+        return checkpoint_function(function, hidden_state, *inputs)
+
+    return run
 
 
 class CNNModel(CNNPreTrainedModel):
     """The network without its head.
 
     `last_hidden_state` is the last feature map (N, C, h, w); `pooler_output` is what the head gets, (N, features);
-    `hidden_states`, on request, are the stem's output and each stage's. Under gradient checkpointing the running
-    statistics of batch normalisation are updated twice a step.
+    `hidden_states`, on request, are the output of the stem, where there is one, and of each stage. Under gradient
+    checkpointing the running statistics of batch normalisation are updated twice a step.
     """
 
     def __init__(self, config: CNNConfig):
@@ -360,10 +396,11 @@ class CNNModel(CNNPreTrainedModel):
             self.pooler = CNNPooler(config)
             self.out_features = self.pooler.out_features
         else:
-            self.encoder = create_timm_model(config)
-            for module in self.encoder.modules():
-                module.from_timm = True
-            self.out_features = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
+            self.encoder = make_timm_encoder(config)
+            self._no_split_modules = [type(self.encoder).__name__]
+            width = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
+            pools = [module.feat_mult() for module in self.encoder.modules() if hasattr(module, "feat_mult")]
+            self.out_features = width * max(pools, default=1)
         self.post_init()
 
     def get_input_embeddings(self):
@@ -383,7 +420,10 @@ class CNNModel(CNNPreTrainedModel):
         if self.config.backbone is None:
             feature_maps = self.encoder(pixel_values)
             last, pooled = feature_maps[-1], self.pooler(feature_maps[-1])
+            if len(self.encoder.stem) == 0:
+                del feature_maps[0]  # the image itself
         else:
+            check_size(self.encoder, pixel_values)
             pixel_values = pixel_values.to(self.dtype)
             if output_hidden_states:
                 last, feature_maps = self.encoder.forward_intermediates(pixel_values)
@@ -441,16 +481,27 @@ class CNNForImageClassification(CNNPreTrainedModel):
 
 
 class CNNBackbone(BackboneMixin, CNNPreTrainedModel):
-    """The feature maps named in `config.out_features` (`stem`, `stage1`, …), for detection and segmentation heads."""
+    """The feature maps named in `config.out_features` (`stem`, `stage1`, …), for detection and segmentation heads.
+
+    Those of a timm backbone are `stage1`, `stage2`, … in the order of its `feature_info`. A classifier's weights load.
+    """
 
     has_attentions = False
 
     def __init__(self, config: CNNConfig):
-        if config.backbone is not None:
-            raise ValueError(f"For feature maps of {config.backbone!r} use transformers.TimmBackbone.")
-        super().__init__(config)
-        self.num_features = [config.stem_channels] + [stage[-1][-1] for stage in config.stage_widths]
-        self.encoder = CNNEncoder(config)
+        if config.backbone is None:
+            super().__init__(config)
+            self.num_features = [config.stem_channels] + [stage[-1][-1] for stage in config.stage_widths]
+            self.encoder = CNNEncoder(config)
+        else:
+            encoder = make_timm_encoder(config)
+            widths = keep_feature_maps(encoder, config)
+            config.stage_names = [f"stage{number}" for number in range(1, len(widths) + 1)]
+            config.set_output_features_output_indices(config._out_features, config._out_indices)
+            super().__init__(config)
+            self._no_split_modules = [type(encoder).__name__]
+            self.num_features = widths
+            self.encoder = encoder
         self.post_init()
 
     def get_input_embeddings(self):
@@ -466,7 +517,11 @@ class CNNBackbone(BackboneMixin, CNNPreTrainedModel):
     ) -> BackboneOutput:
         """`pixel_values`: float (N, channels, H, W)."""
         check_channels(pixel_values, self.config.num_channels)
-        hidden_states = self.encoder(pixel_values)
+        if self.config.backbone is None:
+            hidden_states = self.encoder(pixel_values)
+        else:
+            check_size(self.encoder, pixel_values)
+            hidden_states = self.encoder.forward_intermediates(pixel_values.to(self.dtype), intermediates_only=True)
         feature_maps = tuple(
             feature_map
             for name, feature_map in zip(self.stage_names, hidden_states, strict=True)
@@ -474,5 +529,8 @@ class CNNBackbone(BackboneMixin, CNNPreTrainedModel):
         )
         return BackboneOutput(feature_maps=feature_maps, hidden_states=tuple(hidden_states))
 
+
+# Pipelines report an error for the class of a model that is not listed there, though it works.
+MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES[CNNConfig.model_type] = "CNNForImageClassification"
 
 __all__ = ["CNNBackbone", "CNNForImageClassification", "CNNModel", "CNNPreTrainedModel"]

@@ -7,12 +7,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, pad
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_cnn import CNNSegmentationConfig
 from .modeling_cnn import CNNConvLayer, CNNModel, CNNPreTrainedModel, check_channels, minimum_size
+from .timm_backbone import check_size, keep_feature_maps
 
 IGNORED = 255  # the label of pixels that do not count
 
@@ -61,9 +63,7 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
         self.num_labels = config.num_labels
         self.cnn = CNNModel(config)
         if config.backbone is not None:
-            if not hasattr(self.cnn.encoder, "prune_intermediate_layers"):
-                raise ValueError(f"{config.backbone} gives no feature maps: choose another backbone to segment with.")
-            self.cnn.encoder.prune_intermediate_layers(len(self.cnn.encoder.feature_info), prune_norm=True)
+            keep_feature_maps(self.cnn.encoder, config)
         channels, strides = zip(*self.feature_maps(), strict=True)
         last = len(strides) - 1
         self.taken = [i for i in range(len(strides)) if i == last or strides[i] != strides[i + 1]]
@@ -77,6 +77,8 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
             self.decoder.append(CNNDecoderStep(config, width, skip, step_width))
             width = step_width
         self.head = nn.Conv2d(width, config.num_labels, kernel_size=1)
+        stemless = config.backbone is None and len(self.cnn.encoder.stem) == 0
+        self.first = int(stemless)  # the feature map before is the image itself
         self.stride = math.lcm(*strides)
         even = config.backbone is None and config.stem_width is not None and config.stem_kernel_size % 2 == 0
         self.lost = int(even and config.stem_stride == 1)  # pixels that an even kernel takes away
@@ -121,7 +123,8 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
         if self.config.backbone is None:
             feature_maps = self.cnn.encoder(padded)
         else:
-            _, feature_maps = self.cnn.encoder.forward_intermediates(padded.to(self.dtype))
+            check_size(self.cnn.encoder, padded)
+            feature_maps = self.cnn.encoder.forward_intermediates(padded.to(self.dtype), intermediates_only=True)
         hidden_state, *skips = [feature_maps[i] for i in reversed(self.taken)]
         for step, skip in zip(self.decoder, skips, strict=True):
             hidden_state = step(hidden_state, skip)
@@ -133,7 +136,7 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
         return SemanticSegmenterOutput(
             loss=pixel_cross_entropy(logits, labels) if labels is not None else None,
             logits=logits,
-            hidden_states=tuple(feature_maps) if output_hidden_states else None,
+            hidden_states=tuple(feature_maps[self.first :]) if output_hidden_states else None,
         )
 
 
@@ -142,5 +145,8 @@ def pixel_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
     total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
 
+
+# Pipelines report an error for the class of a model that is not listed there, though it works.
+MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[CNNSegmentationConfig.model_type] = "CNNForSemanticSegmentation"
 
 __all__ = ["CNNForSemanticSegmentation"]

@@ -4,10 +4,12 @@ One generator class serves the paper's SRResNet and the fast networks of dense 3
 branches fold exactly into plain convolutions with `fuse()`. Images are float in [0, 1], without normalisation.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,11 +18,14 @@ from torch.nn.functional import (
     conv2d,
     interpolate,
     l1_loss,
+    normalize,
     pad,
     pixel_shuffle,
     pixel_unshuffle,
 )
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm, spectral_norm
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, initialization
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -373,12 +378,13 @@ class SRGANDiscriminatorOutput(ModelOutput):
 @dataclass
 class SRGANOutput(ModelOutput):
     """`loss` is the pixel loss; `reconstruction` the upscaled images; `fake_logits`, `real_logits` the scores of
-    reconstruction and labels."""
+    reconstruction and labels; `hidden_states`, on request, the generator's features."""
 
     loss: torch.Tensor | None = None
     reconstruction: torch.Tensor | None = None
     fake_logits: torch.Tensor | None = None
     real_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 class SRGANPreTrainedModel(PreTrainedModel):
@@ -392,16 +398,17 @@ class SRGANPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         if isinstance(module, nn.Conv2d | nn.Linear):
-            if nn.utils.parametrize.is_parametrized(module, "weight"):
-                weight = module.parametrizations.weight.original
-            else:
-                weight = module.weight
             if getattr(module, "zero_start", False):
-                initialization.zeros_(weight)
-            else:
-                initialization.kaiming_normal_(weight, a=0.2, nonlinearity="leaky_relu")
+                initialization.zeros_(module.weight)
+            elif not nn.utils.parametrize.is_parametrized(module, "weight"):
+                initialization.kaiming_normal_(module.weight, a=0.2, nonlinearity="leaky_relu")
             if module.bias is not None:
                 initialization.zeros_(module.bias)
+        elif isinstance(module, ParametrizationList):
+            initialization.kaiming_normal_(module.original, a=0.2, nonlinearity="leaky_relu")
+            initialize_spectral_norm(module[0], module.original)
+        elif isinstance(module, _SpectralNorm):
+            initialize_spectral_norm(module)
         elif isinstance(module, BranchedConv2d):
             if getattr(module, "zero_start", False):
                 initialization.zeros_(module.weight)
@@ -424,6 +431,20 @@ class SRGANPreTrainedModel(PreTrainedModel):
 
     def get_input_embeddings(self):
         return None
+
+    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint):
+        super()._set_gradient_checkpointing(enable, checkpoint_with_gradients(gradient_checkpointing_func))
+
+    def train(self, mode: bool = True):
+        """As in PyTorch, but batch normalisation whose weights are frozen stays in evaluation mode.
+
+        Adapters (PEFT) are saved without running statistics: these must not change under a frozen network.
+        """
+        super().train(mode)
+        for module in self.modules() if mode else ():
+            if isinstance(module, nn.BatchNorm2d) and module.affine and not module.weight.requires_grad:
+                module.eval()
+        return self
 
     def save_pretrained(self, save_directory, **kwargs):
         if self._auto_class is not None:
@@ -455,6 +476,35 @@ class SRGANPreTrainedModel(PreTrainedModel):
             usage=usage.format(name=name, scale=self.config.scale, architecture=architecture),
         )
         card.write_text(text, encoding="utf-8")
+
+
+def checkpoint_with_gradients(checkpoint_function: Callable) -> Callable:
+    """`checkpoint_function`, and where that is re-entrant, for a block none of whose inputs has a gradient, too.
+
+    Re-entrant checkpointing would silently give the weights of such a block no gradient: its input gets one.
+    """
+    if not getattr(checkpoint_function, "keywords", {}).get("use_reentrant"):
+        return checkpoint_function
+
+    def run(function: Callable, hidden_state: torch.Tensor, *inputs: Any) -> Any:
+        has_gradient = any(isinstance(value, torch.Tensor) and value.requires_grad for value in inputs)
+        if torch.is_grad_enabled() and not has_gradient and not hidden_state.requires_grad:
+            hidden_state = hidden_state.detach().requires_grad_()
+        return checkpoint_function(function, hidden_state, *inputs)
+
+    return run
+
+
+def initialize_spectral_norm(norm: _SpectralNorm, weight: torch.Tensor | None = None) -> None:
+    """Start from random directions where they were not loaded, or with a weight, from its first singular vectors."""
+    u, v = (normalize(torch.randn_like(vector), dim=0) for vector in (norm._u, norm._v))
+    if weight is not None:
+        matrix = norm._reshape_weight_to_matrix(weight)
+        for _ in range(15):
+            u = normalize(matrix @ v, dim=0)
+            v = normalize(matrix.T @ u, dim=0)
+    initialization.copy_(norm._u, u)
+    initialization.copy_(norm._v, v)
 
 
 def check_images(images: torch.Tensor, name: str, num_channels: int, minimum_size: int = 1) -> None:
@@ -610,6 +660,7 @@ class SRGANModel(SRGANPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SRGANOutput:
         """
@@ -618,7 +669,9 @@ class SRGANModel(SRGANPreTrainedModel):
             labels: high-resolution images (N, C, H * scale, W * scale), for `loss` and `real_logits`.
         """
         check_images(pixel_values, "pixel_values", self.config.num_channels)
-        reconstruction, _ = self.generator(pixel_values.to(self.dtype))
+        reconstruction, hidden_states = self.generator(pixel_values.to(self.dtype))
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         check_images(reconstruction, "the upscaled images", self.config.num_channels, self.discriminator.minimum_size)
         loss = pixel_loss(reconstruction, labels)
         return SRGANOutput(
@@ -626,6 +679,7 @@ class SRGANModel(SRGANPreTrainedModel):
             reconstruction=reconstruction,
             fake_logits=self.discriminator(reconstruction)[0],
             real_logits=self.discriminator(labels.to(self.dtype))[0] if labels is not None else None,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
         )
 
 

@@ -6,11 +6,15 @@ of a convolution in one order whatever the size of the image, so in fp32 on a CP
 GELU and SiLU are excepted: PyTorch rounds their last bit otherwise at the ends of each thread's share (1e-7).
 """
 
+from base64 import b64decode
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch.nn.functional import pad
@@ -42,6 +46,7 @@ SUFFIXES = {
 }
 CPU_TILE, GPU_TILE = 256, 1024
 CPU_BYTES = 400_000_000
+SHORTEST_BASE64 = 40  # characters: no image file is of fewer than 30 bytes
 
 logger = logging.get_logger(__name__)
 
@@ -238,7 +243,8 @@ class GuardedNetwork:
 class SuperResolutionPipeline(Pipeline):
     """Upscales an image, a list of images, or the images of a folder, in tiles as memory asks for.
 
-    An image is a path or a PIL image. Grey stays grey, 16-bit grey stays 16-bit, transparency goes through the network
+    An image is a path, a URL, a data URL, base64, bytes, a PIL image, or a NumPy array (H, W) or (H, W, C) of uint8,
+    or of uint16 where it is grey. Grey stays grey, 16-bit grey stays 16-bit, transparency goes through the network
     too, the ICC profile is kept, EXIF orientation is applied; of an animation the first frame is taken. The result is
     exactly `scale` times as wide and high. Colour of 16 bits is refused, as Pillow would cut it to 8.
 
@@ -253,12 +259,13 @@ class SuperResolutionPipeline(Pipeline):
     _load_tokenizer = False
     _load_processor = False
 
-    def __call__(self, images: str | Path | Image.Image | list[Any], **kwargs: Any) -> Any:
+    def __call__(self, images: str | Path | bytes | np.ndarray | Image.Image | list[Any], **kwargs: Any) -> Any:
         """
         Args:
-            images: an image (path or PIL image), a folder, or a list or dataset of images.
+            images: an image (see the class), a folder, or a list or dataset of images.
             batch_size: images of one size are computed together, up to this number.
             tile: side of the tiles in pixels of the input; automatic where not given.
+            timeout: seconds to wait for the server of an image that is given by its URL; without, forever.
 
         Returns:
             A PIL image, or a list of them in the order of the list or of the sorted folder.
@@ -275,13 +282,13 @@ class SuperResolutionPipeline(Pipeline):
         self.model.write_model_card(working_dir, repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
-    def _sanitize_parameters(self, tile=None, **kwargs):
+    def _sanitize_parameters(self, tile=None, timeout=None, **kwargs):
         if kwargs:
             raise TypeError(f"The image-super-resolution pipeline takes no argument called {next(iter(kwargs))!r}.")
-        return {}, {} if tile is None else {"tile": tile}, {}
+        return {} if timeout is None else {"timeout": timeout}, {} if tile is None else {"tile": tile}, {}
 
-    def preprocess(self, image):
-        image = open_image(image)
+    def preprocess(self, image, timeout=None):
+        image = open_image(image, timeout)
         pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"]
         alpha = SRGANImageProcessor.alpha(image)
         if alpha is not None:
@@ -293,11 +300,11 @@ class SuperResolutionPipeline(Pipeline):
         """Images differ in size: batches are made here, of neighbours that agree."""
         if batch_size == 1:
             return super().get_iterator(inputs, num_workers, 1, preprocess_params, forward_params, postprocess_params)
-        return self._batches(inputs, batch_size, forward_params)
+        return self._batches(inputs, batch_size, preprocess_params, forward_params)
 
-    def _batches(self, inputs, batch_size, forward_params):
+    def _batches(self, inputs, batch_size, preprocess_params, forward_params):
         waiting = []
-        for item in map(self.preprocess, inputs):
+        for item in (self.preprocess(image, **preprocess_params) for image in inputs):
             same = not waiting or item["pixel_values"].shape[1:] == waiting[0]["pixel_values"].shape[1:]
             if len(waiting) == batch_size or not same:
                 yield from self._run_batch(waiting, forward_params)
@@ -339,21 +346,70 @@ class SuperResolutionPipeline(Pipeline):
         return result
 
 
-def open_image(image: str | Path | Image.Image) -> Image.Image:
-    if isinstance(image, Image.Image) and not is_deep(image):
-        return image
+def open_image(source: str | Path | bytes | np.ndarray | Image.Image, timeout: float | None = None) -> Image.Image:
+    """The image, loaded, in its own mode: `transformers.image_utils.load_image` would make it RGB of 8 bits.
+
+    Args:
+        source: see [`SuperResolutionPipeline`].
+        timeout: seconds to wait for the server of a URL.
+
+    Raises:
+        ConnectionError: if a URL cannot be fetched.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read as an image, or holds colours of 16 bits.
+    """
+    if isinstance(source, np.ndarray):
+        return from_array(source)
+    if isinstance(source, Image.Image) and not is_deep(source):
+        return source
+    name = repr(source) if isinstance(source, str | Path) and len(str(source)) < 300 else "The image"
     try:
-        image = image if isinstance(image, Image.Image) else Image.open(image)
+        image = source if isinstance(source, Image.Image) else Image.open(fetch(source, timeout))
         deep = is_deep(image)
         image.load()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {image}.") from None
+    except (ConnectionError, FileNotFoundError):
+        raise
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{getattr(image, 'filename', image)} cannot be read as an image: {error}") from None
+        raise ValueError(f"{name} cannot be read as an image: {error}") from None
     if deep:
-        name = getattr(image, "filename", "") or "The image"
         raise ValueError(f"{name} has colours of 16 bits, which Pillow cuts to 8: `hfvision upscale` keeps them.")
     return image
+
+
+def fetch(source: str | Path | bytes, timeout: float | None) -> str | Path | BytesIO:
+    """The path of a file, or the content of what is no file."""
+    if isinstance(source, bytes):
+        return BytesIO(source)
+    text = str(source)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    elif text.startswith(("http://", "https://")):
+        try:
+            with urlopen(Request(text, headers={"User-Agent": "transformers"}), timeout=timeout) as answer:
+                return BytesIO(answer.read())
+        except OSError as error:
+            raise ConnectionError(f"{text} cannot be fetched: {getattr(error, 'reason', error)}") from None
+    elif len(text) < 1000 and Path(text).exists():
+        return source
+    try:
+        if len(text) >= SHORTEST_BASE64:
+            return BytesIO(b64decode(text, validate=True))
+    except ValueError:
+        pass
+    raise FileNotFoundError(f"There is no file {text[:300]}, and it is neither a URL nor base64.")
+
+
+def from_array(array: np.ndarray) -> Image.Image:
+    grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+    if not (array.dtype == np.uint8 and array.ndim in (2, 3)) and not (array.dtype == np.uint16 and grey):
+        raise ValueError(
+            "An array must be (height, width, channels) or (height, width), of uint8 or, where it is grey, of uint16; "
+            f"got {array.shape} of {array.dtype}."
+        )
+    try:
+        return Image.fromarray(array.reshape(array.shape[:2]) if grey else array)
+    except TypeError:
+        raise ValueError(f"An array of {array.shape[2]} channels is no image.") from None
 
 
 def is_deep(image: Image.Image) -> bool:

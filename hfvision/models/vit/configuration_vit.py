@@ -1,11 +1,15 @@
 """Configuration of the vision transformer family, with the heads and the MLP width of every layer."""
 
 import difflib
+import os
 from dataclasses import fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 TRANSFORMERS_KEYS = {
     "attn_implementation",
@@ -108,6 +112,21 @@ class VisionTransformerConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; keys that are no fields of this class are kept as attributes, with a warning."""
+        unknown = {name: value for name, value in config_dict.items() if not is_field(cls, name)}
+        made = super().from_dict({name: config_dict[name] for name in config_dict if name not in unknown}, **kwargs)
+        for name, value in unknown.items():
+            setattr(made[0] if isinstance(made, tuple) else made, name, value)
+        if unknown:
+            logger.warning(f"{cls.__name__} has no fields {', '.join(unknown)}: they are kept, but not used.")
+        return made
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike) -> Any:
+        return cls.from_dict(cls._dict_from_json_file(json_file))
+
+    @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "VisionTransformerConfig":
         """The configuration called `name` (a key of `PRESETS`), with some fields replaced."""
         if name not in PRESETS:
@@ -193,11 +212,16 @@ class VisionTransformerSegmentationConfig(VisionTransformerConfig):
             )
 
 
+def is_field(config_class: type[PreTrainedConfig], name: str) -> bool:
+    """Whether a configuration of this class, or transformers, knows the keyword `name`."""
+    return name in TRANSFORMERS_KEYS or name.startswith("_") or name in {f.name for f in fields(config_class)}
+
+
 def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> None:
-    """Raise ValueError for a keyword that is no field: transformers would keep a misspelled one without a word."""
-    known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
+    """Raise ValueError for a keyword that is no field: transformers would silently keep a misspelled one."""
     for name in kwargs:
-        if name not in known and not name.startswith("_"):
+        if not is_field(type(config), name):
+            known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")

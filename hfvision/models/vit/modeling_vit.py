@@ -4,22 +4,29 @@ Query, key and value are separate projections, and heads and MLP widths are per 
 have something to hold. There is no head mask: a head is removed by `num_attention_heads` in the configuration.
 """
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, initialization
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_vit import VisionTransformerConfig
+
+logger = logging.get_logger(__name__)
 
 MODEL_CARD = """---
 library_name: transformers
@@ -277,6 +284,38 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
                 if parameter is not None:
                     initialization.trunc_normal_(parameter, std=std)
 
+    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint):
+        super()._set_gradient_checkpointing(enable, checkpoint_with_gradients(gradient_checkpointing_func))
+
+    def train(self, mode: bool = True):
+        """As in PyTorch, but batch normalisation whose weights are frozen stays in evaluation mode.
+
+        Adapters (PEFT) are saved without running statistics: these must not change under a frozen network.
+        """
+        super().train(mode)
+        for module in self.modules() if mode else ():
+            if isinstance(module, nn.BatchNorm2d) and module.affine and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As in transformers; `num_channels=1` with `ignore_mismatched_sizes=True` makes a network for colour one for
+        grey images: the weights of its first convolution are summed over the colours."""
+        source, wants_report = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
+        model, report = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+        lost = [key for key, theirs, ours in report["mismatched_keys"] if theirs[1:2] == (3,) and ours[1:2] == (1,)]
+        if lost and model.config.num_channels == 1:
+            changed = {"num_channels": 3}
+            if "config" in kwargs:
+                changed = {"config": copy.deepcopy(model.config)}
+                changed["config"].num_channels = 3
+            colour = super().from_pretrained(source, *args, **kwargs | changed)
+            for key in lost:
+                model.get_parameter(key).data.copy_(colour.get_parameter(key).sum(1, keepdim=True))
+            logger.warning(f"Summed over the colours, for grey images: {', '.join(lost)}.")
+        return (model, report) if wants_report else model
+
     def save_pretrained(self, save_directory, **kwargs):
         if self._auto_class is not None:
             self.config.auto_map = dict(self.auto_classes)
@@ -306,6 +345,23 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
             usage=self.card_usage.format(name=name, auto_class=self._auto_class or "AutoModel"),
         )
         card.write_text(text, encoding="utf-8")
+
+
+def checkpoint_with_gradients(checkpoint_function: Callable) -> Callable:
+    """`checkpoint_function`, and where that is re-entrant, for a block none of whose inputs has a gradient, too.
+
+    Re-entrant checkpointing would silently give the weights of such a block no gradient: its input gets one.
+    """
+    if not getattr(checkpoint_function, "keywords", {}).get("use_reentrant"):
+        return checkpoint_function
+
+    def run(function: Callable, hidden_state: torch.Tensor, *inputs: Any) -> Any:
+        has_gradient = any(isinstance(value, torch.Tensor) and value.requires_grad for value in inputs)
+        if torch.is_grad_enabled() and not has_gradient and not hidden_state.requires_grad:
+            hidden_state = hidden_state.detach().requires_grad_()
+        return checkpoint_function(function, hidden_state, *inputs)
+
+    return run
 
 
 class VisionTransformerModel(VisionTransformerPreTrainedModel):
@@ -392,6 +448,11 @@ class VisionTransformerForImageClassification(VisionTransformerPreTrainedModel):
             logits=(heads[0] + heads[1]) / 2, cls_logits=heads[0], distillation_logits=heads[1], **found
         )
 
+
+# Pipelines report an error for the class of a model that is not listed there, though it works.
+MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES[VisionTransformerConfig.model_type] = (
+    "VisionTransformerForImageClassification"
+)
 
 __all__ = [
     "DistilledImageClassifierOutput",

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy, interpolate, pad
 from transformers import initialization
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import SemanticSegmenterOutput
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
@@ -114,5 +115,10 @@ def pixel_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
     total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
 
+
+# Pipelines report an error for the class of a model that is not listed there, though it works.
+MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[VisionTransformerSegmentationConfig.model_type] = (
+    "VisionTransformerForSemanticSegmentation"
+)
 
 __all__ = ["VisionTransformerForSemanticSegmentation"]
