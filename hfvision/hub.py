@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, constants, get_token
+from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoImageProcessor, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from .cards import card_files, is_machine_made
+from .connection import is_lost_connection
 from .loading import AUTO_MODELS, load_config, load_model, quantization
 from .picture_metadata import without_metadata
 from .publishable import check_file, check_publishable, is_publishable, kind_of
@@ -67,7 +69,8 @@ def push_folder(
         ValueError: if the model cannot be loaded, a file is a symbolic link, too large, or not what its name says, or
             one holds what looks like a secret or an absolute path; nothing is sent then.
         ConnectionError: if the Hub cannot be reached, or is lost more often than three times.
-        HfHubHTTPError: if the Hub refuses.
+        PermissionError: if the Hub does not accept the token.
+        HfHubHTTPError: if the Hub refuses otherwise.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -246,21 +249,22 @@ def is_written(api: HfApi, repo_id: str, file: str, kind: str, revision: str | N
     return not is_machine_made(there.read_text(encoding="utf-8"))
 
 
-def is_lost_connection(error: BaseException | None) -> bool:
-    """Whether an error is one of transport; huggingface_hub 1 sends by httpx, 2 by httpx2, with classes alike."""
-    alike = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
-    return alike or isinstance(error, ConnectionError | TimeoutError)
-
-
 def persistently(call: Callable[[], Any]) -> Any:
     """What `call` returns; a lost connection is taken up again, and what has arrived is not sent again.
 
     Raises:
         ConnectionError: if it is lost once more after the last of `PAUSES`.
+        PermissionError: if the Hub does not accept the token.
     """
     for pause in (*PAUSES, None):
         try:
             return call()
+        except HfHubHTTPError as error:
+            if error.response.status_code != 401:
+                raise
+            raise PermissionError(
+                f"{constants.ENDPOINT} does not accept this token: log in with `hf auth login`, or give a valid one."
+            ) from error
         except Exception as error:
             cause = error.__cause__ if type(error) is RuntimeError else error  # which an upload wraps it in
             if not is_lost_connection(cause):

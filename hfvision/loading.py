@@ -96,6 +96,7 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
     Raises:
         FileNotFoundError: if there is no such folder.
         ImportError: if a library that it takes is not installed.
+        ConnectionError: if it is not on this machine and there is no connection to the Hub.
         ValueError: if it is a model for another task, its files are malformed, name files elsewhere or cannot be
             loaded whole, or configuration, image processor and weights do not fit each other.
     """

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from safetensors import safe_open
 
+from .connection import no_connection
+
 MAX_JSON_BYTES = 10_000_000
 MAX_JSON_DEPTH = 32
 MAX_LABELS = 100_000
@@ -55,6 +57,7 @@ def library_errors(what: str) -> Iterator[None]:
 
     Raises:
         ImportError: if a library is missing.
+        ConnectionError: if it is not on this machine and there is no connection to the Hub.
         ValueError: for every other error, RecursionError and MemoryError among them.
     """
     try:
@@ -62,6 +65,8 @@ def library_errors(what: str) -> Iterator[None]:
     except ImportError as error:
         raise ImportError(f"{what} cannot be loaded: {one_line(error)}") from error
     except Exception as error:
+        if offline := no_connection(what, error):
+            raise offline from error
         raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from error
 
 

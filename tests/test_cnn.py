@@ -1,6 +1,9 @@
+import json
+
 import pytest
 import torch
 from model_checks import ClassifierChecks
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import adaptive_avg_pool2d
 from transformers import AutoBackbone, AutoModel, AutoModelForImageClassification, ResNetConfig, ResNetModel
 
@@ -80,9 +83,6 @@ class TestTimmCNN(CNNChecks):
         """timm's initialisation is kept: its convolutions are not drawn again."""
         model = CNNForImageClassification(self.config())
         assert model.cnn.encoder.stem[0].weight.std() < 0.03
-
-    def test_weights_loaded_from_nothing_equal_a_fresh_model(self):
-        pytest.skip("timm backbones come with their weights or fresh from timm, never with some missing")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -186,6 +186,9 @@ def test_pruned_widths_reload_with_identity_and_projected_shortcuts(tmp_path):
             },
             "needed projection",
         ),
+        ({"backbone": "timm/test_resnet", "backbone_kwargs": {"drop_pth": 1}}, "does not take backbone_kwargs"),
+        ({"backbone": "timm/test_resnet", "backbone_kwargs": {"num_classes": 4}}, "cannot hold 'num_classes'"),
+        ({"backbone_kwargs": {"drop_rate": 0.1}}, "need a timm model"),
         ({"backbone": "timm/convnext_attto"}, "has no model called 'convnext_attto'"),
     ],
 )
@@ -228,3 +231,83 @@ def test_timm_backbone_gives_timms_features():
         outputs = model(pixel_values, output_hidden_states=True)
         assert torch.equal(outputs.pooler_output, model.encoder(pixel_values))
     assert len(outputs.hidden_states) > 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"backbone": "timm/test_resnet"}, {"stage_widths": [[[4]], [[6]]], "stage_strides": [1, 2]}]
+)
+def test_a_network_for_colour_becomes_one_for_grey_images(tmp_path, fields):
+    colour = CNNForImageClassification(CNNConfig(**fields)).eval()
+    colour.save_pretrained(tmp_path)
+    grey, report = CNNForImageClassification.from_pretrained(
+        tmp_path, num_channels=1, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    assert len(report["mismatched_keys"]) == 1
+    pixel_values = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        expected = colour(pixel_values.expand(-1, 3, -1, -1)).logits
+        torch.testing.assert_close(grey(pixel_values).logits, expected, atol=1e-4, rtol=1e-4)
+    config = CNNConfig.from_pretrained(tmp_path, num_channels=1)
+    again = CNNForImageClassification.from_pretrained(tmp_path, config=config, ignore_mismatched_sizes=True)
+    assert all(torch.equal(a, b) for a, b in zip(grey.parameters(), again.parameters(), strict=True))
+
+
+def test_statistics_missing_from_a_file_are_those_of_a_new_timm_model(tmp_path):
+    model = CNNForImageClassification(CNNConfig(backbone="timm/test_resnet"))
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "running" not in name and "conv1" not in name}
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    loaded = CNNForImageClassification.from_pretrained(tmp_path)
+    for name, tensor in loaded.state_dict().items():
+        if "running_mean" in name:
+            assert not tensor.any(), name
+        elif "running_var" in name:
+            assert (tensor == 1).all(), name
+        elif name in kept:
+            assert torch.equal(tensor, kept[name]), name
+        else:
+            torch.testing.assert_close(tensor.std(), weights[name].std(), atol=0.05, rtol=0.3)
+
+
+def test_timm_transformers_take_images_of_any_size_and_timms_own_options(tmp_path):
+    options = {"drop_path_rate": 0.2, "global_pool": "avg"}
+    model = CNNForImageClassification(CNNConfig(backbone="timm/test_vit", backbone_kwargs=options)).eval()
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForImageClassification.from_pretrained(tmp_path)
+    assert loaded.config.backbone_kwargs == options
+    assert loaded.cnn.encoder.blocks[-1].drop_path1.drop_prob == pytest.approx(0.2)
+    for size in ((160, 160), (32, 48), (50, 33)):
+        pixel_values = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(pixel_values).logits, model(pixel_values).logits)
+    doubled = CNNModel(CNNConfig(backbone="timm/test_resnet", backbone_kwargs={"global_pool": "catavgmax"}))
+    assert doubled(torch.randn(2, 3, 32, 32)).pooler_output.shape == (2, doubled.out_features)
+
+
+def test_backbone_over_timm_gives_its_feature_maps_and_takes_a_classifiers_weights(tmp_path):
+    classifier = CNNForImageClassification(CNNConfig(backbone="timm/test_resnet")).eval()
+    classifier.save_pretrained(tmp_path)
+    backbone = AutoBackbone.from_pretrained(tmp_path, out_features=["stage2", "stage5"])
+    assert isinstance(backbone, CNNBackbone)
+    pixel_values = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = backbone(pixel_values).feature_maps
+        states = classifier(pixel_values, output_hidden_states=True).hidden_states
+    assert backbone.channels == [maps[0].shape[1], maps[1].shape[1]]
+    assert torch.equal(maps[0], states[1])
+    assert torch.equal(maps[1], states[4])
+    backbone.save_pretrained(tmp_path / "backbone")
+    assert CNNBackbone.from_pretrained(tmp_path / "backbone").out_features == ["stage2", "stage5"]
+
+
+def test_folders_of_version_0_1_over_timm_load(tmp_path):
+    """They hold names of stages that a timm backbone does not have."""
+    CNNForImageClassification(CNNConfig(backbone="timm/test_resnet")).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    old = {"stage_names": ["stem", "stage1", "stage2", "stage3"], "out_features": ["stage3"], "out_indices": [3]}
+    config = json.loads(file.read_text())
+    del config["backbone_kwargs"]
+    file.write_text(json.dumps(config | old))
+    assert CNNForImageClassification.from_pretrained(tmp_path).config.out_features is None
+    assert CNNBackbone.from_pretrained(tmp_path).out_features == ["stage5"]

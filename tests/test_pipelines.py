@@ -1,5 +1,10 @@
 """Processors and pipelines on images of every kind."""
 
+import base64
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
 import torch
@@ -197,3 +202,44 @@ def test_pixels_that_do_not_fit_are_refused_and_premultiplied_alpha_is_taken(ups
     keyed = picture("I;16")
     keyed.info["transparency"] = 7
     assert upscaler(keyed).tobytes() == upscaler(picture("I;16")).tobytes()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The URL of a folder with a grey picture, `grey.png`, on a server of the loopback."""
+    folder = tmp_path_factory.mktemp("served")
+    picture("L").save(folder / "grey.png")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", folder
+    server.shutdown()
+
+
+def test_images_by_url_data_url_base64_bytes_and_array(upscaler, served):
+    url, folder = served
+    expected = upscaler(folder / "grey.png")
+    content = (folder / "grey.png").read_bytes()
+    text = base64.b64encode(content).decode()
+    sources = [f"{url}/grey.png", f"data:image/png;base64,{text}", text, content, np.asarray(picture("L"))]
+    for source in (*sources, np.asarray(picture("L"))[..., None]):
+        got = upscaler(source, timeout=10)
+        assert (got.mode, got.tobytes()) == ("L", expected.tobytes())
+    assert [result.mode for result in upscaler([f"{url}/grey.png", content], batch_size=2)] == ["L", "L"]
+    assert upscaler(np.asarray(picture("RGB"))).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("nowhere.png", FileNotFoundError, "There is no file nowhere.png"),
+        (b"no image", ValueError, "The image cannot be read as an image"),
+        ("data:image/png;base64,bm8gaW1hZ2UgYXQgYWxsLCBidXQgYSB0ZXh0IG9mIHNvbWUgbGVuZ3Ro", ValueError, "cannot be"),
+        ("http://127.0.0.1:9/grey.png", ConnectionError, "http://127.0.0.1:9/grey.png cannot be fetched"),
+        (np.zeros((4, 4, 3)), ValueError, "float64"),
+        (np.zeros((4, 4, 7), np.uint8), ValueError, "7 channels"),
+    ],
+)
+def test_sources_that_are_no_images_are_refused(upscaler, source, error, message):
+    with pytest.raises(error, match=message):
+        upscaler(source, timeout=2)

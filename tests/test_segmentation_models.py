@@ -142,6 +142,28 @@ def test_a_classifier_gives_its_encoder(tmp_path):
             assert torch.equal(weight, classifier.state_dict()[name]), name
 
 
+def test_a_segmenter_gives_a_classifier_its_encoder(tmp_path, caplog):
+    segmenter = FAMILIES["cnn"](num_labels=3)
+    segmenter.save_pretrained(tmp_path)
+    logging.getLogger("transformers").propagate = True
+    classifier, report = CNNForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert "decoder_widths" in caplog.text
+    assert {name.split(".")[0] for name in report["unexpected_keys"]} == {"decoder", "head"}
+    assert report["missing_keys"] == {"classifier.weight", "classifier.bias"}
+    for name, weight in classifier.cnn.state_dict().items():
+        assert torch.equal(weight, segmenter.cnn.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("backbone", ["timm/test_vit", "timm/test_resnet"])
+def test_timm_backbones_segment_images_of_any_size_and_checkpoint_the_decoder(backbone):
+    model = CNNForSemanticSegmentation(CNNSegmentationConfig(backbone=backbone, num_labels=3)).eval()
+    for size in ((1, 1), (45, 50)):
+        with torch.no_grad():
+            assert model(torch.rand(1, 3, *size)).logits.shape == (1, 3, *size)
+    model.gradient_checkpointing_enable()
+    assert all(step.gradient_checkpointing for step in model.decoder)
+
+
 def test_wrong_numbers_of_decoder_widths_are_refused():
     with pytest.raises(ValueError, match=r"decoder_widths must hold 2 widths for this encoder, got \[4\]"):
         FAMILIES["cnn"](decoder_widths=[4])
@@ -174,6 +196,10 @@ def test_loads_and_segments_without_hfvision(family, tmp_path, run_isolated):
     ImageSegmentationProcessor().save_pretrained(tmp_path)
     printed = run_isolated(
         f"""
+        import io
+        import logging
+        log = io.StringIO()
+        logging.getLogger("transformers").addHandler(logging.StreamHandler(log))
         import torch
         from PIL import Image
         from transformers import AutoModelForSemanticSegmentation, pipeline
@@ -182,11 +208,13 @@ def test_loads_and_segments_without_hfvision(family, tmp_path, run_isolated):
             print(model(torch.ones(1, 3, 11, 13)).logits.sum().item())
         segment = pipeline("image-segmentation", model={str(tmp_path)!r}, trust_remote_code=True)
         print({{part["mask"].size for part in segment(Image.new("RGB", (30, 20), "red"))}})
+        print("not supported" in log.getvalue())
         """
     ).split("\n")
     with torch.no_grad():
         assert float(printed[0]) == pytest.approx(model(torch.ones(1, 3, 11, 13)).logits.sum().item(), rel=1e-4)
     assert printed[1] == "{(30, 20)}"
+    assert printed[2] == "False"
 
 
 def test_processor_gives_masks_in_the_size_of_the_image():

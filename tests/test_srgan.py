@@ -266,3 +266,15 @@ def test_labels_of_another_size_are_refused():
     model = SRGANForImageSuperResolution(SRGANConfig.from_preset("fast-tiny", scale=2))
     with pytest.raises(ValueError, match="labels must have the shape"):
         model(torch.rand(1, 3, 8, 8), labels=torch.rand(1, 3, 8, 8))
+
+
+def test_a_discriminator_missing_from_a_file_starts_normalised(tmp_path):
+    config = SRGANConfig(scale=2, hidden_size=4, block_widths=[[4]], discriminator_width=4)
+    SRGANForImageSuperResolution(config).save_pretrained(tmp_path)
+    model = SRGANModel.from_pretrained(tmp_path)
+    for conv in (*model.discriminator.down, *model.discriminator.up):
+        largest = torch.linalg.matrix_norm(conv.weight.flatten(1), ord=2)
+        torch.testing.assert_close(largest, torch.tensor(1.0), atol=0.1, rtol=0)
+    outputs = model(torch.rand(1, 3, 16, 16), output_hidden_states=True)
+    assert outputs.fake_logits.isfinite().all()
+    assert len(outputs.hidden_states) == 2

@@ -133,7 +133,6 @@ def test_timm_weights_come_from_the_hub_by_tag(hub, tmp_path):
         ("vit:cifar", {"image_size": 30}, r"^The model vit:cifar cannot be made: image_size=30 must be a multiple"),
         ("timm/no_such", {}, "has no model called 'no_such'"),
         ("timm/resnet18.no_such", {}, r"Invalid pretrained tag \(no_such\)"),
-        ("timm/test_vit", {"image_size": 32}, "takes images of 160 pixels alone, not 32"),
         ("sr-tiny-x2", {}, "does not do image-classification"),
         ("no/where", {}, "cannot be loaded"),
     ],
@@ -309,3 +308,18 @@ def test_learning_rates_fall_from_the_head_to_the_stem(model):
 def test_a_model_of_unknown_layers_has_no_layer_decay():
     with pytest.raises(ValueError, match="does not know the layers of a Sequential"):
         number_layers(nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_timm_transformers_start_at_any_size():
+    model, processor = load_start("timm/test_vit", names=NAMES, image_size=32)
+    assert processor.size["height"] == 32
+    assert model(torch.rand(1, 3, 32, 32)).logits.shape == (1, len(NAMES))
+
+
+def test_dora_leaves_out_layers_with_outputs_of_no_weight():
+    model = CNNForImageClassification(CNNConfig.from_preset("tiny", stage_widths=[[[4]], [[6]], [[8]]]))
+    _, second, _ = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    nn.init.zeros_(second.weight[:1])
+    with pytest.warns(UserWarning, match="No DoRA for layers with outputs whose weights are all 0: .*stages.1"):
+        adapted = add_lora(model, 2, dora=True)
+    assert adapted(torch.rand(2, 3, 32, 32)).logits.isfinite().all()

@@ -10,6 +10,7 @@ import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
+from ..connection import no_connection
 from .folders import SPLIT_NAMES, SPLIT_OF, read_image_folder
 from .load import SAMPLES
 from .tree import METADATA_NAMES, read_tree
@@ -58,12 +59,14 @@ def open_hub(source: str, streaming: bool) -> Splits:
     repo, _, configuration = source.partition(":")
     try:
         return datasets.load_dataset(repo, configuration or None, streaming=streaming)
-    except (DatasetNotFoundError, ConnectionError, HfHubHTTPError) as error:
-        raise FileNotFoundError(
-            f"There is no file or folder {source}, and a data set {repo} cannot be read from the Hub: check its name "
-            "and the connection, or log in with `hf auth login` if it is private."
-        ) from error
-    except (DatasetGenerationError, OSError, ValueError) as error:
+    except (DatasetNotFoundError, DatasetGenerationError, HfHubHTTPError, OSError, RuntimeError, ValueError) as error:
+        if offline := no_connection(f"The data set {source}", error):
+            raise offline from error
+        if isinstance(error, DatasetNotFoundError | HfHubHTTPError):
+            raise FileNotFoundError(
+                f"There is no file or folder {source}, and a data set {repo} cannot be read from the Hub: check its "
+                "name, or log in with `hf auth login` if it is private."
+            ) from error
         raise ValueError(f"The data set {source} of the Hub cannot be read: {reason(error)}") from error
 
 

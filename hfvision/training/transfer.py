@@ -17,6 +17,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..connection import no_connection
 from ..loading import load_config, load_processor, load_weights
 from ..models.cnn.configuration_cnn import CNNConfig
 from ..models.cnn.modeling_cnn import CNNForImageClassification
@@ -58,6 +59,7 @@ def load_start(
 
     Raises:
         FileNotFoundError: if there is no such folder.
+        ConnectionError: if it is not on this machine and there is no connection to the Hub.
         ValueError: for an unknown preset or architecture, settings that do not fit it, or a model that is no
             classifier or cannot be loaded.
     """
@@ -88,20 +90,25 @@ def load_start(
 def timm_start(name: str, fields: dict[str, Any]) -> tuple[PreTrainedModel, BaseImageProcessor]:
     published = timm.get_pretrained_cfg(name.removeprefix("timm/"))
     if published is not None:
-        side = published.input_size[-1]
-        fields = {"image_size": side} | fields
-        if published.fixed_input_size and fields["image_size"] != side:
-            raise ValueError(f"{name} takes images of {side} pixels alone, not {fields['image_size']}.")
+        fields = {"image_size": published.input_size[-1]} | fields
     if "." not in name:
         model = CNNForImageClassification(CNNConfig(backbone=name, **fields))
-        return model, default_processor(model.config)
-    try:
-        model = CNNForImageClassification.from_timm(name, **fields)
-    except (OSError, RuntimeError, HfHubHTTPError) as error:
-        raise ValueError(f"The weights of {name} cannot be fetched: {one_line(error)}") from error
+    else:
+        try:
+            model = CNNForImageClassification.from_timm(name, **fields)
+        except (OSError, RuntimeError, HfHubHTTPError) as error:
+            if offline := no_connection(f"The model {name}", error):
+                raise offline from error
+            raise ValueError(f"The weights of {name} cannot be fetched: {one_line(error)}") from error
     processor = default_processor(model.config)
-    if model.config.num_channels == len(published.mean):
-        processor.image_mean, processor.image_std = published.mean, published.std
+    if published is not None:
+        side = published.input_size[-1]
+        patches = getattr(model.cnn.encoder, "patch_embed", None)
+        one_size = published.fixed_input_size and getattr(patches, "strict_img_size", True)
+        if one_size and model.config.image_size != side:
+            raise ValueError(f"{name} takes images of {side} pixels only, not {model.config.image_size}.")
+        if "." in name and model.config.num_channels == len(published.mean):
+            processor.image_mean, processor.image_std = published.mean, published.std
     return model, processor
 
 
@@ -236,7 +243,8 @@ def add_lora(model: PreTrainedModel, rank: int, *, alpha: float | None = None, d
     """Freeze `model` and add trainable low-rank matrices to the layers of its backbone; the head trains in full.
 
     All linear layers and convolutions get them (LoRA: Hu et al. 2022, arXiv:2106.09685; DoRA: Liu et al. 2024,
-    arXiv:2402.09353), but for grouped convolutions, which cannot be merged again and are frozen as they are. Running
+    arXiv:2402.09353), but for grouped convolutions, which cannot be merged again, and with DoRA layers with outputs
+    whose weights are all 0; these are frozen as they are. Running
     statistics of batch normalisation stay as they are, since adapters are saved without them.
 
     Args:
@@ -261,6 +269,16 @@ def add_lora(model: PreTrainedModel, rank: int, *, alpha: float | None = None, d
         if not is_in(name, head)
         and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
     ]
+    if dora:
+        # DoRA divides by the length of each output's weights.
+        weights = {name: model.get_submodule(name).weight.detach().flatten(1) for name in targets}
+        zero = [name for name, weight in weights.items() if (weight.norm(dim=1) == 0).any()]
+        targets = [name for name in targets if name not in zero]
+        if zero:
+            warnings.warn(
+                f"No DoRA for layers with outputs whose weights are all 0: {', '.join(zero)}. They are frozen.",
+                stacklevel=2,
+            )
     if not targets:
         raise ValueError(f"The backbone of this {type(model).__name__} has no layers for low-rank adapters.")
     config = LoraConfig(

@@ -29,7 +29,11 @@ TRANSFORMERS_KEYS = {
     "torch_dtype",
 }
 
-BACKBONE_ARGUMENTS = {"model_name", "pretrained", "num_classes", "in_chans", "features_only", "out_indices"}
+# Arguments of timm.create_model that follow from other fields, or would make it read other files.
+BACKBONE_ARGUMENTS = {
+    *("model_name", "pretrained", "num_classes", "in_chans", "features_only", "out_indices"),
+    *("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "textbook": {
