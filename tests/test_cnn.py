@@ -266,7 +266,7 @@ def test_statistics_missing_from_a_file_are_those_of_a_new_timm_model(tmp_path):
             assert (tensor == 1).all(), name
         elif name in kept:
             assert torch.equal(tensor, kept[name]), name
-        else:
+        elif tensor.is_floating_point():
             torch.testing.assert_close(tensor.std(), weights[name].std(), atol=0.05, rtol=0.3)
 
 
@@ -288,7 +288,7 @@ def test_timm_transformers_take_images_of_any_size_and_timms_own_options(tmp_pat
 def test_backbone_over_timm_gives_its_feature_maps_and_takes_a_classifiers_weights(tmp_path):
     classifier = CNNForImageClassification(CNNConfig(backbone="timm/test_resnet")).eval()
     classifier.save_pretrained(tmp_path)
-    backbone = AutoBackbone.from_pretrained(tmp_path, out_features=["stage2", "stage5"])
+    backbone = AutoBackbone.from_pretrained(str(tmp_path), out_features=["stage2", "stage5"])
     assert isinstance(backbone, CNNBackbone)
     pixel_values = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

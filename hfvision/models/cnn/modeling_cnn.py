@@ -281,7 +281,9 @@ class CNNPreTrainedModel(PreTrainedModel):
                 initialization.ones_(module.running_var)
                 initialization.zeros_(module.num_batches_tracked)
 
-    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint):
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **options
+    ):
         if self.config.backbone is not None:
             base = getattr(self, self.base_model_prefix, self)
             try:
@@ -289,7 +291,7 @@ class CNNPreTrainedModel(PreTrainedModel):
             except (AssertionError, AttributeError) as error:
                 raise ValueError(f"{self.config.backbone} does not support gradient checkpointing.") from error
             base.gradient_checkpointing = enable
-        super()._set_gradient_checkpointing(enable, checkpoint_with_gradients(gradient_checkpointing_func))
+        super()._set_gradient_checkpointing(enable, checkpoint_with_gradients(gradient_checkpointing_func), **options)
 
     def train(self, mode: bool = True):
         """As in PyTorch, but batch normalisation whose weights are frozen stays in evaluation mode.
@@ -398,9 +400,7 @@ class CNNModel(CNNPreTrainedModel):
         else:
             self.encoder = make_timm_encoder(config)
             self._no_split_modules = [type(self.encoder).__name__]
-            width = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
-            pools = [module.feat_mult() for module in self.encoder.modules() if hasattr(module, "feat_mult")]
-            self.out_features = width * max(pools, default=1)
+            self.out_features = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
         self.post_init()
 
     def get_input_embeddings(self):

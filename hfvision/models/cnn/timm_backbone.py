@@ -47,7 +47,7 @@ def create_timm_model(config: CNNConfig, pretrained: bool = False) -> nn.Module:
             return timm.create_model(
                 name, pretrained=pretrained, num_classes=0, in_chans=config.num_channels, **given, **options
             )
-        except TypeError as error:
+        except (AssertionError, TypeError) as error:
             if any(key in str(error) for key in options):
                 continue
             raise ValueError(f"{config.backbone} does not take backbone_kwargs={given}: {error}") from error

@@ -362,7 +362,7 @@ def open_image(source: str | Path | bytes | np.ndarray | Image.Image, timeout: f
         return from_array(source)
     if isinstance(source, Image.Image) and not is_deep(source):
         return source
-    name = repr(source) if isinstance(source, str | Path) and len(str(source)) < 300 else "The image"
+    name = str(source) if isinstance(source, str | Path) and len(str(source)) < 300 else "The image"
     try:
         image = source if isinstance(source, Image.Image) else Image.open(fetch(source, timeout))
         deep = is_deep(image)

@@ -284,8 +284,10 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
                 if parameter is not None:
                     initialization.trunc_normal_(parameter, std=std)
 
-    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint):
-        super()._set_gradient_checkpointing(enable, checkpoint_with_gradients(gradient_checkpointing_func))
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **options
+    ):
+        super()._set_gradient_checkpointing(enable, checkpoint_with_gradients(gradient_checkpointing_func), **options)
 
     def train(self, mode: bool = True):
         """As in PyTorch, but batch normalisation whose weights are frozen stays in evaluation mode.
