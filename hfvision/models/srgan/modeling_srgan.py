@@ -405,7 +405,8 @@ class SRGANPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 initialization.zeros_(module.bias)
         elif isinstance(module, ParametrizationList):
-            initialization.kaiming_normal_(module.original, a=0.2, nonlinearity="leaky_relu")
+            # As PyTorch: the scale is divided out, but a larger weight would learn more slowly.
+            initialization.kaiming_uniform_(module.original, a=5**0.5)
             initialize_spectral_norm(module[0], module.original)
         elif isinstance(module, _SpectralNorm):
             initialize_spectral_norm(module)
