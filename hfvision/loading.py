@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import is_offline_mode
+from huggingface_hub.errors import OfflineModeIsEnabled
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -16,6 +18,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from .checkpoints import checkpoint, list_checkpoints
+from .connection import no_connection
 from .network_checks import check_finite, check_outputs, check_size
 from .validation import (
     check_config,
@@ -64,6 +67,8 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConf
     """The configuration of a model; arguments and errors as for [`load_model`]."""
     source, label = resolve_model(name), f"{name}/config.json"
     path = find_file(name, "config.json")
+    if path is None and is_offline_mode() and not Path(source).is_dir():
+        raise no_connection(label, OfflineModeIsEnabled())
     if path is None:
         raise ValueError(f"{label} cannot be loaded: there is no such file.")
     settings = read_json(path, label)
