@@ -122,14 +122,14 @@ def exported(family: str) -> torch.export.ExportedProgram:
     """With a batch of any number of images, of any size that is a multiple of 4."""
     sizes = {0: Dim("batch", min=1, max=64), 2: 4 * Dim("rows", min=2, max=64), 3: 4 * Dim("columns", min=2, max=64)}
     return torch.export.export(
-        make_model(family), (), {"pixel_values": images(3, 24, 28)}, dynamic_shapes={"pixel_values": sizes}
+        make_model(family), (), {"pixel_values": images(3, 40, 44)}, dynamic_shapes={"pixel_values": sizes}
     )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_export_takes_another_batch_and_size(family):
     module = exported(family).module()
-    for pixel_values in (images(1, 32, 24), images(5, 20, 40)):
+    for pixel_values in (images(1, 36, 64), images(5, 48, 40)):
         outputs = module(pixel_values=pixel_values)
         got = outputs["reconstruction" if family == "srgan" else "logits"]
         torch.testing.assert_close(got, output(make_model(family), pixel_values), atol=1e-5, rtol=1e-4)
@@ -141,7 +141,7 @@ def test_onnx_runtime_computes_the_same(family, tmp_path):
     pytest.importorskip("onnxscript")
     torch.onnx.export(exported(family), f=str(tmp_path / "model.onnx"))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    pixel_values = images(2, 20, 40)
+    pixel_values = images(2, 36, 64)
     [name] = [value.name for value in session.get_inputs()]
     got = torch.from_numpy(session.run(None, {name: pixel_values.numpy()})[0])
     torch.testing.assert_close(got, output(make_model(family), pixel_values), atol=1e-4, rtol=1e-3)
@@ -156,6 +156,9 @@ def test_device_map_and_eight_bits(family, tmp_path):
     pytest.importorskip("optimum.quanto")
     settings = QuantoConfig(weights="int8")
     small = type(model).from_pretrained(tmp_path, quantization_config=settings)
-    assert any("quanto" in type(module).__module__ for module in small.modules())
+    if any(
+        isinstance(module, nn.Linear) for module in model.modules()
+    ):  # transformers leaves convolutions as they are
+        assert any("quanto" in type(module).__module__ for module in small.modules())
     expected = output(model)
     assert (output(small) - expected).abs().max() < 0.05 * expected.abs().max()
