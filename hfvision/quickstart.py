@@ -11,26 +11,26 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForImageToImage
 
-from .checkpoints import checkpoint
 from .compression.benchmark import benchmark
 from .compression.quantize import quantize
 from .compression.recipe import ClassifierPruneConfig, prune_and_train
-from .data.degrade import downscale, modcrop, resize_bicubic
-from .data.images import read_image
-from .data.load import sample_dataset, sample_photos
-from .data.normalize import Normalize
-from .data.prepare import prepare_images
-from .files import check_folder, read_json, remove_model
+from .data.datasets.classification import sample_dataset, sample_photos
+from .data.datasets.prepare import prepare_images
+from .data.io.images import read_image
+from .data.transforms.normalize import Normalize
+from .data.transforms.resize import downscale, modcrop, resize_bicubic
+from .hub.checkpoints import checkpoint
 from .metrics.accuracy import accuracy
 from .metrics.psnr import psnr
-from .report import markdown_table, prediction_grid, side_by_side, write_record, write_text
-from .robustness.attacks import pgd
+from .robustness.attacks.gradient import pgd
+from .robustness.attacks.threat import PixelClassifier
 from .robustness.pictures import attack_grid
-from .robustness.threat import PixelClassifier
-from .training.classify import ClassifierTrainingConfig, train_classifier
-from .training.evaluate import predict_logits
-from .training.superres import SuperResTrainingConfig, train_superres
-from .upscale import load_upscaler, save_image, upscale
+from .tasks.classification.evaluate import predict_logits
+from .tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from .tasks.super_resolution.train import SuperResTrainingConfig, train_superres
+from .tasks.super_resolution.upscale import load_upscaler, save_image, upscale
+from .utils.files import check_folder, read_json, remove_model
+from .utils.report import markdown_table, prediction_grid, side_by_side, write_record, write_text
 
 SCALE = 2
 HELD_OUT_PHOTO = "cat"

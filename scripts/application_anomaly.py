@@ -28,7 +28,16 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from hfvision.anomaly import (
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.data.transforms.keyed import image_keys
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.data.transforms.resize import downscale, resize_bicubic
+from hfvision.engine.options import parse_options
+from hfvision.hub.cards.write import record_about, write_card
+from hfvision.hub.loading import load_model
+from hfvision.metrics.auroc import auroc, auroc_interval
+from hfvision.tasks.anomaly.damage import DAMAGES, damage
+from hfvision.tasks.anomaly.gan import (
     PARTS,
     AnomalyDetector,
     bring_to_size,
@@ -39,18 +48,9 @@ from hfvision.anomaly import (
     save_normality,
     stack_images,
 )
-from hfvision.cards import record_about, write_card
-from hfvision.data.damage import DAMAGES, damage
-from hfvision.data.degrade import downscale, resize_bicubic
-from hfvision.data.keyed import image_keys
-from hfvision.data.load import load_image_dataset
-from hfvision.data.normalize import Normalize
-from hfvision.loading import load_model
-from hfvision.metrics.auroc import auroc, auroc_interval
-from hfvision.report import image_grid, markdown_table, write_record, write_text, written_whole
-from hfvision.training.classify import ClassifierTrainingConfig, train_classifier
-from hfvision.training.options import parse_options
-from hfvision.training.superres import SuperResTrainingConfig, train_superres
+from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from hfvision.tasks.super_resolution.train import SuperResTrainingConfig, train_superres
+from hfvision.utils.report import image_grid, markdown_table, write_record, write_text, written_whole
 
 RECIPES = Path(__file__).with_name("recipes")
 FALSE_ALARMS = 0.05

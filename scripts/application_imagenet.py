@@ -37,12 +37,12 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from hfvision import ImageClassificationProcessor, read_image, sample_photos
-from hfvision.data.load import load_image_dataset
-from hfvision.data.prepare import prepare_images
-from hfvision.report import markdown_table, write_record
-from hfvision.training.checkpoint import checkpoints
-from hfvision.training.classify import ClassifierTrainingConfig, train_classifier
-from hfvision.training.options import parse_options
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.data.datasets.prepare import prepare_images
+from hfvision.engine.checkpoint import checkpoints
+from hfvision.engine.options import parse_options
+from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from hfvision.utils.report import markdown_table, write_record
 
 RECIPE = Path(__file__).parent / "recipes" / "gpu8_imagenet_resnet50.yaml"
 MEAN_SIZE = (469, 387)  # pixels of ImageNet's training images, whose archive has 108 kB for each

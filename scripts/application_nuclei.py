@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from transformers import pipeline
 
-from hfvision.cards import record_about, write_card
-from hfvision.cli import main as hfvision
-from hfvision.data.masks import load_mask_dataset
-from hfvision.training.options import parse_options
-from hfvision.training.segment import SegmenterTrainingConfig, train_segmenter
+from hfvision.cli.main import main as hfvision
+from hfvision.data.datasets.segmentation import load_mask_dataset
+from hfvision.engine.options import parse_options
+from hfvision.hub.cards.write import record_about, write_card
+from hfvision.tasks.segmentation.train import SegmenterTrainingConfig, train_segmenter
 
 RECIPE = Path(__file__).with_name("recipes") / "nuclei.yaml"
 LIMITS = (

@@ -23,24 +23,24 @@ import torch
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from hfvision.cards import record_about, write_card
 from hfvision.compression.benchmark import benchmark
 from hfvision.compression.quantize import quantize
 from hfvision.compression.recipe import ClassifierPruneConfig, prune_and_train
-from hfvision.data.keyed import image_keys
-from hfvision.data.load import load_image_dataset, sample_dataset
-from hfvision.data.normalize import Normalize
-from hfvision.data.prepare import MemoryImages, prepare_images
-from hfvision.loading import load_model
+from hfvision.data.datasets.classification import load_image_dataset, sample_dataset
+from hfvision.data.datasets.prepare import MemoryImages, prepare_images
+from hfvision.data.transforms.keyed import image_keys
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.engine.options import parse_options
+from hfvision.hub.cards.write import record_about, write_card
+from hfvision.hub.loading import load_model
 from hfvision.metrics.accuracy import accuracy
-from hfvision.report import markdown_table, write_record, write_text, written_whole
-from hfvision.robustness.apgd import apgd
+from hfvision.robustness.attacks.apgd import apgd
+from hfvision.robustness.attacks.threat import PixelClassifier
 from hfvision.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from hfvision.robustness.pictures import attack_grid
-from hfvision.robustness.threat import PixelClassifier
-from hfvision.training.classify import ClassifierTrainingConfig, train_classifier
-from hfvision.training.evaluate import match_classes, predict_logits
-from hfvision.training.options import parse_options
+from hfvision.tasks.classification.evaluate import match_classes, predict_logits
+from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from hfvision.utils.report import markdown_table, write_record, write_text, written_whole
 
 RECIPE = Path(__file__).with_name("recipes") / "signs.yaml"
 EPSILON = "4/255"

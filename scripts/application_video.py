@@ -27,12 +27,12 @@ from torchvision.transforms.v2.functional import center_crop, to_pil_image
 from tqdm import tqdm
 
 from hfvision import camera_move, read_frames, read_image, sample_photos, summarize_video, write_frames
-from hfvision.loading import load_model
-from hfvision.report import markdown_table, side_by_side, write_record
-from hfvision.summarize import format_summary
-from hfvision.superres.contenders import interpolations, network
-from hfvision.superres.temporal import TemporalEvaluation
-from hfvision.training.precision import choose_precision
+from hfvision.engine.precision import choose_precision
+from hfvision.hub.loading import load_model
+from hfvision.tasks.super_resolution.baselines import interpolations, network
+from hfvision.tasks.video.flicker import TemporalEvaluation
+from hfvision.tasks.video.summarize import format_summary
+from hfvision.utils.report import markdown_table, side_by_side, write_record
 
 # What the camera does: it stands still, pans, or zooms.
 MOVES = {

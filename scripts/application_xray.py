@@ -35,25 +35,25 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from hfvision.cards import record_about, write_card
-from hfvision.data.degrade import downscale, modcrop, resize_bicubic
-from hfvision.data.load import load_image_dataset
-from hfvision.data.normalize import Normalize
-from hfvision.data.prepare import MemoryImages, PixelReader, prepare_images
-from hfvision.explain import explain_image
-from hfvision.loading import load_model, read_record_of, validation_settings
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.data.datasets.prepare import MemoryImages, PixelReader, prepare_images
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.data.transforms.resize import downscale, modcrop, resize_bicubic
+from hfvision.engine.options import parse_options
+from hfvision.hub.cards.write import record_about, write_card
+from hfvision.hub.loading import load_model, read_record_of, validation_settings
+from hfvision.inspection.explain import explain_image
 from hfvision.metrics.psnr import psnr
 from hfvision.metrics.ssim import ssim
 from hfvision.models.image_processing_classification import flatten_pil
-from hfvision.report import image_grid, markdown_table, side_by_side, write_record, write_text
-from hfvision.superres.contenders import interpolations, network
-from hfvision.training.binary import evaluate_binary, format_binary, write_binary
-from hfvision.training.calibrate import calibrate, format_calibration
-from hfvision.training.classify import ClassifierTrainingConfig, train_classifier
-from hfvision.training.evaluate import predict_logits
-from hfvision.training.options import parse_options
-from hfvision.training.superres import SuperResTrainingConfig, train_superres
-from hfvision.upscale import upscale
+from hfvision.tasks.classification.binary import evaluate_binary, format_binary, write_binary
+from hfvision.tasks.classification.calibrate import calibrate, format_calibration
+from hfvision.tasks.classification.evaluate import predict_logits
+from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from hfvision.tasks.super_resolution.baselines import interpolations, network
+from hfvision.tasks.super_resolution.train import SuperResTrainingConfig, train_superres
+from hfvision.tasks.super_resolution.upscale import upscale
+from hfvision.utils.report import image_grid, markdown_table, side_by_side, write_record, write_text
 
 RECIPES = Path(__file__).with_name("recipes")
 SCALE = 2

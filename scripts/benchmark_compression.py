@@ -19,17 +19,17 @@ from typing import Any
 
 import torch
 
-from hfvision.checkpoints import list_checkpoints
 from hfvision.compression.benchmark import benchmark, format_benchmark
 from hfvision.compression.quantize import quantize
-from hfvision.data.load import load_image_dataset
-from hfvision.data.normalize import Normalize
-from hfvision.data.prepare import prepare_images
-from hfvision.loading import load_model
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.data.datasets.prepare import prepare_images
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.hub.checkpoints import list_checkpoints
+from hfvision.hub.loading import load_model
 from hfvision.metrics.accuracy import accuracy
-from hfvision.report import write_record
-from hfvision.robustness.attacks import pgd
-from hfvision.training.evaluate import predict_logits
+from hfvision.robustness.attacks.gradient import pgd
+from hfvision.tasks.classification.evaluate import predict_logits
+from hfvision.utils.report import write_record
 
 CLASSIFIERS, UPSCALER, ROBUST = ("cnn-cifar10", "vit-cifar10"), "sr-tiny-x2", "cnn-cifar10-robust"
 

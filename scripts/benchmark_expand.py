@@ -22,10 +22,10 @@ import psutil
 from PIL import Image
 
 from hfvision import sample_photos
-from hfvision.data.augment import PRESETS
-from hfvision.data.expand import expand_dataset
-from hfvision.data.images import read_image, to_rgb
-from hfvision.report import environment, write_record
+from hfvision.data.datasets.expand import expand_dataset
+from hfvision.data.io.images import read_image, to_rgb
+from hfvision.data.transforms.augment import PRESETS
+from hfvision.utils.report import environment, write_record
 
 
 def crops(count: int, side: int = 32):

@@ -32,23 +32,23 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from hfvision.checkpoints import list_checkpoints
-from hfvision.data.load import load_image_dataset
-from hfvision.data.normalize import Normalize
-from hfvision.data.prepare import prepare_images
-from hfvision.loading import load_model
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.data.datasets.prepare import prepare_images
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.engine.loop import make_accelerator
+from hfvision.hub.checkpoints import list_checkpoints
+from hfvision.hub.loading import load_model
 from hfvision.metrics.accuracy import wilson_interval
 from hfvision.models.cnn.configuration_cnn import CNNConfig
 from hfvision.models.cnn.modeling_cnn import CNNForImageClassification
-from hfvision.report import environment, markdown_table, write_record
-from hfvision.robustness.apgd import apgd
-from hfvision.robustness.attacks import pgd
-from hfvision.robustness.square import square
-from hfvision.robustness.threat import PixelClassifier
-from hfvision.robustness.worst_case import worst_case
-from hfvision.training.classify import ClassifierLoss, ClassifierTrainingConfig
-from hfvision.training.loop import make_accelerator
-from hfvision.training.transfer import default_processor
+from hfvision.robustness.attacks.apgd import apgd
+from hfvision.robustness.attacks.gradient import pgd
+from hfvision.robustness.attacks.square import square
+from hfvision.robustness.attacks.threat import PixelClassifier
+from hfvision.robustness.attacks.worst_case import worst_case
+from hfvision.tasks.classification.train import ClassifierLoss, ClassifierTrainingConfig
+from hfvision.tasks.classification.transfer import default_processor
+from hfvision.utils.report import environment, markdown_table, write_record
 
 EPSILON = 8 / 255
 STANDARD, ROBUST = "cnn-cifar10", "cnn-cifar10-robust"

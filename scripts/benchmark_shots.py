@@ -18,8 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from hfvision import camera_move, read_image, shot_boundaries, video_features, write_frames
-from hfvision.data.tree import find_images
-from hfvision.shots import load_encoder
+from hfvision.data.io.tree import find_images
+from hfvision.tasks.video.shots import load_encoder
 
 SIZE, SHOTS = (320, 180), 8
 

@@ -41,17 +41,17 @@ from torchvision.transforms import v2
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from hfvision.data.load import load_image_dataset, sample_dataset
-from hfvision.data.normalize import Normalize
-from hfvision.data.prepare import MemoryImages, prepare_images
+from hfvision.data.datasets.classification import load_image_dataset, sample_dataset
+from hfvision.data.datasets.prepare import MemoryImages, prepare_images
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.engine.checkpoint import model_state, save_checkpoint
+from hfvision.engine.ema import EMA
+from hfvision.engine.loop import learning_rate_factor, make_accelerator, train
 from hfvision.models.cnn.configuration_cnn import CNNConfig
 from hfvision.models.cnn.modeling_cnn import CNNForImageClassification
-from hfvision.report import environment, markdown_table, write_record
-from hfvision.training.checkpoint import model_state, save_checkpoint
-from hfvision.training.classify import ClassifierLoss, ClassifierTrainingConfig, train_classifier
-from hfvision.training.ema import EMA
-from hfvision.training.loop import learning_rate_factor, make_accelerator, train
-from hfvision.training.transfer import default_processor
+from hfvision.tasks.classification.train import ClassifierLoss, ClassifierTrainingConfig, train_classifier
+from hfvision.tasks.classification.transfer import default_processor
+from hfvision.utils.report import environment, markdown_table, write_record
 
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 128, 2e-3, 0.01, 0.2
 

@@ -365,7 +365,7 @@ def fetch_tests(folder: Path) -> None:
 
 
 def run_tests(folder: Path, names: list[str]) -> Results:
-    for config, models in hfvision.models.register.AUTO_MODELS.items():
+    for config, models in hfvision.models.registry.AUTO_MODELS.items():
         for auto, model in models.items():
             if auto is transformers.AutoModel:  # as a model within transformers would be listed
                 modeling_auto.MODEL_MAPPING_NAMES[config.model_type] = model.__name__

@@ -18,11 +18,11 @@ import timm.optim
 import torch
 from torch import Tensor, nn
 
-from hfvision.inspect import summarize
-from hfvision.report import markdown_table
-from hfvision.training.classify import ClassifierTrainingConfig
-from hfvision.training.options import parse_options
-from hfvision.training.transfer import load_start
+from hfvision.engine.options import parse_options
+from hfvision.inspection.layers import summarize
+from hfvision.tasks.classification.train import ClassifierTrainingConfig
+from hfvision.tasks.classification.transfer import load_start
+from hfvision.utils.report import markdown_table
 
 RECIPES = Path(__file__).parent / "recipes"
 IMAGES, CLASSES, GPUS = 1_281_167, 1000, 8

@@ -5,10 +5,10 @@ python scripts/make_cards.py
 
 from pathlib import Path
 
-from hfvision.card_figures import data_name
-from hfvision.cards import card_files, read_record
-from hfvision.checkpoints import list_checkpoints
-from hfvision.report import markdown_table, write_text
+from hfvision.hub.cards.figures import data_name
+from hfvision.hub.cards.write import card_files, read_record
+from hfvision.hub.checkpoints import list_checkpoints
+from hfvision.utils.report import markdown_table, write_text
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 INDEX = """# Model cards

@@ -13,9 +13,9 @@ from hfvision import (
     VisionTransformerConfig,
     VisionTransformerForImageClassification,
 )
-from hfvision.data.degrade import downscale, modcrop, resize_bicubic
-from hfvision.graph import computational_graph, to_svg
-from hfvision.report import side_by_side, write_text
+from hfvision.data.transforms.resize import downscale, modcrop, resize_bicubic
+from hfvision.inspection.graph import computational_graph, to_svg
+from hfvision.utils.report import side_by_side, write_text
 
 DOCS = Path(__file__).parents[1] / "docs"
 # A box is left, top, right, bottom.

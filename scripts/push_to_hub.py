@@ -12,9 +12,9 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from hfvision.checkpoints import checkpoint
-from hfvision.cli import main as hfvision
-from hfvision.hub import upload
+from hfvision.cli.main import main as hfvision
+from hfvision.hub.checkpoints import checkpoint
+from hfvision.hub.push import upload
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vision"
 CARDS = Path(__file__).parents[1] / "model_cards"

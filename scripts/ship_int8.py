@@ -19,9 +19,9 @@ from shipping import (
     write_checkpoint,
 )
 
-from hfvision.checkpoints import FOLDER
 from hfvision.compression.quantize import quantize
-from hfvision.loading import load_config
+from hfvision.hub.checkpoints import FOLDER
+from hfvision.hub.loading import load_config
 
 
 def main() -> None:

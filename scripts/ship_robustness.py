@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shipping import NEXT, write_checkpoint
 
-from hfvision.checkpoints import FOLDER
+from hfvision.hub.checkpoints import FOLDER
 from hfvision.robustness.summary import epsilon_text
 
 

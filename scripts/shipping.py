@@ -7,14 +7,14 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from hfvision.cards import card_files
-from hfvision.checkpoints import FOLDER
-from hfvision.data.load import load_image_dataset
-from hfvision.data.prepare import prepare_images
-from hfvision.loading import load_model
-from hfvision.report import write_record, write_text
-from hfvision.superres.evaluate import evaluate_superres, find_sets
-from hfvision.training.evaluate import evaluate_classifier
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.data.datasets.prepare import prepare_images
+from hfvision.hub.cards.write import card_files
+from hfvision.hub.checkpoints import FOLDER
+from hfvision.hub.loading import load_model
+from hfvision.tasks.classification.evaluate import evaluate_classifier
+from hfvision.tasks.super_resolution.evaluate import evaluate_superres, find_sets
+from hfvision.utils.report import write_record, write_text
 
 SETTINGS = ("config.json", "preprocessor_config.json")
 NEXT = "next: python scripts/make_cards.py"

@@ -52,8 +52,9 @@ def run_commands(connection: Connection) -> None:
     import functools
     from contextlib import redirect_stderr, redirect_stdout
 
-    from hfvision import loading, upscale
-    from hfvision.cli import main
+    from hfvision.cli.main import main
+    from hfvision.hub import loading
+    from hfvision.tasks.super_resolution import upscale
 
     loading.load_model = upscale.load_model = functools.cache(loading.load_model)
 

@@ -39,7 +39,7 @@ from hfvision import (
     SRGANForImageSuperResolution,
     SRGANImageProcessor,
 )
-from hfvision.cli import main as hfvision_main
+from hfvision.cli.main import main as hfvision_main
 
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 RESULTS = ("*.safetensors", "*.png", "config.json", "preprocessor_config.json")

@@ -7,7 +7,7 @@
 
 import sys
 
-from hfvision.cli import main
+from hfvision.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main(["train", "superres", *sys.argv[1:]]))

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor, sample_dataset
-from hfvision.data.prepare import prepare_images
-from hfvision.robustness.attacks import pgd
-from hfvision.robustness.threat import PixelClassifier
+from hfvision.data.datasets.prepare import prepare_images
+from hfvision.robustness.attacks.gradient import pgd
+from hfvision.robustness.attacks.threat import PixelClassifier
 
 PROCESSOR = ImageClassificationProcessor(
     size={"height": 14, "width": 14}, num_channels=1, image_mean=[0.5], image_std=[0.5]

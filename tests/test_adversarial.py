@@ -9,16 +9,16 @@ from torch.nn.functional import cross_entropy
 from training_toy import attack_toy, fresh_model
 
 from hfvision import CNNConfig, CNNForImageClassification
-from hfvision.cli import main
-from hfvision.data.load import load_image_dataset
-from hfvision.data.normalize import Normalize
-from hfvision.data.prepare import prepare_images
-from hfvision.loading import load_model
+from hfvision.cli.main import main
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.data.datasets.prepare import prepare_images
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.hub.loading import load_model
 from hfvision.robustness.adversarial import Adversary, has_collapsed, mart_loss, trades_loss
-from hfvision.robustness.attacks import pgd
+from hfvision.robustness.attacks.gradient import pgd
 from hfvision.robustness.awp import PerturbedWeights
-from hfvision.training.classify import ClassifierTrainingConfig
-from hfvision.training.evaluate import predict_logits
+from hfvision.tasks.classification.evaluate import predict_logits
+from hfvision.tasks.classification.train import ClassifierTrainingConfig
 
 NORMALIZE = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 METHODS = ["pgd", "trades", "mart", "fast", "rs_fgsm"]

@@ -18,10 +18,10 @@ from hfvision import (
     fit_detector,
     load_detector,
 )
-from hfvision.anomaly import bring_to_size, heat_picture, load_networks, neighbour_distance, stack_images
-from hfvision.cli import main
-from hfvision.data.keyed import image_keys
+from hfvision.cli.main import main
+from hfvision.data.transforms.keyed import image_keys
 from hfvision.metrics.auroc import auroc
+from hfvision.tasks.anomaly.gan import bring_to_size, heat_picture, load_networks, neighbour_distance, stack_images
 
 SIZE = 32
 TRAIN = ["--scale", "4", "--crop", "8", "--turn", "false", "--batch-size", "16", "--epochs", "1", "--warmup", "0.1"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hfvision import load_image_dataset, sample_dataset
-from hfvision.cli import main
+from hfvision.cli.main import main
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "application_anomaly.py"
 KINDS = ["unseen", "occluded", "defaced", "broken"]

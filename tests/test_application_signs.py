@@ -11,8 +11,8 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pictures
 
 from hfvision import ClassifierTrainingConfig, load_image_dataset
-from hfvision.data.augment import PRESETS
-from hfvision.training.options import parse_options
+from hfvision.data.transforms.augment import PRESETS
+from hfvision.engine.options import parse_options
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 STAGES = ["trained", "against corruptions", "against attack", "pruned", "pruned, int8"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from transformers import pipeline
 
-from hfvision.data.load import load_image_dataset
+from hfvision.data.datasets.classification import load_image_dataset
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "application_xray.py"
 

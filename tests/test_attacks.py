@@ -13,13 +13,13 @@ from torch.nn.functional import cross_entropy
 from transformers import ViTConfig, ViTForImageClassification
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor, add_lora, sample_dataset
-from hfvision.data.normalize import Normalize
-from hfvision.data.prepare import prepare_images
-from hfvision.robustness.apgd import apgd, checkpoints, dlr
-from hfvision.robustness.attacks import Goal, fgsm, margin, pgd
-from hfvision.robustness.square import bump, square
-from hfvision.robustness.threat import PixelClassifier
-from hfvision.robustness.worst_case import worst_case
+from hfvision.data.datasets.prepare import prepare_images
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.robustness.attacks.apgd import apgd, checkpoints, dlr
+from hfvision.robustness.attacks.gradient import Goal, fgsm, margin, pgd
+from hfvision.robustness.attacks.square import bump, square
+from hfvision.robustness.attacks.threat import PixelClassifier
+from hfvision.robustness.attacks.worst_case import worst_case
 
 PROCESSOR = ImageClassificationProcessor(
     size={"height": 28, "width": 28}, num_channels=1, image_mean=[0.5], image_std=[0.5]

@@ -22,13 +22,13 @@ from hfvision import (
     SRGANForImageSuperResolution,
     SRGANImageProcessor,
 )
-from hfvision.cli import main
-from hfvision.data.images import read_image, read_photo
+from hfvision.cli.main import main
+from hfvision.data.io.images import read_image, read_photo
+from hfvision.data.io.video import read_frames, write_frames
 from hfvision.models.cnn.configuration_cnn import CNNSegmentationConfig
 from hfvision.models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation
 from hfvision.models.image_processing_segmentation import ImageSegmentationProcessor
-from hfvision.upscale import load_upscaler, upscale
-from hfvision.video import read_frames, write_frames
+from hfvision.tasks.super_resolution.upscale import load_upscaler, upscale
 
 CASES = Path("/work/shared/cases")
 
@@ -194,7 +194,7 @@ def test_no_encoding_of_the_output_and_no_closed_pipe_stops_a_batch(models, tmp_
     for name in (b"a.png", "b → ü.png".encode(), b"c\xff.png", "写真.png".encode()):
         picture().save(source / os.fsdecode(name), "PNG")
     code = (
-        "import os, sys; from hfvision.cli import main; sys.stdout.flush();"
+        "import os, sys; from hfvision.cli.main import main; sys.stdout.flush();"
         "code = [main(['upscale', sys.argv[1], '--model', sys.argv[2], '--out', sys.argv[3]])];"
         "reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 1);"
         "code += [main(['upscale', sys.argv[1], '--model', sys.argv[2], '--out', sys.argv[3] + '2'])];"
@@ -275,7 +275,7 @@ def test_broken_files_are_named_and_the_others_are_done(run, network, tmp_path, 
 
 
 def test_classify_prints_as_it_goes(models, tmp_path, monkeypatch):
-    import hfvision.data.images as images
+    import hfvision.data.io.images as images
 
     for name in ("a.png", "b.png"):
         picture().save(tmp_path / name)

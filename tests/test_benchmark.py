@@ -10,7 +10,7 @@ from test_fold import cnn, upscaler
 from test_quantize import NAMES
 
 from hfvision import ImageClassificationProcessor, SRGANImageProcessor
-from hfvision.cli import main
+from hfvision.cli.main import main
 from hfvision.compression.benchmark import benchmark, format_benchmark
 from hfvision.compression.quantize import quantize
 

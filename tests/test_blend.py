@@ -4,9 +4,9 @@ from torch.nn.functional import mse_loss
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution, checkpoint, read_image, sample_photos
-from hfvision.blend import blend
-from hfvision.cli import main
-from hfvision.data.degrade import downscale, modcrop
+from hfvision.cli.main import main
+from hfvision.data.transforms.resize import downscale, modcrop
+from hfvision.tasks.super_resolution.blend import blend
 
 
 def network(seed: int, **fields) -> SRGANForImageSuperResolution:

@@ -17,10 +17,10 @@ from hfvision import (
     VisionTransformerConfig,
     VisionTransformerForImageClassification,
 )
-from hfvision.cli import main
-from hfvision.data.normalize import Normalize
+from hfvision.cli.main import main
+from hfvision.data.transforms.normalize import Normalize
 from hfvision.metrics.calibration import fit_temperature, negative_log_likelihood
-from hfvision.training.calibrate import calibrate, scale_logits
+from hfvision.tasks.classification.calibrate import calibrate, scale_logits
 
 TRUE, SURE = 8.0, 40.0  # log odds of "ill" a unit of brightness, and what the model takes them for
 PROCESSOR = ImageClassificationProcessor(

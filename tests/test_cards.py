@@ -23,10 +23,10 @@ from hfvision import (
     sample_dataset,
     sample_photos,
 )
-from hfvision.cards import card_files, read_record
-from hfvision.cli import main
-from hfvision.superres.contenders import interpolations, network
-from hfvision.superres.evaluate import measure_sets
+from hfvision.cli.main import main
+from hfvision.hub.cards.write import card_files, read_record
+from hfvision.tasks.super_resolution.baselines import interpolations, network
+from hfvision.tasks.super_resolution.evaluate import measure_sets
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 # What a card is made of.

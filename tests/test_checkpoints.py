@@ -9,8 +9,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from transformers import pipeline
 
 import hfvision
-from hfvision.data.degrade import downscale, modcrop, resize_bicubic
-from hfvision.loading import load_model
+from hfvision.data.transforms.resize import downscale, modcrop, resize_bicubic
+from hfvision.hub.loading import load_model
 from hfvision.metrics.psnr import psnr
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, pipeline
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor
-from hfvision.cli import main
-from hfvision.training.classify import ClassifierTrainingConfig, train_classifier
+from hfvision.cli.main import main
+from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
 
 QUICK = ["--model", "cnn:tiny", "--epochs", "3", "--batch-size", "8", "--learning-rate", "0.01", "--augment", "none"]
 

@@ -20,7 +20,7 @@ from hfvision import (
     SRGANImageProcessor,
     sample_photos,
 )
-from hfvision.cli import main
+from hfvision.cli.main import main
 
 
 @pytest.fixture(scope="module")

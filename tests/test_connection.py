@@ -5,11 +5,11 @@ import pytest
 from huggingface_hub import constants
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor
-from hfvision.connection import no_connection
-from hfvision.data.load import load_image_dataset
-from hfvision.hub import push_to_hub
-from hfvision.loading import load_model
-from hfvision.training.transfer import load_start
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.hub.connection import no_connection
+from hfvision.hub.loading import load_model
+from hfvision.hub.push import push_to_hub
+from hfvision.tasks.classification.transfer import load_start
 
 
 def test_offline_is_said_in_one_sentence(hub, monkeypatch):

@@ -11,7 +11,7 @@ from skimage.filters import gaussian
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from hfvision import read_image, sample_photos
-from hfvision.data.keyed import image_keys
+from hfvision.data.transforms.keyed import image_keys
 from hfvision.robustness.corruptions import CORRUPTIONS, corrupt, corrupt_some
 
 PHOTO = read_image(sample_photos()["coffee"]).convert("RGB").resize((32, 32), Image.Resampling.LANCZOS)

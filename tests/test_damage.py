@@ -5,8 +5,8 @@ import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from hfvision import damage, read_image, sample_photos
-from hfvision.data.damage import DAMAGES
-from hfvision.data.keyed import image_keys
+from hfvision.data.transforms.keyed import image_keys
+from hfvision.tasks.anomaly.damage import DAMAGES
 
 PHOTOS = torch.stack([pil_to_tensor(read_image(p).convert("RGB").resize((48, 40))) for p in sample_photos().values()])
 

@@ -8,11 +8,11 @@ from torch.nn.functional import interpolate
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from hfvision import read_image, sample_photos
-from hfvision.data.blur_kernels import filter_image, gaussian_kernel, sinc_kernel
-from hfvision.data.degradations import FILTERS, PRESETS, Degradation, area_weights, degrade, resize
-from hfvision.data.degrade import downscale, through_jpeg, through_webp
-from hfvision.data.keyed import image_keys
-from hfvision.data.noise import gaussian_noise, poisson_noise, sensor_noise
+from hfvision.data.transforms.blur_kernels import filter_image, gaussian_kernel, sinc_kernel
+from hfvision.data.transforms.degradations import FILTERS, PRESETS, Degradation, area_weights, degrade, resize
+from hfvision.data.transforms.keyed import image_keys
+from hfvision.data.transforms.noise import gaussian_noise, poisson_noise, sensor_noise
+from hfvision.data.transforms.resize import downscale, through_jpeg, through_webp
 from hfvision.metrics.psnr import psnr
 
 PROCESSES = ("camera", "second_order", "shuffled")

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from hfvision.data.degrade import downscale, modcrop, quantize_8bit, resize_bicubic
-from hfvision.data.images import read_image
+from hfvision.data.io.images import read_image
+from hfvision.data.transforms.resize import downscale, modcrop, quantize_8bit, resize_bicubic
 from hfvision.metrics.psnr import psnr
 
 EVAL = Path(__file__).parents[2] / "shared" / "data" / "superres" / "eval"

@@ -21,8 +21,8 @@ from PIL import Image, ImageCms
 from transformers import pipeline
 
 from hfvision import checkpoint, sample_photos
-from hfvision.cli import main
-from hfvision.upscale import upscale
+from hfvision.cli.main import main
+from hfvision.tasks.super_resolution.upscale import upscale
 
 gradio = pytest.importorskip("gradio", reason="needs the demo extra")
 gradio_client = pytest.importorskip("gradio_client")

@@ -14,7 +14,7 @@ import pytest
 from demo_http import IMAGE, MCP, png, tool_call
 from demo_server import demo_process, running_demo
 
-from hfvision.cli import main
+from hfvision.cli.main import main
 
 gradio = pytest.importorskip("gradio", reason="needs the demo extra")
 

@@ -23,10 +23,15 @@ from hfvision import (
     VisionTransformerConfig,
     VisionTransformerForImageClassification,
 )
-from hfvision.cli import main
-from hfvision.data.normalize import Normalize
-from hfvision.training.distill import Distiller, feature_matching_loss, hard_distillation_loss, soft_target_loss
-from hfvision.training.transfer import add_lora
+from hfvision.cli.main import main
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.tasks.classification.distill import (
+    Distiller,
+    feature_matching_loss,
+    hard_distillation_loss,
+    soft_target_loss,
+)
+from hfvision.tasks.classification.transfer import add_lora
 
 NAMES = ["cat", "dog", "owl"]
 IMAGES = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

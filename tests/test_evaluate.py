@@ -13,11 +13,11 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor, sample_dataset
-from hfvision.cli import main
-from hfvision.data.normalize import Normalize
-from hfvision.data.prepare import MemoryImages, prepare_images
+from hfvision.cli.main import main
+from hfvision.data.datasets.prepare import MemoryImages, prepare_images
+from hfvision.data.transforms.normalize import Normalize
 from hfvision.metrics.calibration import expected_calibration_error, negative_log_likelihood
-from hfvision.training.evaluate import evaluate_classifier, match_classes, predict_logits
+from hfvision.tasks.classification.evaluate import evaluate_classifier, match_classes, predict_logits
 
 SPLITS = sample_dataset("fashion_mnist")
 NAMES = SPLITS["test"].features["label"].names

@@ -8,10 +8,10 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProcessor, read_image, sample_photos
-from hfvision.cli import main
-from hfvision.superres.contenders import Upscaler, interpolations, network, opencv_networks
-from hfvision.superres.cost import cpu_cost, plain_stack
-from hfvision.superres.evaluate import evaluate_superres, find_sets, measure_sets
+from hfvision.cli.main import main
+from hfvision.tasks.super_resolution.baselines import Upscaler, interpolations, network, opencv_networks
+from hfvision.tasks.super_resolution.cost import cpu_cost, plain_stack
+from hfvision.tasks.super_resolution.evaluate import evaluate_superres, find_sets, measure_sets
 
 DATA = Path(os.environ.get("HFVISION_SUPERRES_DATA", Path(__file__).parents[2] / "shared/data/superres"))
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from hfvision import sample_dataset
-from hfvision.data.augment import PRESETS
-from hfvision.data.expand import expand_dataset
+from hfvision.data.datasets.expand import expand_dataset
+from hfvision.data.transforms.augment import PRESETS
 
 STRONG = PRESETS["strong"]
 
@@ -71,8 +71,8 @@ def test_a_second_call_reads_the_cache_in_another_process_too(source):
     files = {name: Path(name).stat().st_mtime_ns for name in cached(expanded)}
     code = """
 from hfvision import sample_dataset
-from hfvision.data.augment import PRESETS
-from hfvision.data.expand import expand_dataset
+from hfvision.data.transforms.augment import PRESETS
+from hfvision.data.datasets.expand import expand_dataset
 
 source = sample_dataset()["train"].select(range(40))
 for file in expand_dataset(source, 1.5, PRESETS["strong"], seed=3).cache_files:

@@ -12,8 +12,8 @@ from hfvision import (
     VisionTransformerConfig,
     VisionTransformerForImageClassification,
 )
-from hfvision.cli import main
-from hfvision.explain import attention_rollout, explain_image, grad_cam, overlay, rollout
+from hfvision.cli.main import main
+from hfvision.inspection.explain import attention_rollout, explain_image, grad_cam, overlay, rollout
 
 QUADRANTS = {"top left": (0, 0), "top right": (0, 16), "bottom left": (16, 0), "bottom right": (16, 16)}
 

@@ -17,8 +17,8 @@ from hfvision import (
     SRGANForImageSuperResolution,
     SRGANImageProcessor,
 )
-from hfvision.cli import main
-from hfvision.report import write_record
+from hfvision.cli.main import main
+from hfvision.utils.report import write_record
 
 
 @pytest.fixture(scope="module")

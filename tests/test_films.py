@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from hfvision.batch import upscale_files
-from hfvision.cli import main
-from hfvision.encoding import VideoEncoding
-from hfvision.upscale import Upscaling, output_paths
+from hfvision.cli.main import main
+from hfvision.data.io.encoding import VideoEncoding
+from hfvision.tasks.super_resolution.batch import upscale_files
+from hfvision.tasks.super_resolution.upscale import Upscaling, output_paths
 
 av = pytest.importorskip("av")
 from av.stream import Disposition  # noqa: E402
 
-from hfvision.film import upscale_video  # noqa: E402
-from hfvision.video import DamagedVideoError, read_frames  # noqa: E402
+from hfvision.data.io.video import DamagedVideoError, read_frames  # noqa: E402
+from hfvision.tasks.super_resolution.video import upscale_video  # noqa: E402
 
 
 class Nearest:

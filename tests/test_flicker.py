@@ -9,8 +9,8 @@ import torch
 from hfvision import camera_move, read_image, sample_photos
 from hfvision.metrics.flicker import flicker, static_pixels
 from hfvision.metrics.psnr import psnr
-from hfvision.superres.contenders import Upscaler, interpolations
-from hfvision.superres.temporal import TemporalEvaluation, to_tensor
+from hfvision.tasks.super_resolution.baselines import Upscaler, interpolations
+from hfvision.tasks.video.flicker import TemporalEvaluation, to_tensor
 
 
 def picture(height=40, width=60, channels=3) -> torch.Tensor:

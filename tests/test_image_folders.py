@@ -15,12 +15,12 @@ from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hfvision.data.describe import describe_dataset
-from hfvision.data.images import FORMATS, HEIF_SUFFIXES, IMAGE_SUFFIXES
-from hfvision.data.load import load_image_dataset
-from hfvision.data.masks import load_mask_dataset
-from hfvision.data.photos import load_photos
-from hfvision.data.prepare import encoded
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.data.datasets.describe import describe_dataset
+from hfvision.data.datasets.photos import load_photos
+from hfvision.data.datasets.prepare import encoded
+from hfvision.data.datasets.segmentation import load_mask_dataset
+from hfvision.data.io.images import FORMATS, HEIF_SUFFIXES, IMAGE_SUFFIXES
 
 
 def shade(value: int) -> Image.Image:
@@ -88,8 +88,8 @@ def test_without_the_plugin_heif_is_refused_with_the_line_that_installs_it(tmp_p
     code = """
 import sys, warnings
 sys.modules["pillow_heif"] = None
-from hfvision.data.images import read_image
-from hfvision.data.load import load_image_dataset
+from hfvision.data.io.images import read_image
+from hfvision.data.datasets.classification import load_image_dataset
 for path in ("class", "some"):
     try:
         print(len(load_image_dataset(path, validation=0)["train"]))

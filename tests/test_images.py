@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from hfvision import ImageClassificationProcessor, SRGANImageProcessor
-from hfvision.data.images import read_image, to_rgb
-from hfvision.data.tree import find_images
+from hfvision.data.io.images import read_image, to_rgb
+from hfvision.data.io.tree import find_images
 
 
 def encoded(image, format, **options):

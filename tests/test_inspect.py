@@ -18,8 +18,8 @@ from hfvision import (
     VisionTransformerConfig,
     VisionTransformerForImageClassification,
 )
-from hfvision.graph import Block, Graph, Node, computational_graph, in_words, to_mermaid, to_svg
-from hfvision.inspect import format_table, layer_table, summarize
+from hfvision.inspection.graph import Block, Graph, Node, computational_graph, in_words, to_mermaid, to_svg
+from hfvision.inspection.layers import format_table, layer_table, summarize
 
 IMAGE = torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hfvision.data.keyed import fresh_keys, image_keys, uniform
+from hfvision.data.transforms.keyed import fresh_keys, image_keys, uniform
 
 
 def test_the_hash_is_splitmix64():

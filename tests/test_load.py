@@ -13,7 +13,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 from PIL import Image
 
-from hfvision.data.load import class_weights, load_image_dataset
+from hfvision.data.datasets.classification import class_weights, load_image_dataset
 
 
 def png(value: int) -> bytes:

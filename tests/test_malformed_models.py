@@ -29,8 +29,8 @@ from hfvision import (
     VisionTransformerForImageClassification,
     checkpoint,
 )
-from hfvision.cli import main
-from hfvision.loading import load_model, read_record_of
+from hfvision.cli.main import main
+from hfvision.hub.loading import load_model, read_record_of
 
 Change = Callable[[Path], None]
 COMMANDS = {"cnn": "classify", "vit": "classify", "srgan": "upscale", "segmenter": "segment", "int8": "classify"}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from robustness_toy import EPSILON, PROCESSOR, TEST, Disguised, rounded, rounded_as_trained, trained
 
+from hfvision.robustness.attacks.threat import PixelClassifier
 from hfvision.robustness.masking import MEASURES, beats, check_masking, judge_masking
-from hfvision.robustness.threat import PixelClassifier
 
 IMAGES, LABELS = TEST.images[:100] / 255, TEST.labels[:100]
 

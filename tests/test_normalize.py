@@ -4,7 +4,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import EfficientNetImageProcessor, ViTImageProcessor
 
 from hfvision import ImageClassificationProcessor
-from hfvision.data.normalize import Normalize
+from hfvision.data.transforms.normalize import Normalize
 
 SIZE = {"height": 16, "width": 16}
 PROCESSORS = {

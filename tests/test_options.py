@@ -2,8 +2,8 @@
 
 import pytest
 
-from hfvision.training.options import parse_options
-from hfvision.training.superres import SuperResTrainingConfig
+from hfvision.engine.options import parse_options
+from hfvision.tasks.super_resolution.train import SuperResTrainingConfig
 
 
 def parsed(*arguments: str) -> SuperResTrainingConfig:

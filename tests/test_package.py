@@ -99,7 +99,7 @@ def test_version_is_the_one_of_the_project():
 def test_shipped_checkpoints_are_listed_and_unknown_ones_refused():
     assert hfvision.list_checkpoints() == {
         folder.parent.name: folder.parent
-        for folder in sorted(Path(hfvision.__file__).parent.glob("checkpoints/*/config.json"))
+        for folder in sorted(Path(hfvision.__file__).parent.glob("hub/checkpoints/*/config.json"))
     }
     with pytest.raises(ValueError, match="no checkpoint called 'resnet-9000'"):
         hfvision.checkpoint("resnet-9000")

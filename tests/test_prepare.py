@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from transformers import ViTImageProcessor
 
 from hfvision import ImageClassificationProcessor, read_image
-from hfvision.data.load import load_image_dataset
-from hfvision.data.prepare import BadImageError, IterableImages, LazyImages, MemoryImages, prepare_images
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.data.datasets.prepare import BadImageError, IterableImages, LazyImages, MemoryImages, prepare_images
 
 SQUARE = ImageClassificationProcessor(size={"height": 12, "width": 10})
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForImageClassification
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor, SRGANImageProcessor
-from hfvision.cli import main
+from hfvision.cli.main import main
 from hfvision.compression.groups import find_groups
 from hfvision.compression.prune import cut, magnitude_importance, prune, taylor_importance
 from hfvision.compression.recipe import parse_prune_options

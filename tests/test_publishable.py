@@ -18,8 +18,8 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from safetensors.torch import load_file, save_file
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProcessor, sample_photos
-from hfvision.cli import main
-from hfvision.publishable import MAX_BYTES
+from hfvision.cli.main import main
+from hfvision.hub.publishable import MAX_BYTES
 
 REPO = "tester/upscaler"
 

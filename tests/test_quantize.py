@@ -15,12 +15,12 @@ from test_fold import cnn, upscaler, vit
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
 from hfvision import ImageClassificationProcessor, SRGANForImageSuperResolution, SRGANImageProcessor
-from hfvision.cli import main
-from hfvision.compression.openvino import OpenVINOModel, load_openvino, to_openvino
+from hfvision.cli.main import main
+from hfvision.compression.backends.openvino import OpenVINOModel, load_openvino, to_openvino
 from hfvision.compression.quantize import photograph_examples, quantize
-from hfvision.data.load import load_image_dataset
-from hfvision.loading import load_config, load_model
-from hfvision.upscale import upscale
+from hfvision.data.datasets.classification import load_image_dataset
+from hfvision.hub.loading import load_config, load_model
+from hfvision.tasks.super_resolution.upscale import upscale
 
 CLASSIFY, UPSCALE = "image-classification", "image-super-resolution"
 NAMES = {"num_labels": 2, "id2label": {0: "bright", 1: "dark"}, "label2id": {"bright": 0, "dark": 1}}
@@ -93,7 +93,7 @@ import faulthandler, os, signal
 faulthandler.enable()
 import numpy as np
 from test_fold import cnn
-from hfvision.compression.openvino import OpenVINOModel, to_int8, to_openvino
+from hfvision.compression.backends.openvino import OpenVINOModel, to_int8, to_openvino
 
 model = cnn(stage_widths=[[[8]], [[8]]])
 images = [np.random.rand(2, 3, 16, 16).astype("float32")] * 5

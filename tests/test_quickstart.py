@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from transformers import AutoModelForImageClassification, AutoModelForImageToImage
 
-from hfvision.loading import load_model
+from hfvision.hub.loading import load_model
 from hfvision.quickstart import run_quickstart
 
 

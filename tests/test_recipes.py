@@ -14,11 +14,11 @@ from accelerate.commands.launch import launch_command_parser
 from PIL import Image
 from transformers import pipeline
 
-from hfvision.training.classify import ClassifierTrainingConfig
-from hfvision.training.options import parse_options
-from hfvision.training.segment import SegmenterTrainingConfig, load_segmenter
-from hfvision.training.superres import SuperResTrainingConfig, load_generator
-from hfvision.training.transfer import load_start
+from hfvision.engine.options import parse_options
+from hfvision.tasks.classification.train import ClassifierTrainingConfig
+from hfvision.tasks.classification.transfer import load_start
+from hfvision.tasks.segmentation.train import SegmenterTrainingConfig, load_segmenter
+from hfvision.tasks.super_resolution.train import SuperResTrainingConfig, load_generator
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MACHINES = sorted((SCRIPTS / "recipes").glob("accelerate_*.yaml"))

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageChops
 
 from hfvision.metrics.calibration import reliability
-from hfvision.report import (
+from hfvision.utils.report import (
     confusion_picture,
     format_evaluation,
     reliability_diagram,

@@ -22,13 +22,13 @@ from safetensors.torch import load_file, save_file
 from test_classify import QUICK, write_images
 from training_toy import BrightOrDark, fresh_model, run_toy
 
-from hfvision.cli import main
-from hfvision.files import HOST
-from hfvision.training.checkpoint import checkpoints
-from hfvision.training.interrupt import Interrupted
-from hfvision.training.lock import NAME as LOCK
-from hfvision.training.lock import process_start
-from hfvision.training.loop import LoopConfig
+from hfvision.cli.main import main
+from hfvision.engine.checkpoint import checkpoints
+from hfvision.engine.interrupt import Interrupted
+from hfvision.engine.lock import NAME as LOCK
+from hfvision.engine.lock import process_start
+from hfvision.engine.loop import LoopConfig
+from hfvision.utils.files import HOST
 
 SETTINGS = {"epochs": 3, "batch_size": 8, "checkpoint_minutes": 0, "ema": 0.9}
 

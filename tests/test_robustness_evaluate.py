@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 from robustness_toy import EPSILON, NAMES, PROCESSOR, SPLITS, TEST, Disguised, trained
 
-from hfvision.cli import main
+from hfvision.cli.main import main
 from hfvision.robustness.corruptions import CORRUPTIONS
 from hfvision.robustness.evaluate import choose, evaluate_robustness
 from hfvision.robustness.summary import compare
-from hfvision.training.evaluate import evaluate_classifier
+from hfvision.tasks.classification.evaluate import evaluate_classifier
 
 OPTIONS = {"epsilon": EPSILON, "attack": "pgd", "count": 40, "batch_size": 20, "names": NAMES}
 

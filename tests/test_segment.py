@@ -29,12 +29,12 @@ from hfvision import (
     segment,
     train_segmenter,
 )
-from hfvision.cli import main
-from hfvision.data.masks import MaskedImages, load_mask_dataset, name_classes
-from hfvision.data.normalize import Normalize
-from hfvision.segmentation.evaluate import evaluate_segmenter, image_scores, segment_pixels
-from hfvision.segmentation.pictures import overlay
-from hfvision.training.segment import rarity, soft_dice_loss
+from hfvision.cli.main import main
+from hfvision.data.datasets.segmentation import MaskedImages, load_mask_dataset, name_classes
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.tasks.segmentation.evaluate import evaluate_segmenter, image_scores, segment_pixels
+from hfvision.tasks.segmentation.pictures import overlay
+from hfvision.tasks.segmentation.train import rarity, soft_dice_loss
 
 SMALL = "{stage_widths: [[[8]], [[12]]], stage_strides: [1, 2]}"
 FAST = {"model_fields": SMALL, "crop": 32, "batch_size": 8, "steps_per_epoch": 12, "epochs": 2, "learning_rate": 0.02}
@@ -122,7 +122,7 @@ def test_a_resumed_training_ends_at_the_same_weights(discs, tmp_path):
     train_segmenter(whole)
     interrupted = SegmenterTrainingConfig(out=tmp_path / "halves", checkpoint_minutes=0, **options)
     with pytest.MonkeyPatch.context() as patch:
-        import hfvision.training.segment as module
+        import hfvision.tasks.segmentation.train as module
 
         calls = []
 

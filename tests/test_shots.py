@@ -17,8 +17,8 @@ from hfvision import (
     video_features,
     write_frames,
 )
-from hfvision.loading import load_model
-from hfvision.shots import load_encoder, shots_between
+from hfvision.hub.loading import load_model
+from hfvision.tasks.video.shots import load_encoder, shots_between
 
 av = pytest.importorskip("av")
 

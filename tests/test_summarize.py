@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from hfvision import camera_move, read_frames, read_image, sample_photos, summarize_video, write_frames
-from hfvision.cli import main
-from hfvision.loading import load_model
-from hfvision.summarize import clock, contact_sheet, describe_shots
-from hfvision.video import DamagedVideoError
+from hfvision.cli.main import main
+from hfvision.data.io.video import DamagedVideoError
+from hfvision.hub.loading import load_model
+from hfvision.tasks.video.summarize import clock, contact_sheet, describe_shots
 
 av = pytest.importorskip("av")
 
@@ -214,7 +214,7 @@ def test_times_are_readable():
 
 
 def test_numbers_stand_in_for_names_that_are_missing(summary):
-    from hfvision.shots import video_features
+    from hfvision.tasks.video.shots import video_features
 
     source, record, _ = summary
     video = video_features(source, *load_model("cnn-cifar10", "image-classification"))

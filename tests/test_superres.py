@@ -22,16 +22,16 @@ from hfvision import (
     sample_photos,
     train_superres,
 )
-from hfvision.blend import blend
-from hfvision.cards import card_files
-from hfvision.cli import main
-from hfvision.data.crops import RandomCrops, turned, turned_back
-from hfvision.data.degrade import downscale
-from hfvision.data.photos import load_photos
-from hfvision.training.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
-from hfvision.training.loop import LoopConfig, Opponent, train
-from hfvision.training.superres import load_generator, save_upscaler, split_photographs
-from hfvision.training.superres_loss import SuperResolutionLoss, grid_loss, pixel_loss
+from hfvision.cli.main import main
+from hfvision.data.datasets.photos import load_photos
+from hfvision.data.transforms.crops import RandomCrops, turned, turned_back
+from hfvision.data.transforms.resize import downscale
+from hfvision.engine.loop import LoopConfig, Opponent, train
+from hfvision.hub.cards.write import card_files
+from hfvision.tasks.super_resolution.blend import blend
+from hfvision.tasks.super_resolution.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
+from hfvision.tasks.super_resolution.losses import SuperResolutionLoss, grid_loss, pixel_loss
+from hfvision.tasks.super_resolution.train import load_generator, save_upscaler, split_photographs
 
 TINY = "{hidden_size: 8, block_widths: [[8]], discriminator_width: 4}"
 

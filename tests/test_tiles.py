@@ -9,7 +9,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution
-from hfvision.inspect import summarize
+from hfvision.inspection.layers import summarize
 from hfvision.models.srgan.pipeline_srgan import (
     FEW_VALUES,
     GuardedNetwork,
@@ -17,7 +17,7 @@ from hfvision.models.srgan.pipeline_srgan import (
     receptive_radius,
     upscale_strips,
 )
-from hfvision.tiles import choose_dtype, upscale_pixels
+from hfvision.tasks.super_resolution.tiles import choose_dtype, upscale_pixels
 
 NETWORKS = {
     "plain": {"preset": "fast-tiny", "scale": 2, "hidden_size": 12, "block_widths": [[12] * 3]},

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from training_toy import ATTACKED, BrightOrDark, attack_toy, fresh_model, gan_toy, run_toy
 
-from hfvision.training.checkpoint import checkpoints
-from hfvision.training.loop import LoopConfig, learning_rate_factor
-from hfvision.training.optimizer import make_optimizer
+from hfvision.engine.checkpoint import checkpoints
+from hfvision.engine.loop import LoopConfig, learning_rate_factor
+from hfvision.engine.optimizer import make_optimizer
 
 TOY = Path(__file__).with_name("training_toy.py")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}

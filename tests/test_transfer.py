@@ -20,8 +20,8 @@ from hfvision import (
     VisionTransformerConfig,
     VisionTransformerForImageClassification,
 )
-from hfvision.data.normalize import Normalize
-from hfvision.training.transfer import add_lora, freeze, keep_frozen_statistics, load_start, number_layers
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.tasks.classification.transfer import add_lora, freeze, keep_frozen_statistics, load_start, number_layers
 
 NAMES = ["cat", "dog", "owl"]
 LABELS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: number for number, name in enumerate(NAMES)}}

@@ -17,11 +17,18 @@ from torch.nn.functional import interpolate
 from transformers import pipeline
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProcessor, checkpoint
-from hfvision.cli import main
-from hfvision.data.images import read_photo
-from hfvision.data.writing import write_image
-from hfvision.files import temporary_path
-from hfvision.upscale import Upscaling, load_upscaler, output_paths, shipped_upscalers, upscale, upscale_file
+from hfvision.cli.main import main
+from hfvision.data.io.images import read_photo
+from hfvision.data.io.writing import write_image
+from hfvision.tasks.super_resolution.upscale import (
+    Upscaling,
+    load_upscaler,
+    output_paths,
+    shipped_upscalers,
+    upscale,
+    upscale_file,
+)
+from hfvision.utils.files import temporary_path
 
 
 class Nearest:
@@ -415,7 +422,7 @@ import resource, sys, torch
 from types import SimpleNamespace
 from torch.nn.functional import interpolate
 from hfvision import SRGANConfig
-from hfvision.upscale import Upscaling, upscale_file
+from hfvision.tasks.super_resolution.upscale import Upscaling, upscale_file
 
 class Nearest:
     config = SRGANConfig.from_preset("fast-tiny", scale=4)

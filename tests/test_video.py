@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from torch.nn.functional import interpolate
 
-from hfvision.cli import main
-from hfvision.film import upscale_video
-from hfvision.upscale import Upscaling
+from hfvision.cli.main import main
+from hfvision.tasks.super_resolution.upscale import Upscaling
+from hfvision.tasks.super_resolution.video import upscale_video
 
 av = pytest.importorskip("av")
 

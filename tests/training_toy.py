@@ -22,15 +22,15 @@ from hfvision import (
     SRGANForImageSuperResolution,
     SuperResTrainingConfig,
 )
-from hfvision.data.crops import RandomCrops
-from hfvision.data.normalize import Normalize
-from hfvision.training.checkpoint import checkpoints, load_checkpoint, model_state, save_checkpoint
-from hfvision.training.classify import ClassifierLoss, ClassifierTrainingConfig
-from hfvision.training.ema import EMA
-from hfvision.training.gan import DiscriminatorLoss
-from hfvision.training.interrupt import Interrupted
-from hfvision.training.loop import LoopConfig, Opponent, train
-from hfvision.training.superres_loss import SuperResolutionLoss
+from hfvision.data.transforms.crops import RandomCrops
+from hfvision.data.transforms.normalize import Normalize
+from hfvision.engine.checkpoint import checkpoints, load_checkpoint, model_state, save_checkpoint
+from hfvision.engine.ema import EMA
+from hfvision.engine.interrupt import Interrupted
+from hfvision.engine.loop import LoopConfig, Opponent, train
+from hfvision.tasks.classification.train import ClassifierLoss, ClassifierTrainingConfig
+from hfvision.tasks.super_resolution.gan import DiscriminatorLoss
+from hfvision.tasks.super_resolution.losses import SuperResolutionLoss
 
 
 class BrightOrDark(Dataset):

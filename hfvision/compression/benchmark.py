@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data.degrade import downscale, quantize_8bit
-from ..data.load import load_image_dataset
-from ..data.normalize import Normalize
-from ..data.prepare import prepare_images
-from ..data.tree import find_images
-from ..loading import load_config, load_model, resolve_model
+from ..data.datasets.classification import load_image_dataset
+from ..data.datasets.prepare import prepare_images
+from ..data.io.tree import find_images
+from ..data.transforms.normalize import Normalize
+from ..data.transforms.resize import downscale, quantize_8bit
+from ..hub.loading import load_config, load_model, resolve_model
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
-from ..report import BLUE, ORANGE, markdown_table, written_whole
-from ..superres.cost import number_of_threads, peak_memory
-from ..superres.evaluate import read_original
-from ..training.evaluate import match_classes
+from ..tasks.classification.evaluate import match_classes
+from ..tasks.super_resolution.cost import number_of_threads, peak_memory
+from ..tasks.super_resolution.evaluate import read_original
+from ..utils.report import BLUE, ORANGE, markdown_table, written_whole
 from .engines import ENGINES, Contender, contenders
 from .prune import SUPERRES_SIDE, count
 from .quantize import packed_bytes
@@ -181,7 +181,7 @@ def classifier_quality(
 def superres_quality(
     entrants: Sequence[Contender], loaded: dict[str, Any], data: str, split: str, count: int
 ) -> dict[str, dict[str, float]]:
-    """PSNR on luma by the protocol of [`superres.evaluate.evaluate_superres`], on the photographs of one folder."""
+    """PSNR on luma by the protocol of [`evaluate_superres`], on the photographs of one folder."""
     files = find_images(Path(data))[:count]
     config = loaded[entrants[0].model][0].config
     figures = {entrant.name: {"images": len(files), "psnr": 0.0, "agreement": 0.0} for entrant in entrants}

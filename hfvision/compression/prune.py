@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from ..inspect import attention_flops
+from ..inspection.layers import attention_flops
 from .groups import Group, find_groups, narrowed
 
 Metric = Literal["params", "macs", "latency"]

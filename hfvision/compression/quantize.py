@@ -12,25 +12,25 @@ from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..cards import write_card
-from ..data.degradations import PRESETS, degrade
-from ..data.degrade import modcrop, quantize_8bit
-from ..data.keyed import image_keys
-from ..data.load import load_image_dataset
-from ..data.normalize import Normalize
-from ..data.photos import load_photos
-from ..data.prepare import prepare_images
-from ..files import check_model_folder, check_training_folder, folder_written_whole
-from ..loading import earlier_record, load_config, load_model, resolve_model
+from ..data.datasets.classification import load_image_dataset
+from ..data.datasets.photos import load_photos
+from ..data.datasets.prepare import prepare_images
+from ..data.transforms.degradations import PRESETS, degrade
+from ..data.transforms.keyed import image_keys
+from ..data.transforms.normalize import Normalize
+from ..data.transforms.resize import modcrop, quantize_8bit
+from ..hub.cards.write import write_card
+from ..hub.loading import earlier_record, load_config, load_model, resolve_model
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
 from ..models.image_processing_classification import flatten_pil
-from ..report import write_record
-from ..training.evaluate import match_classes, predict_logits
+from ..tasks.classification.evaluate import match_classes, predict_logits
+from ..utils.files import check_model_folder, check_training_folder, folder_written_whole
+from ..utils.report import write_record
+from .backends.onnx import save_onnx
+from .backends.openvino import OpenVINOModel, output_name, save_openvino, to_int8, to_openvino
+from .backends.quanto import save_quanto
 from .fold import fold
-from .onnx import save_onnx
-from .openvino import OpenVINOModel, output_name, save_openvino, to_int8, to_openvino
-from .quanto import save_quanto
 
 Method = Literal["openvino", "quanto", "onnx", "bf16"]
 MINIMUM = 10  # images to calibrate with

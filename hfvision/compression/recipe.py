@@ -15,25 +15,25 @@ from torch.utils.data import default_collate
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..cards import write_card
-from ..data.crops import RandomCrops
-from ..data.degradations import PRESETS, degrade
-from ..data.keyed import image_keys
-from ..data.load import load_image_dataset
-from ..data.normalize import Normalize
-from ..data.prepare import prepare_images
-from ..files import check_model_folder, folder_written_whole
-from ..loading import earlier_record, load_config, load_model, read_record_of
+from ..data.datasets.classification import load_image_dataset
+from ..data.datasets.prepare import prepare_images
+from ..data.transforms.crops import RandomCrops
+from ..data.transforms.degradations import PRESETS, degrade
+from ..data.transforms.keyed import image_keys
+from ..data.transforms.normalize import Normalize
+from ..engine.folder import training_folder
+from ..engine.options import as_plain, command_line, option, parse_options
+from ..engine.resume import FREE_OPTIONS, changes
+from ..hub.cards.lineage import training_step
+from ..hub.cards.write import write_card
+from ..hub.loading import earlier_record, load_config, load_model, read_record_of
 from ..metrics.accuracy import accuracy
-from ..report import write_record
-from ..training.classify import ClassifierTrainingConfig, train_classifier
-from ..training.evaluate import match_classes, predict_logits
-from ..training.folder import training_folder
-from ..training.lineage import training_step
-from ..training.options import as_plain, command_line, option, parse_options
-from ..training.resume import FREE_OPTIONS, changes
-from ..training.superres import SuperResTrainingConfig, split_photographs, train_superres
-from ..training.superres_validation import Validation
+from ..tasks.classification.evaluate import match_classes, predict_logits
+from ..tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from ..tasks.super_resolution.train import SuperResTrainingConfig, split_photographs, train_superres
+from ..tasks.super_resolution.validation import Validation
+from ..utils.files import check_model_folder, folder_written_whole
+from ..utils.report import write_record
 from .prune import Metric, Pruned, magnitude_importance, prune, taylor_importance
 from .quantize import check_out, refuse_quantized
 

@@ -8,9 +8,9 @@ import gradio as gr
 import torch
 from PIL import Image
 
-from ..card_figures import hardware
+from ..hub.cards.figures import hardware
 from ..models.image_processing_classification import flatten_pil
-from ..report import markdown_table
+from ..utils.report import markdown_table
 from .examples import add_examples
 from .limits import on_gpu, read_upload, refuse, upload_field
 from .models import Offers, load, megabytes

@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 import torch
 
-from ..compression.openvino import OpenVINOModel
-from ..graph import computational_graph, in_words, to_svg
-from ..inspect import summarize
-from ..loading import resolve_model
-from ..report import markdown_table
+from ..compression.backends.openvino import OpenVINOModel
+from ..hub.loading import resolve_model
+from ..inspection.graph import computational_graph, in_words, to_svg
+from ..inspection.layers import summarize
+from ..utils.report import markdown_table
 from .limits import refuse
 from .models import Offers, load, megabytes
 

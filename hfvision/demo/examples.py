@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..data.load import sample_photos
+from ..data.datasets.classification import sample_photos
 
 
 def add_examples(

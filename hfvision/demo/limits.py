@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import gradio as gr
 from PIL import Image
 
-from ..data.images import Photo, read_image, read_photo
+from ..data.io.images import Photo, read_image, read_photo
 from .scratch import scratch
 
 MAX_BYTES = 20 * 2**20  # of an image

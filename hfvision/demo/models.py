@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from ..cards import read_record
-from ..checkpoints import list_checkpoints
-from ..compression.openvino import OpenVINOModel
+from ..compression.backends.openvino import OpenVINOModel
 from ..compression.quantize import packed_bytes
-from ..loading import load_config, load_model, quantization, resolve_model
+from ..hub.cards.write import read_record
+from ..hub.checkpoints import list_checkpoints
+from ..hub.loading import load_config, load_model, quantization, resolve_model
 
 
 @dataclass(frozen=True)

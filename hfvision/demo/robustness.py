@@ -9,11 +9,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from ..data.normalize import Normalize
-from ..robustness.apgd import apgd
-from ..robustness.attacks import fgsm, pgd
-from ..robustness.square import square
-from ..robustness.threat import PixelClassifier
+from ..data.transforms.normalize import Normalize
+from ..robustness.attacks.apgd import apgd
+from ..robustness.attacks.gradient import fgsm, pgd
+from ..robustness.attacks.square import square
+from ..robustness.attacks.threat import PixelClassifier
 from .classify import read_for
 from .examples import add_examples
 from .limits import on_gpu, refuse, stopwatch, upload_field

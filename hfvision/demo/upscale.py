@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from ..blend import blend, of_one_architecture
-from ..data.images import Photo, to_pil
-from ..upscale import Upscaling, shipped_upscalers, write_photo
+from ..data.io.images import Photo, to_pil
+from ..tasks.super_resolution.blend import blend, of_one_architecture
+from ..tasks.super_resolution.upscale import Upscaling, shipped_upscalers, write_photo
 from .examples import add_examples
 from .limits import MAX_UPSCALED, on_gpu, read_uploaded_photo, refuse, result_path, upload_field, within_seconds
 from .models import Offer, Offers, load

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from ..data.degrade import quantize_8bit, resize_bicubic
+from ..data.transforms.resize import quantize_8bit, resize_bicubic
 from .psnr import check_images, rgb_to_y
 
 BLOCK = 96

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, one_hot
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..data.keyed import normal, uniform
-from ..data.normalize import Normalize
-from .threat import Norm, PixelClassifier, parse_epsilon, project, steepest, under_attack
+from ..data.transforms.keyed import normal, uniform
+from ..data.transforms.normalize import Normalize
+from .attacks.threat import Norm, PixelClassifier, parse_epsilon, project, steepest, under_attack
 
 Method = Literal["pgd", "trades", "mart", "fast", "rs_fgsm"]
 NOISE_STREAM = 101  # of the keyed random numbers; augmentation uses lower ones

@@ -13,9 +13,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
-from ..data.augment import seeded
-from ..data.degrade import through_jpeg
-from ..data.keyed import uniform
+from ..data.transforms.augment import seeded
+from ..data.transforms.keyed import uniform
+from ..data.transforms.resize import through_jpeg
 
 NOISE, CHOICE = 16, 17  # streams of the keyed random numbers, apart from those of augmentation
 
@@ -94,7 +94,7 @@ def corrupt(images: Tensor, name: str, severity: int, keys: Tensor) -> Tensor:
         images: uint8 (N, C, H, W), C of 1 or 3, on any device, not changed.
         name: one of `CORRUPTIONS`.
         severity: 1 to 5.
-        keys: int64 (N,), from [`data.keyed.image_keys`]; the noise of an image depends on its key alone.
+        keys: int64 (N,), from [`data.transforms.keyed.image_keys`]; the noise of an image depends on its key alone.
 
     Returns:
         Uint8 (N, C, H, W) on the device of `images`, computed on the CPU. Torch's generators are left as they were.

@@ -17,17 +17,17 @@ from torchvision.transforms.v2.functional import to_dtype
 from tqdm import tqdm
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..data.keyed import image_keys
-from ..data.normalize import Normalize
-from ..report import write_record
-from ..training.evaluate import match_classes
-from .attacks import attacking, fgsm, pgd
+from ..data.transforms.keyed import image_keys
+from ..data.transforms.normalize import Normalize
+from ..tasks.classification.evaluate import match_classes
+from ..utils.report import write_record
+from .attacks.gradient import attacking, fgsm, pgd
+from .attacks.square import square
+from .attacks.threat import Norm, PixelClassifier, name_of, parse_epsilon
+from .attacks.worst_case import ENSEMBLE, Attack, worst_case
 from .corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from .masking import MEASURES, right
-from .square import square
 from .summary import ATTACK, CORRUPTION, CURVE, MASKING, summarize
-from .threat import Norm, PixelClassifier, name_of, parse_epsilon
-from .worst_case import ENSEMBLE, Attack, worst_case
 
 AttackName = Literal["worst_case", "apgd", "pgd", "fgsm", "square"]
 ATTACKS: dict[str, dict[str, Attack]] = {
@@ -88,7 +88,7 @@ def evaluate_robustness(
 
     Args:
         model: gives `.logits` for `pixel_values`, on any device; left as it was.
-        dataset: from [`data.prepare.prepare_images`] with `processor`.
+        dataset: from [`data.datasets.prepare.prepare_images`] with `processor`.
         processor: the model's. What is attacked are the pixels that it makes, after any resizing.
         epsilon: radius of the ball for pixels in [0, 1], `"8/255"` or a number.
         norm: of the ball, `linf` or `l2`.

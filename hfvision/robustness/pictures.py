@@ -11,12 +11,12 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_dtype
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..report import BLUE, ORANGE, written_whole
-from ..training.evaluate import match_classes
-from .attacks import Goal, ce, look, look_uphill, pgd, random_points
+from ..tasks.classification.evaluate import match_classes
+from ..utils.report import BLUE, ORANGE, written_whole
+from .attacks.gradient import Goal, ce, look, look_uphill, pgd, random_points
+from .attacks.threat import Norm, PixelClassifier, steepest, under_attack
 from .masking import right
 from .summary import epsilon_text
-from .threat import Norm, PixelClassifier, steepest, under_attack
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 
@@ -33,7 +33,7 @@ def draw_all(
     Args:
         models: one or more, with their image processors, by name.
         records: of [`evaluate.evaluate_robustness`] of the same attack, by the model's name.
-        dataset: images to choose from, of the size of all models; from [`data.prepare.prepare_images`].
+        dataset: images to choose from, of the size of all models; from [`data.datasets.prepare.prepare_images`].
         names: of the data's classes.
         folder: for the pictures.
     """

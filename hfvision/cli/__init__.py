@@ -1,0 +1,1 @@
+"""The `hfvision` command, a module for each group of commands."""

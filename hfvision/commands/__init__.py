@@ -1,1 +1,0 @@
-"""The commands of `hfvision`: one small function each, by what they are for."""

@@ -1,0 +1,1 @@
+"""Formats that compressed models are stored and run in."""

@@ -1,0 +1,1 @@
+"""Images and films: read from anywhere, written atomically."""

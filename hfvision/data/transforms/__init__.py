@@ -1,0 +1,1 @@
+"""What happens to pixels: augmentation, crops, degradation, normalization."""

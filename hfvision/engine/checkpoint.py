@@ -1,0 +1,240 @@
+"""Checkpoints of a training, from which it resumes bit-exactly: written atomically, safetensors and JSON only.
+
+A checkpoint is a folder `step-00001234`:
+
+    model.safetensors      the weights being trained, with all buffers
+    ema.safetensors        their moving average, where there is one
+    best.safetensors       the best weights so far, where there is a validation
+    optimizer.safetensors  the optimizer's tensors
+    opponent_model.safetensors, opponent_optimizer.safetensors  those of a second network, as a GAN's discriminator
+    process-0.safetensors  the random states and the sums of process 0, and so on
+    state.json             everything else: epoch, batch, history, settings, the optimizer's numbers, and the SHA-256
+                           of each of the other files
+"""
+
+import hashlib
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from ..utils.files import flush_to_disk
+
+FULL = StateDictOptions(full_state_dict=True)
+NAME = re.compile(r"step-\d{8,}")
+# Each network with its optimizer, by the prefix of its files: "" for the first, "opponent_" for a second.
+Networks = dict[str, tuple[nn.Module, torch.optim.Optimizer]]
+
+
+def model_state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights and buffers on the CPU, gathered from shards; called on all processes."""
+    state = get_model_state_dict(model, options=FULL)
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+
+
+def load_model_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """The reverse of [`model_state`], on all processes."""
+    set_model_state_dict(model, dict(state), options=FULL)  # which renames the keys of what it is given, under DDP
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder` that have a `state.json`, oldest first."""
+    return [path for path in all_checkpoints(folder) if (path / "state.json").is_file()]
+
+
+def all_checkpoints(folder: Path) -> list[Path]:
+    """The folders in `folder` that are called like checkpoints, damaged or not, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint so that, if interrupted, what remains is not taken for one."""
+    aside = path.with_name(f".removed-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    shutil.rmtree(aside)
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove what checkpoints that were being written or removed have left in `folder`."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\.(partial|removed)-step-\d+", path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def save_checkpoint(
+    folder: Path,
+    accelerator: Accelerator,
+    networks: Networks,
+    state: dict[str, Any],
+    weights: dict[str, dict[str, Tensor]],
+    sums: dict[str, float],
+    keep: int,
+) -> Path:
+    """Write `folder/step-…` and remove all but the newest `keep`; called on all processes.
+
+    Those of later steps are removed too: they were damaged, or this one would not have been computed again.
+
+    Args:
+        folder: made where missing.
+        networks: what is trained.
+        state: what JSON can hold; `state["step"]` names the checkpoint.
+        weights: further files of weights by name, as `ema` and `best`.
+        sums: numbers of this process alone.
+        keep: how many checkpoints to leave.
+
+    Raises:
+        OSError: if it cannot be written; earlier checkpoints are still there and nothing half-written is.
+    """
+    target = folder / f"step-{state['step']:08d}"
+    partial = folder / f".partial-{target.name}"
+    try:
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        files, numbers = dict(weights), {}
+        for prefix, (model, optimizer) in networks.items():
+            files[f"{prefix}model"] = model_state(model)
+            files[f"{prefix}optimizer"], numbers[f"{prefix}optimizer"] = optimizer_state(model, optimizer)
+            numbers[f"{prefix}groups"] = group_numbers(optimizer)
+        mine = {f"sums/{name}": torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
+        save_file(random_states() | mine, partial / f"process-{accelerator.process_index}.safetensors")
+        if accelerator.is_main_process:
+            for name, tensors in files.items():
+                save_file({key: value.contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+            digests = {path.name: file_digest(path) for path in sorted(partial.glob("*.safetensors"))}
+            state = state | numbers | {"processes": accelerator.num_processes, "scaler": scaler, "files": digests}
+            (partial / "state.json").write_text(json.dumps(state, default=str), encoding="utf-8")
+            for path in partial.iterdir():
+                flush_to_disk(path)
+            if target.is_dir():
+                remove_checkpoint(target)
+            partial.rename(target)
+            flush_to_disk(folder)
+            there = all_checkpoints(folder)
+            newest = there.index(target) + 1
+            for old in [*there[: max(0, newest - keep)], *there[newest:]]:
+                remove_checkpoint(old)
+    except Exception as error:
+        there = checkpoints(folder)
+        rest = f"the last one saved is {there[-1]}" if there else "none was saved before"
+        raise OSError(f"The checkpoint {target} could not be written ({error}); {rest}.") from error
+    finally:
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    return target
+
+
+def load_checkpoint(
+    path: Path, accelerator: Accelerator, networks: Networks
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, float], dict[str, Tensor]]:
+    """Put a checkpoint's weights and optimizer back; called on all processes.
+
+    Returns:
+        What [`save_checkpoint`] got as `state`, `weights` and `sums`, and this process's random states for
+        [`restore_random_states`].
+    """
+    state = json.loads((path / "state.json").read_text())
+    files = {file.stem: load_file(file) for file in path.glob("*.safetensors") if not file.stem.startswith("process-")}
+    for prefix, (model, optimizer) in networks.items():
+        load_model_state(model, files.pop(f"{prefix}model"))
+        settings = get_optimizer_state_dict(model, optimizer, options=FULL)
+        saved: dict[str, dict[str, Any]] = {}
+        for key, value in (state.pop(f"{prefix}optimizer") | files.pop(f"{prefix}optimizer")).items():
+            parameter, name = key.rsplit("/", 1)
+            # A tensor in a file may lie at an odd address, where matrix products can differ in the last bit.
+            saved.setdefault(parameter, {})[name] = value.clone() if torch.is_tensor(value) else value
+        set_optimizer_state_dict(model, optimizer, settings | {"state": saved}, options=FULL)
+        restore_groups(optimizer, state.pop(f"{prefix}groups", []))
+        restore_layout(optimizer)
+    if accelerator.scaler is not None and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    mine = load_file(path / f"process-{accelerator.process_index}.safetensors")
+    sums = {name.removeprefix("sums/"): mine.pop(name).item() for name in list(mine) if name.startswith("sums/")}
+    return state, files, sums, mine
+
+
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What the optimizer keeps for each parameter, as `parameter/name`: its tensors and its plain numbers."""
+    state = get_optimizer_state_dict(model, optimizer, options=FULL)["state"]
+    flat = {f"{parameter}/{name}": value for parameter, kept in state.items() for name, value in kept.items()}
+    tensors = {key: value.detach().cpu() for key, value in flat.items() if torch.is_tensor(value)}
+    return tensors, {key: value for key, value in flat.items() if key not in tensors}
+
+
+def group_numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+    """The numbers of each group of parameters: some optimizers, as LAMB, count their steps there."""
+    return [
+        {
+            name: value.item() if torch.is_tensor(value) else value
+            for name, value in group.items()
+            if isinstance(value, int | float) or (torch.is_tensor(value) and value.numel() == 1)
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+def restore_groups(optimizer: torch.optim.Optimizer, numbers: list[dict[str, float]]) -> None:
+    """The reverse of [`group_numbers`]; checkpoints of earlier versions have none."""
+    for group, saved in zip(optimizer.param_groups, numbers, strict=False):
+        for name, value in saved.items():
+            old = group.get(name)
+            group[name] = torch.full_like(old, value) if torch.is_tensor(old) else value
+
+
+def restore_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay what is kept for each parameter in memory as the parameter is, as the optimizer itself does: files hold it
+    contiguous, and sums over channels_last tensors go in another order."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def random_states() -> dict[str, Tensor]:
+    """The states of the random generators of torch (CPU and this process's GPU), NumPy and Python."""
+    states = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    _, keys, position, has_gauss, gauss = np.random.get_state()
+    states["numpy_keys"] = torch.from_numpy(keys.astype(np.int64))
+    states["numpy_rest"] = torch.tensor([position, has_gauss, gauss], dtype=torch.float64)
+    states["python"] = torch.tensor(random.getstate()[1])
+    return states
+
+
+def restore_random_states(states: dict[str, Tensor]) -> None:
+    """The reverse of [`random_states`]."""
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+    position, has_gauss, gauss = states["numpy_rest"].tolist()
+    keys = states["numpy_keys"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), gauss))
+    random.setstate((3, tuple(states["python"].tolist()), None))

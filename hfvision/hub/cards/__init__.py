@@ -1,0 +1,1 @@
+"""Model cards, generated from records."""

@@ -1,0 +1,1 @@
+"""Looking inside a network: layers, receptive fields, graphs, heat maps."""

@@ -1,0 +1,274 @@
+"""Attacks that follow the gradient with steps of one length, and what all attacks share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ...data.transforms.keyed import image_keys, normal, scramble, uniform
+from .threat import Norm, check_batch, norms, parse_epsilon, project, steepest, under_attack
+
+
+@dataclass
+class Goal:
+    """What an attack wants of some images.
+
+    Args:
+        labels: int64 (N,), their classes.
+        toward: int64 (N,), the class whose score the loss raises; None for the likeliest wrong one.
+        targeted: the attack succeeds only with the class `toward`, instead of with any wrong one.
+    """
+
+    labels: Tensor
+    toward: Tensor | None = None
+    targeted: bool = False
+
+    def __getitem__(self, rows: Tensor) -> "Goal":
+        return Goal(self.labels[rows], None if self.toward is None else self.toward[rows], self.targeted)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """From logits (N, classes) to bool (N,)."""
+        answers = logits.argmax(1)
+        return answers == self.toward if self.targeted else answers != self.labels
+
+
+# From logits, float32 (N, classes), and what is wanted to float32 (N,): the higher, the nearer to it.
+Loss = Callable[[Tensor, Goal], Tensor]
+
+
+def ce(logits: Tensor, goal: Goal) -> Tensor:
+    """Cross-entropy of the label, or the negative one of the class to reach."""
+    if goal.toward is None:
+        return cross_entropy(logits, goal.labels, reduction="none")
+    return -cross_entropy(logits, goal.toward, reduction="none")
+
+
+def margin(logits: Tensor, goal: Goal) -> Tensor:
+    """By how much the class to reach is ahead: of the label, or when targeted of every other class.
+
+    Without a class to reach, by how much the likeliest wrong class is ahead of the label (Carlini and Wagner 2017,
+    "Towards Evaluating the Robustness of Neural Networks", f6).
+    """
+    if goal.targeted:
+        return score_of(logits, goal.toward) - best_other(logits, goal.toward)
+    wrong = best_other(logits, goal.labels) if goal.toward is None else score_of(logits, goal.toward)
+    return wrong - score_of(logits, goal.labels)
+
+
+def score_of(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.gather(1, classes[:, None]).squeeze(1)
+
+
+def best_other(logits: Tensor, classes: Tensor) -> Tensor:
+    """The highest logit of another class than `classes`, (N,)."""
+    return logits.scatter(1, classes[:, None], -torch.inf).amax(1)
+
+
+LOSSES: dict[str, Loss] = {"ce": ce, "margin": margin}
+
+
+class Best:
+    """The best point seen of each image: any that succeeds before any that does not, then the one of highest loss."""
+
+    def __init__(self, images: Tensor):
+        self.images = images.clone()
+        self.losses = torch.full((len(images),), -torch.inf, device=images.device)
+        self.fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+
+    def see(self, rows: Tensor, points: Tensor, losses: Tensor, fooled: Tensor) -> None:
+        """`points` (M, C, H, W) of the images in `rows`, int64 (M,), with what the model made of them, (M,) each."""
+        before = self.fooled[rows]
+        better = (fooled & ~before) | ((fooled == before) & (losses > self.losses[rows]))
+        chosen = rows[better]
+        self.images[chosen], self.losses[chosen], self.fooled[chosen] = points[better], losses[better], fooled[better]
+
+    def standing(self) -> Tensor:
+        """The rows of the images that no point seen has fooled the model about."""
+        return (~self.fooled).nonzero().squeeze(1)
+
+
+def ask(model: nn.Module, points: Tensor, goal: Goal) -> Tensor:
+    """The model's logits, (N, classes), for points (N, C, H, W).
+
+    Raises:
+        ValueError: if they are none, not finite, or fewer than the classes in use.
+    """
+    logits = model(points)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(points):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"Expected logits ({len(points)}, classes) of the model, got {got}: is it a PixelClassifier?")
+    if not logits.isfinite().all():
+        raise ValueError("The model gives logits that are not finite for some of the images.")
+    highest = max(classes.max().item() for classes in (goal.labels, goal.toward) if classes is not None)
+    if highest >= logits.shape[1]:
+        raise ValueError(f"There is a label or target {highest}, and the model has {logits.shape[1]} classes.")
+    return logits.float()
+
+
+def look(model: nn.Module, points: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor]:
+    """The loss of points (N, C, H, W), float32 (N,), and whether they succeed, bool (N,)."""
+    with torch.no_grad():
+        logits = ask(model, points, goal)
+        return loss(logits, goal), goal.reached(logits)
+
+
+def look_uphill(model: nn.Module, points: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+    """As [`look`], and the gradient of the loss with respect to the points, float32 (N, C, H, W).
+
+    Raises:
+        ValueError: if there is none, or one that is not finite.
+    """
+    points = points.detach().requires_grad_()
+    logits = ask(model, points, goal)
+    losses = loss(logits, goal)
+    if not logits.requires_grad:
+        raise ValueError(
+            "The model's logits carry no gradient of the images (it detaches them, or is quantised): only the attack "
+            "square works without."
+        )
+    (gradient,) = torch.autograd.grad(losses.sum(), points)
+    if not gradient.isfinite().all():
+        raise ValueError("The gradient of the loss is not finite for some of the images.")
+    return losses.detach(), goal.reached(logits), gradient
+
+
+@contextmanager
+def attacking(model: nn.Module, seed: int) -> Iterator[None]:
+    """[`under_attack`], with gradients also where the caller has switched them off."""
+    with under_attack(model, seed), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def pixel_keys(images: Tensor, seed: int, restart: int = 0) -> Tensor:
+    """Keys, int64 (N,), that follow from the pixels: an image has the same in every batch and at every place."""
+    bits = images.flatten(1).view(torch.int32).long()
+    places = scramble(torch.arange(1, bits.shape[1] + 1, device=images.device))
+    return image_keys(seed, restart, (bits * places).sum(1))
+
+
+def random_points(images: Tensor, epsilon: float, norm: Norm, seed: int, restart: int = 0) -> Tensor:
+    """Points drawn uniformly from the ball around each image, then clipped to [0, 1]; (N, C, H, W) to the same."""
+    keys, size = pixel_keys(images, seed, restart), images[0].numel()
+    if norm == "linf":
+        offsets = 2 * uniform(keys, size).view_as(images) - 1
+    else:
+        directions = normal(keys, size).view_as(images)
+        radii = uniform(keys, 1, stream=1).view(-1, 1, 1, 1) ** (1 / size)
+        offsets = directions / norms(directions, norm) * radii
+    return project(images + epsilon * offsets, images, epsilon, norm)
+
+
+def set_out(
+    model: nn.Module, images: Tensor, labels: Tensor, epsilon: str | float, norm: Norm, targets: Tensor | None
+) -> tuple[float, Goal]:
+    """The radius and the goal of an attack, after a check of what it was given."""
+    epsilon = parse_epsilon(epsilon, norm)
+    check_batch(model, images, labels, targets)
+    return epsilon, Goal(labels, targets, targets is not None)
+
+
+def check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be 1 or more, got {count}.")
+
+
+def pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    epsilon: str | float,
+    *,
+    norm: Norm = "linf",
+    steps: int = 10,
+    step_size: float | None = None,
+    restarts: int = 1,
+    random_start: bool = True,
+    loss: Literal["ce", "margin"] = "ce",
+    targets: Tensor | None = None,
+    until_fooled: bool = True,
+    seed: int = 0,
+) -> Tensor:
+    """Projected gradient descent (Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks").
+
+    Args:
+        model: a [`PixelClassifier`], or any module from images in [0, 1] to logits (N, classes); its mode, gradients
+            and the global random state are left as they were.
+        images: float32 (N, C, H, W) in [0, 1]. All are computed at once.
+        labels: int64 (N,), the true classes.
+        epsilon: the ball's radius for pixels in [0, 1], `"8/255"` or a number.
+        norm: the ball, `linf` or `l2`.
+        steps: gradients a start; the model answers once more than that.
+        step_size: length of a step in `norm`; 2.5 · epsilon / steps where not given.
+        restarts: starts at other random points, each on the images that withstood those before.
+        random_start: start anywhere in the ball; else at the image.
+        loss: what is climbed, cross-entropy or the margin of logits.
+        targets: int64 (N,), classes to reach; where not given any wrong class will do.
+        until_fooled: an image is done with as soon as it succeeds, and one that the model gets wrong already stays
+            as it is. Else every step is taken and the image of the highest loss comes back, which training and
+            the transfer to other models want.
+        seed: of the random starts. They follow from it and the pixels of an image alone, not from its batch.
+
+    Returns:
+        Float32 (N, C, H, W) within the ball and [0, 1]: for each image the best of the points that the model was
+        asked about, one that succeeds, or else the one of the highest loss.
+
+    Raises:
+        ValueError: for images outside [0, 1], labels or targets that are no classes of the model, a ball that cannot
+            be meant, logits that are not finite or carry no gradient.
+    """
+    epsilon, everything = set_out(model, images, labels, epsilon, norm, targets)
+    check_counts(steps=steps, restarts=restarts)
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}.")
+    if restarts > 1 and not random_start:
+        raise ValueError("More than one start needs random_start: without it all are the same.")
+    step_size = 2.5 * epsilon / steps if step_size is None else step_size
+    with attacking(model, seed):
+        images = images.clone()
+        best = Best(images)
+        rows = best.standing()
+        if until_fooled and random_start and len(rows):
+            best.see(rows, images, *look(model, images, everything, LOSSES[loss]))
+        for restart in range(restarts):
+            rows = best.standing() if until_fooled else torch.arange(len(images), device=images.device)
+            if not len(rows):
+                break
+            origins, goal = images[rows], everything[rows]
+            points = random_points(origins, epsilon, norm, seed, restart) if random_start else origins
+            for _ in range(steps):
+                losses, fooled, gradient = look_uphill(model, points, goal, LOSSES[loss])
+                best.see(rows, points, losses, fooled)
+                if until_fooled and fooled.any():
+                    left = ~fooled
+                    rows, points, gradient, origins = rows[left], points[left], gradient[left], origins[left]
+                    goal = goal[left]
+                    if not len(rows):
+                        break
+                points = project(points + step_size * steepest(gradient, norm), origins, epsilon, norm)
+            else:
+                best.see(rows, points, *look(model, points, goal, LOSSES[loss]))
+    return best.images
+
+
+def fgsm(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    epsilon: str | float,
+    *,
+    norm: Norm = "linf",
+    targets: Tensor | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """The fast gradient sign method: [`pgd`] with one step of length epsilon from the image itself.
+
+    Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples"; for L2 the step goes along the gradient.
+    Arguments, result and errors as for [`pgd`]; `seed` matters only to a model that draws random numbers itself.
+    """
+    one_step = {"steps": 1, "step_size": parse_epsilon(epsilon, norm), "random_start": False}
+    return pgd(model, images, labels, epsilon, norm=norm, targets=targets, seed=seed, **one_step)

@@ -1,1 +1,0 @@
-"""Measuring and drawing what segmenters find."""

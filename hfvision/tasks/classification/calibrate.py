@@ -1,0 +1,146 @@
+"""Makes a classifier as sure as it is right, by one temperature that is fitted on validation images."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import DatasetDict
+from torch import nn
+from transformers import PreTrainedModel
+
+from ...data.datasets.classification import load_image_dataset
+from ...data.datasets.prepare import prepare_images
+from ...data.datasets.splits import choose_groups, choose_validation
+from ...data.transforms.normalize import Normalize
+from ...hub.loading import earlier_record, load_model, quantization, validation_settings
+from ...metrics.calibration import fit_temperature
+from ...utils.files import check_model_folder, folder_written_whole
+from ...utils.report import reliability_diagram, write_record
+from .evaluate import evaluate_classifier, match_classes, predict_logits
+
+
+def calibrate(
+    model: str,
+    data: str,
+    out: Path,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    validation: float | None = None,
+    validation_group: str | None = None,
+    force: bool = False,
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Fit the temperature of a classifier on validation images, write the calibrated model, say what it gained.
+
+    Temperature scaling (Guo et al. 2017, "On calibration of modern neural networks"): the last layer's weights and
+    biases are divided by the temperature, so that whatever loads the model gets calibrated probabilities; predicted
+    classes are the same. The gain is measured on the test split, or, where the data has none, on a half of the
+    validation images that is then not fitted on.
+
+    Args:
+        model: Hub id, folder or shipped checkpoint.
+        data: as for [`data.datasets.classification.load_image_dataset`].
+        out: folder for the model, its processor, record.json and reliability.png, before and after.
+        image_column, label_column: as there.
+        validation, validation_group: as there, where the data has no validation split; where not given, what the
+            record of the model's training says, so that no image that it learned from is fitted on.
+        force: replace a model that is there already.
+        trust_remote_code: as for [`loading.load_model`].
+
+    Returns:
+        The record: what was recorded of the model before, `test` as of [`evaluate_classifier`], and
+        `calibration` with `temperature`, the number of `images`, the `split` and the `data` that it was fitted on,
+        `measured_on`, and `before` and `after` with `nll` and `ece`.
+
+    Raises:
+        FileNotFoundError: if there is no such model or data.
+        ValueError: if model and data do not fit, no temperature is the best, or the model's logits cannot be scaled.
+    """
+    check_model_folder(out, force=force)
+    net, processor = load_model(model, "image-classification", trust_remote_code=trust_remote_code)
+    splits = load_image_dataset(
+        data,
+        image_column=image_column,
+        label_column=label_column,
+        **validation_settings(model, validation, validation_group),
+    )
+    fitted_on, measured_on = "validation", "test"
+    if "test" not in splits:
+        splits, fitted_on, measured_on = halved(splits), "half of validation", "the other half of validation"
+    names = splits["train"].features["label"].names
+    images = {split: prepare_images(splits[split], processor) for split in ("validation", "test")}
+    net = net.float()
+    order = match_classes([net.config.id2label[number] for number in range(net.config.num_labels)], names)
+    before = evaluate_classifier(net, images["test"], processor, names=names)
+    logits, labels = predict_logits(net, images["validation"], Normalize.from_processor(processor))
+    temperature = fit_temperature(logits[:, order], labels)
+    scale_logits(net, 1 / temperature, images["validation"][0]["images"], Normalize.from_processor(processor))
+    after = evaluate_classifier(net, images["test"], processor, names=names)
+    calibration = {"temperature": temperature, "images": len(labels), "split": fitted_on}
+    calibration |= {"data": data, "measured_on": measured_on}
+    for name, figures in (("before", before), ("after", after)):
+        calibration[name] = {key: figures[key] for key in ("nll", "ece")}
+    record = earlier_record(model) | {"test": after, "calibration": calibration}
+    with folder_written_whole(out) as folder:
+        net.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        reliability_diagram(before["reliability"], folder / "reliability_before.png")
+        reliability_diagram(after["reliability"], folder / "reliability.png")
+        write_record(folder / "record.json", record)
+    return record
+
+
+def halved(splits: DatasetDict) -> DatasetDict:
+    """The splits with one half of each class of `validation`, in whole groups where there are any, as `test`."""
+    if "validation" not in splits:
+        raise ValueError("There are no validation images to fit a temperature on: ask for a part with --validation.")
+    whole = splits["validation"]
+    labels = whole.with_format("numpy")["label"][:]
+    by_group = "group" in whole.column_names
+    chosen = choose_groups(labels, whole["group"][:], 0.5, 0) if by_group else choose_validation(labels, 0.5, 0)
+    sides = {"validation": ~chosen, "test": chosen}
+    return DatasetDict(splits | {name: whole.select(side.nonzero()[0]) for name, side in sides.items()})
+
+
+@torch.no_grad()
+def scale_logits(model: PreTrainedModel, factor: float, image: torch.Tensor, normalize: Normalize) -> None:
+    """Multiply a classifier's logits by `factor`, in the weights and biases of its last layers.
+
+    Args:
+        model: whose linear layers of `num_labels` outputs are taken for the last.
+        factor: above 0.
+        image: uint8 (C, H, W), to see by whether the logits are what they should.
+        normalize: the model's.
+
+    Raises:
+        ValueError: if the logits do not come out `factor` times as large; the model is then as before.
+    """
+    if quantization(model.config) is not None:
+        raise ValueError("The weights are quantized: calibrate the model that they were made from, then quantize it.")
+    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+    parameters = [parameter for head in heads for parameter in head.parameters()]
+    pixel_values = normalize(image[None].to(model.device)).to(model.dtype)
+    before = model(pixel_values=pixel_values).logits
+    saved = [parameter.clone() for parameter in parameters]
+    for parameter in parameters:
+        parameter.mul_(factor)
+    after = model(pixel_values=pixel_values).logits
+    if not torch.allclose(after, before * factor, rtol=1e-3, atol=1e-3 * (before * factor).abs().max().item()):
+        for parameter, value in zip(parameters, saved, strict=True):
+            parameter.copy_(value)
+        raise ValueError(
+            f"The last layer of {type(model).__name__} is no linear one that gives its logits: not scaled."
+        )
+
+
+def format_calibration(calibration: dict[str, Any]) -> str:
+    """The figures of [`calibrate`] for the terminal."""
+    before, after = calibration["before"], calibration["after"]
+    lines = {
+        "temperature": f"{calibration['temperature']:.3f}, fitted on {calibration['images']:,} images "
+        f"({calibration['split']})",
+        "calibration error": f"{before['ece']:.2%} before, {after['ece']:.2%} after ({calibration['measured_on']})",
+        "negative log-likelihood": f"{before['nll']:.4f} before, {after['nll']:.4f} after",
+    }
+    return "\n".join(f"{name:25}{text}" for name, text in lines.items())

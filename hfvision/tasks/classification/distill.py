@@ -1,0 +1,239 @@
+"""Knowledge distillation: a student learns from a teacher's answers or from its features."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, kl_div, log_softmax, mse_loss
+from torchvision.transforms.v2.functional import grayscale_to_rgb, resize, rgb_to_grayscale, to_dtype
+from transformers import PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ...data.transforms.normalize import Normalize
+from ...engine.precision import choose_precision
+from ...hub.loading import load_model
+from .evaluate import match_classes
+
+PROJECTIONS = "distillation_projections"
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """T² · KL(teacher ‖ student), both softened by the temperature T (Hinton et al. 2015, arXiv:1503.02531).
+
+    Args:
+        student_logits, teacher_logits: float (N, C).
+        temperature: above 0; the factor T² keeps the gradient's size.
+
+    Returns:
+        The mean over the images, a float scalar.
+    """
+    student = log_softmax(student_logits.float() / temperature, dim=-1)
+    teacher = log_softmax(teacher_logits.float() / temperature, dim=-1)
+    return temperature**2 * kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def hard_distillation_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Cross-entropy with the class the teacher decides for (Touvron et al. 2021, arXiv:2012.12877, equation 3).
+
+    Args:
+        student_logits, teacher_logits: float (N, C).
+    """
+    return cross_entropy(student_logits, teacher_logits.argmax(-1))
+
+
+def feature_matching_loss(
+    student_features: Sequence[Tensor], teacher_features: Sequence[Tensor], projections: Sequence[nn.Module]
+) -> Tensor:
+    """How far the student's projected features are from the teacher's (FitNets: Romero et al. 2015, arXiv:1412.6550).
+
+    For each pair the mean squared error over the mean square of the teacher's features, so that the scale of a layer
+    does not matter; then the mean over the pairs.
+
+    Args:
+        student_features, teacher_features: pairs of feature maps (N, C, H, W) or tokens (N, T, C). Maps of different
+            sides are averaged to the smaller one; other features with different numbers of positions to one position.
+        projections: one learned module a pair, from the student's last dimension C to the teacher's.
+    """
+    losses = []
+    for student, teacher, projection in zip(student_features, teacher_features, projections, strict=True):
+        student, teacher = align_positions(student, teacher)
+        losses.append(mse_loss(projection(student).float(), teacher.float()) / teacher.float().square().mean())
+    return torch.stack(losses).mean()
+
+
+def align_positions(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Two feature tensors as (N, positions, C) with the same positions."""
+    if left.ndim == right.ndim == 4:
+        side = [min(sizes) for sizes in zip(left.shape[2:], right.shape[2:], strict=True)]
+        left, right = adaptive_avg_pool2d(left, side), adaptive_avg_pool2d(right, side)
+    left, right = (x.flatten(2).transpose(1, 2) if x.ndim == 4 else x for x in (left, right))
+    if left.shape[1] != right.shape[1]:
+        left, right = left.mean(1, keepdim=True), right.mean(1, keepdim=True)
+    return left, right
+
+
+def hints(hidden_states: Sequence[Tensor]) -> list[Tensor]:
+    """The layers that are matched: the one in the middle and the last."""
+    return [hidden_states[len(hidden_states) // 2], hidden_states[-1]]
+
+
+@dataclass
+class Distiller:
+    """The loss of a student beside a frozen teacher.
+
+    Args:
+        teacher: a classifier; it is put into evaluation mode and gets no gradient.
+        processor: the teacher's; images are resized to what it gives, and normalised as it does.
+        order: the teacher's class for each class of the student.
+        distillation: `soft` or `hard` answers of the teacher, or its `features`.
+        weight: part of the loss that the teacher decides, 0 to 1.
+        temperature: softens the answers of both, for `soft`.
+        precision: what the teacher computes in: `no` (its own dtype), `bf16` or `fp16`.
+        projections: for `features`; made and handed to the student by [`Distiller.attach`].
+
+    Raises:
+        ValueError: for a weight or temperature out of range.
+    """
+
+    teacher: PreTrainedModel
+    processor: BaseImageProcessor
+    order: list[int]
+    distillation: Literal["soft", "hard", "features"] = "soft"
+    weight: float = 0.5
+    temperature: float = 2.0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    projections: nn.ModuleList | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"distillation_weight must be from 0 to 1, got {self.weight}.")
+        if not self.temperature > 0:
+            raise ValueError(f"distillation_temperature must be above 0, got {self.temperature}.")
+        self.teacher = self.teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.normalize = Normalize.from_processor(self.processor)
+        example = self.processor(Image.new("RGB", (64, 64)), return_tensors="pt")["pixel_values"]
+        self.size = list(example.shape[-2:])
+
+    @classmethod
+    def from_config(cls, config: Any, model: nn.Module, names: Sequence[str]) -> "Distiller":
+        """From a training's options `teacher`, `distillation`, `distillation_weight`, `distillation_temperature`,
+        `mixed_precision` and `trust_remote_code`.
+
+        Args:
+            model: the student; for `features` it is given projections to train.
+            names: of the student's classes.
+
+        Raises:
+            FileNotFoundError: if there is no such teacher.
+            ValueError: if it cannot be loaded, or its classes are not the student's.
+        """
+        teacher, processor = load_model(
+            config.teacher, "image-classification", trust_remote_code=config.trust_remote_code
+        )
+        known = [teacher.config.id2label[number] for number in range(teacher.config.num_labels)]
+        try:
+            order = match_classes(known, names)
+        except ValueError as error:
+            raise ValueError(f"{config.teacher} cannot be the teacher. {error}") from error
+        distiller = cls(
+            teacher,
+            processor,
+            order,
+            distillation=config.distillation,
+            weight=config.distillation_weight,
+            temperature=config.distillation_temperature,
+            precision=choose_precision(config.mixed_precision),
+        )
+        if config.distillation == "features":
+            distiller.attach(model)
+        return distiller
+
+    def attach(self, model: nn.Module) -> None:
+        """Give `model` the projections of its features as the submodule `distillation_projections`, so that they are
+        trained and checkpointed with it; `save_pretrained` leaves them out. [`Distiller.release`] takes them away.
+
+        Raises:
+            ValueError: if student or teacher give no hidden states.
+        """
+        device = next(model.parameters()).device
+        side = getattr(model.config, "image_size", None) or 224
+        height, width = (side, side) if isinstance(side, int) else side
+        images = torch.zeros(1, getattr(model.config, "num_channels", 3), height, width, device=device)
+        training = model.training
+        with torch.no_grad():
+            student = model.eval()(pixel_values=images, output_hidden_states=True).hidden_states
+        model.train(training)
+        teacher = self.ask(images).hidden_states
+        if not student or not teacher:
+            raise ValueError("distillation='features' needs a student and a teacher that give hidden states.")
+        widths = [[x.shape[1] if x.ndim == 4 else x.shape[-1] for x in hints(states)] for states in (student, teacher)]
+        self.projections = nn.ModuleList(nn.Linear(*pair) for pair in zip(*widths, strict=True)).to(device)
+        model.add_module(PROJECTIONS, self.projections)
+        names = [f"{PROJECTIONS}.{name}" for name in self.projections.state_dict()]
+        model._keys_to_ignore_on_save = [*(getattr(model, "_keys_to_ignore_on_save", None) or []), *names]
+
+    def release(self, model: nn.Module) -> None:
+        """Take the projections away from `model` again, if it has any."""
+        if PROJECTIONS in dict(model.named_children()):
+            delattr(model, PROJECTIONS)
+            del model._keys_to_ignore_on_save
+
+    @torch.no_grad()
+    def ask(self, images: Tensor) -> Any:
+        """The teacher's outputs for `images`, uint8 or float in [0, 1], (N, C, H, W), of any size.
+
+        Grey images are made RGB for a teacher of colours, and the other way round.
+        """
+        if self.teacher.device != images.device:
+            self.teacher.to(images.device)
+        images = to_dtype(images, torch.float32, scale=True)
+        channels = len(self.normalize.mean)
+        if images.shape[1] != channels:
+            images = grayscale_to_rgb(images) if channels == 3 else rgb_to_grayscale(images)
+        if list(images.shape[-2:]) != self.size:
+            images = resize(images, self.size, antialias=True)
+        pixel_values = self.normalize(images).to(self.teacher.dtype, memory_format=torch.channels_last)
+        dtype = AUTOCAST.get(self.precision)
+        with torch.autocast(images.device.type, dtype) if dtype else nullcontext():
+            return self.teacher(pixel_values=pixel_values, output_hidden_states=self.distillation == "features")
+
+    def __call__(
+        self, net: nn.Module, pixel_values: Tensor, images: Tensor, classify: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """(1 - weight) · `classify(logits)` + weight · the teacher's loss.
+
+        A student with a distillation token learns the labels with one head and the teacher's answers with the other.
+
+        Args:
+            net: the student, prepared or not.
+            pixel_values: what the student gets, float (N, C, H, W), normalised for it.
+            images: the same images before normalisation, uint8 or float in [0, 1].
+            classify: from logits (N, classes) to the loss by the labels.
+
+        Returns:
+            The loss and the student's logits, float (N, classes).
+        """
+        answers = self.ask(images)
+        if self.distillation == "features":
+            student = net(pixel_values=pixel_values, output_hidden_states=True)
+            by_teacher = feature_matching_loss(
+                hints(student.hidden_states), hints(answers.hidden_states), self.projections
+            )
+            by_labels = classify(student.logits)
+        else:
+            student = net(pixel_values=pixel_values)
+            two_heads = "distillation_logits" in student
+            learner = student.distillation_logits if two_heads else student.logits
+            targets = answers.logits[:, self.order]
+            by_teacher = (
+                soft_target_loss(learner, targets, self.temperature)
+                if self.distillation == "soft"
+                else hard_distillation_loss(learner, targets)
+            )
+            by_labels = classify(student.cls_logits if two_heads else student.logits)
+        return (1 - self.weight) * by_labels + self.weight * by_teacher, student.logits

@@ -1,0 +1,382 @@
+"""Trains an image classifier from a data set and a start model to a folder that `from_pretrained` loads."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset, Subset
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ...data.datasets.classification import class_weights, load_image_dataset
+from ...data.datasets.describe import describe_dataset
+from ...data.datasets.prepare import IterableImages, prepare_images
+from ...data.transforms.augment import PRESETS, Augmentation, augment, mix
+from ...data.transforms.keyed import image_keys
+from ...data.transforms.normalize import Normalize
+from ...engine.folder import training_folder
+from ...engine.loop import LoopConfig, make_accelerator, train, with_batch_size
+from ...engine.options import as_plain, option, training_command, yaml_mapping
+from ...engine.progress import at_chance, chance_advice
+from ...hub.cards.lineage import lineage
+from ...metrics.accuracy import accuracy
+from ...robustness.adversarial import Adversary, Method, has_collapsed, mart_loss, trades_loss
+from ...robustness.attacks.gradient import pgd
+from ...robustness.attacks.threat import DEFAULT_EPSILON, Norm
+from ...robustness.awp import PerturbedWeights
+from ...robustness.corruptions import corrupt_some
+from ...utils.report import confusion_picture, folder_written_whole, training_curve, write_record, write_text
+from .distill import Distiller
+from .evaluate import evaluate_classifier, predict_logits
+from .transfer import add_lora, freeze, load_start, number_layers
+from .whitening import whiten_stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierTrainingConfig(LoopConfig):
+    """How [`train_classifier`] trains; `hfvision train classifier --help` explains each option.
+
+    Raises:
+        ValueError: for options that are out of range or do not go together.
+    """
+
+    out: Path = option(Path("runs/classifier"), "folder for the model and what tells of its training")
+    data: str = option("", "Hub id, folder of class folders, parquet file or folder, or a sample set: fashion_mnist")
+    image_column: str | None = option(None, "column of the images, where it is not found by itself")
+    label_column: str | None = option(None, "column of the labels, where it is not found by itself")
+    validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
+    validation_group: str | None = option(
+        None, "column of patients, objects …: all images of one are on the same side of that choice"
+    )
+    streaming: bool = option(False, "read the data as a stream: for sets larger than the disk")
+    memory_limit: float = option(4.0, "GB; sets whose decoded images fit are held in memory")
+    bad_images: Literal["stop", "skip"] = option("stop", "what to do about an image that cannot be read")
+    model: str = option("cnn:cifar", "start: a preset (cnn:resnet18, vit:small), timm/NAME, Hub id or folder")
+    model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{distillation_token: true}'")
+    image_size: int | None = option(None, "side in pixels that images are brought to (default: the model's)")
+    num_channels: int | None = option(None, "1 for grey images, 3 for colours (default: the model's, or 3)")
+    trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
+    freeze: Literal["none", "backbone"] = option("none", "backbone: train the head alone")
+    lora_rank: int | None = option(None, "train low-rank adapters of this rank in place of the weights")
+    dora: bool = option(False, "weight-decomposed adapters (DoRA)")
+    whiten: bool = option(False, "start a CNN's stem as the frozen whitening of the training images' patches")
+    augment: Literal["none", "classic", "strong", "upright", "imagenet"] = option(
+        "strong", "preset of the augmentation"
+    )
+    flip: bool | None = option(None, "mirror images (default: as the preset)")
+    erasing: float | None = option(None, "probability that a rectangle is erased (default: as the preset)")
+    mixup: float | None = option(None, "alpha of mixup (default: as the preset)")
+    cutmix: float | None = option(None, "alpha of cutmix (default: as the preset)")
+    corruptions: float = option(0.0, "part of the training images that get a random corruption: noise, blur, JPEG …")
+    label_smoothing: float = option(0.1, "part of each label that goes to all classes alike")
+    balance: Literal["none", "weights", "sampling"] = option("none", "against classes of unequal size")
+    teacher: str | None = option(None, "model to distill from: Hub id, folder or shipped checkpoint")
+    distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
+    distillation_weight: float = option(0.5, "part of the loss that the teacher decides")
+    distillation_temperature: float = option(2.0, "softens the teacher's answers")
+    adversarial: Literal["none", Method] = option("none", "train on attacked images: fast is N-FGSM, pgd Madry's")
+    epsilon: str | None = option(
+        None, "how far an attack may change a pixel in [0, 1]; for l2 the whole image (default: 8/255; 0.5 for l2)"
+    )
+    norm: Norm = option("linf", "what epsilon measures")
+    attack_steps: int = option(10, "of pgd, trades and mart")
+    attack_step_size: float | None = option(None, "of pgd, trades and mart (default: 2.5 epsilon / steps)")
+    adversarial_weight: float | None = option(None, "of the divergence in trades (default 6) and mart (default 5)")
+    awp: float = option(0.0, "perturb weights too, by this part of their norm: adversarial weight perturbation")
+    robust_images: int = option(512, "validation images that each epoch's PGD attacks, to choose the best by")
+    tta: Literal["none", "flip", "flip_shift"] = option("none", "test-time augmentation of the final evaluation")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.data:
+            raise ValueError("data must name the images to train on, as --data photos/ or --data user/name.")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}.")
+        if not 0 <= self.corruptions <= 1:
+            raise ValueError(f"corruptions must be from 0 to 1, got {self.corruptions}.")
+        if self.streaming and self.balance != "none":
+            raise ValueError("balance needs all labels before the training, which streaming does not have.")
+        if self.lora_rank is not None and self.freeze != "none":
+            raise ValueError("lora_rank freezes the weights by itself: leave freeze out.")
+        self.overrides()
+        if self.lora_rank is not None and ":" in self.model:
+            raise ValueError(f"lora_rank adapts a trained model, and {self.model} starts with random weights.")
+        if self.whiten and self.streaming:
+            raise ValueError("whiten looks at images before the training, which streaming cannot.")
+        if self.dora and self.lora_rank is None:
+            raise ValueError("dora needs lora_rank.")
+        if self.adversarial == "none" and (self.awp or self.adversarial_weight is not None):
+            raise ValueError("awp and adversarial_weight need adversarial, as --adversarial trades.")
+        if self.adversarial in ("trades", "mart") and self.teacher:
+            raise ValueError(
+                f"adversarial={self.adversarial} has a loss of its own: a teacher goes with pgd and fast."
+            )
+        if self.adversarial == "mart" and (self.augmentation().mixup or self.augmentation().cutmix):
+            raise ValueError("adversarial=mart needs images of one class each: leave mixup and cutmix out.")
+        if not 0 <= self.awp < 1:
+            raise ValueError(f"awp must be at least 0 and below 1, got {self.awp}.")
+        if self.robust_images < 1:
+            raise ValueError(f"robust_images must be at least 1, got {self.robust_images}.")
+        self.adversary(Normalize((0.0,), (1.0,)))
+
+    def overrides(self) -> dict[str, Any]:
+        """`model_fields` as a dict."""
+        return yaml_mapping("model_fields", self.model_fields)
+
+    def adversary(self, normalize: Normalize) -> Adversary | None:
+        """What attacks the training images, if anything does."""
+        if self.adversarial == "none":
+            return None
+        return Adversary(
+            self.adversarial,
+            normalize,
+            epsilon=self.epsilon or DEFAULT_EPSILON[self.norm],
+            norm=self.norm,
+            steps=self.attack_steps,
+            step_size=self.attack_step_size,
+            weight=self.adversarial_weight,
+        )
+
+    def augmentation(self) -> Augmentation:
+        """The preset with the options that are given."""
+        given = {name: getattr(self, name) for name in ("flip", "erasing", "mixup", "cutmix")}
+        changes = {name: value for name, value in given.items() if value is not None}
+        return dataclasses.replace(PRESETS[self.augment], **changes)
+
+
+@dataclass
+class ClassifierLoss:
+    """From a batch of uint8 images to the loss: augmentation, attack, normalisation, network, labels or teacher."""
+
+    config: ClassifierTrainingConfig
+    normalize: Normalize
+    num_classes: int
+    weights: Tensor | None = None
+    distiller: Distiller | None = None
+    adversary: Adversary | None = None
+
+    def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        augmentation = self.config.augmentation()
+        keys = image_keys(self.config.seed, epoch, batch["index"])
+        images = augment(batch["images"], keys, augmentation)
+        if self.config.corruptions:
+            images = corrupt_some(images, keys, self.config.corruptions)
+        images = images.float() / 255
+        labels = batch["labels"]
+        images, targets = mix(images, labels, keys, augmentation, self.num_classes)
+        weight = None if self.weights is None else self.weights.to(images.device)
+        attacked = images if self.adversary is None else self.adversary.attack(net, images, targets, keys)
+
+        def classify(logits: Tensor) -> Tensor:
+            return cross_entropy(logits, targets, weight=weight, label_smoothing=self.config.label_smoothing)
+
+        def loss_and_logits(net: nn.Module) -> tuple[Tensor, Tensor]:
+            if self.adversary is not None and self.adversary.sees_clean:
+                # One pass of both, as DDP allows one; batch normalisation sees them mixed.
+                clean, logits = net(pixel_values=self.pixel_values(torch.cat([images, attacked]))).logits.chunk(2)
+                if self.adversary.method == "mart":
+                    return mart_loss(clean, logits, labels, self.adversary.weight), logits
+                return trades_loss(clean, logits, classify, self.adversary.weight), logits
+            if self.distiller is not None:
+                return self.distiller(net, self.pixel_values(attacked), images, classify)
+            logits = net(pixel_values=self.pixel_values(attacked)).logits
+            return classify(logits), logits
+
+        if self.config.awp:
+            net = PerturbedWeights(net, lambda net: loss_and_logits(net)[0], self.config.awp)
+        loss, logits = loss_and_logits(net)
+        name = "accuracy" if self.adversary is None else "attacked_accuracy"
+        values = {"loss": loss, name: (logits.detach().argmax(-1) == labels).float().mean()}
+        if self.config.bad_images == "skip" and "read" in batch:
+            values["unreadable"] = (~batch["read"]).float().mean()
+        return values
+
+    def pixel_values(self, images: Tensor) -> Tensor:
+        return self.normalize(images).contiguous(memory_format=torch.channels_last)
+
+    def begin_epoch(self, history: list[dict[str, float]]) -> bool:
+        """After a collapse: two steps of attack from then on, and back to the best weights where it is new."""
+        if self.adversary is None or not self.adversary.one_step:
+            return False
+        collapses = [end for end in range(1, len(history) + 1) if has_collapsed(history[:end])]
+        self.adversary.multi_step = bool(collapses)
+        return bool(collapses) and collapses[-1] == len(history)
+
+
+def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
+    """Train, keep the best by validation accuracy, evaluate on the test split, write model, record and pictures.
+
+    `config.out` then holds the model with its processor (`from_pretrained`, `pipeline`), `config.yaml`,
+    `metrics.json`, `curve.png`, `record.json`, and `checkpoints` to go on from. With LoRA, `adapter` holds the adapter
+    and the folder itself the merged model.
+
+    Returns:
+        The record.
+
+    Raises:
+        ValueError: for settings or data that do not fit, or another training in the folder.
+        FloatingPointError: if the loss is not finite.
+        Interrupted: for Ctrl-C or SIGTERM, after a checkpoint.
+        OSError: if something cannot be written; what was saved before is still there.
+    """
+    accelerator = make_accelerator(config)
+    with training_folder(config, ["train", "classifier"]):
+        return fit_classifier(config, accelerator)
+
+
+def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -> dict[str, Any]:
+    """[`train_classifier`], in a folder that is its own."""
+    torch.manual_seed(config.seed)
+    with accelerator.main_process_first():
+        data = load_image_dataset(
+            config.data,
+            validation=config.validation,
+            seed=config.seed,
+            streaming=config.streaming,
+            image_column=config.image_column,
+            label_column=config.label_column,
+            validation_group=config.validation_group,
+        )
+    if accelerator.is_main_process:
+        print(describe_dataset(config.data, data))
+    names = data["train"].features["label"].names
+    model, processor = load_start(
+        config.model,
+        names=names,
+        num_channels=config.num_channels,
+        image_size=config.image_size,
+        overrides=config.overrides(),
+        trust_remote_code=config.trust_remote_code,
+    )
+    made_from = lineage(config)
+    trainset, held_out = prepare_splits(data, processor, config, accelerator)
+    config = with_batch_size(config, trainset, accelerator)
+    normalize = Normalize.from_processor(processor)
+    if accelerator.device.type == "cpu" and model._supports_sdpa:
+        model.set_attn_implementation("eager")  # its backward pass takes less time than sdpa's there
+    if config.whiten:
+        whiten_stem(model, normalize, trainset)
+    if config.freeze != "none":
+        freeze(model, config.freeze)
+    if config.lora_rank is not None:
+        model = add_lora(model, config.lora_rank, dora=config.dora)
+    if config.layer_decay is not None:
+        number_layers(model)
+    distiller = Distiller.from_config(config, model, names) if config.teacher else None
+    weights = None if config.balance == "none" else class_weights(trainset.labels, len(names))
+    adversary = config.adversary(normalize)
+    compute_loss = ClassifierLoss(
+        config, normalize, len(names), weights if config.balance == "weights" else None, distiller, adversary
+    )
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        logits, labels = predict_logits(net, held_out["validation"], normalize, accelerator=accelerator)
+        values = {
+            "validation_loss": cross_entropy(logits, labels).item(),
+            "validation_accuracy": accuracy(logits.argmax(-1), labels),
+        }
+        if adversary is not None:
+            some = Subset(held_out["validation"], range(min(config.robust_images, len(held_out["validation"]))))
+            attack = partial(pgd, epsilon=adversary.epsilon, norm=config.norm)
+            logits, labels = predict_logits(net, some, normalize, accelerator=accelerator, attack=attack)
+            values["validation_robust_accuracy"] = accuracy(logits.argmax(-1), labels)
+        return values
+
+    def keep(state: dict[str, Tensor], entry: dict[str, float]) -> None:
+        save_model(model, processor, config.out / "adapter" if config.lora_rank is not None else config.out, state)
+
+    history = train(
+        model,
+        trainset,
+        compute_loss,
+        config,
+        description=config.out.name,
+        accelerator=accelerator,
+        sample_weights=weights[trainset.labels] if config.balance == "sampling" else None,
+        evaluate=validate if "validation" in held_out else None,
+        score="validation_accuracy" if adversary is None else "validation_robust_accuracy",
+        on_best=keep,
+        begin_epoch=compute_loss.begin_epoch,
+    )
+    if distiller is not None:
+        distiller.release(model)
+    if config.lora_rank is not None and accelerator.is_main_process:
+        save_model(model, processor, config.out / "adapter")
+    merged = model.merge_and_unload() if config.lora_rank is not None else model
+    record: dict[str, Any] = {
+        **made_from,
+        "training": {
+            "command": training_command("classifier", config),
+            "config": as_plain(config),
+            "data": {"source": config.data, "classes": names}
+            | ({} if config.streaming else {"fingerprint": data["train"]._fingerprint, "images": len(trainset)})
+            | {"unreadable": sum(len(getattr(part, "bad_images", [])) for part in (trainset, *held_out.values()))},
+            "parameters": merged.num_parameters(),
+            "seconds": round(sum(entry["seconds"] for entry in history), 1),
+            "history": history,
+        },
+    }
+    for split, images in held_out.items():
+        record[split] = evaluate_classifier(
+            merged, images, processor, names=names, tta=config.tta, accelerator=accelerator
+        )
+    if accelerator.is_main_process:
+        save_model(merged, processor, config.out)
+        write_outputs(config, record)
+        for split in held_out:
+            print(f"{split}: {record[split]['top1']:.2%} of {record[split]['images']:,} images are right")
+            if at_chance(record[split]["confusion_matrix"]):
+                print(f"hfvision: warning: {split}: {chance_advice(config, history)}", file=sys.stderr)
+        print(f"model, record and pictures: {config.out}")
+    return record
+
+
+def prepare_splits(
+    data: dict[str, Any], processor: BaseImageProcessor, config: ClassifierTrainingConfig, accelerator: Accelerator
+) -> tuple[Dataset, dict[str, Dataset]]:
+    """The training images, and those of the other splits by name; what could not be read is said."""
+    limit = int(config.memory_limit * 1e9)
+    splits = {
+        name: IterableImages(
+            split,
+            processor,
+            seed=config.seed,
+            process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+            on_bad_image=config.bad_images,
+        )
+        if config.streaming and name == "train"
+        else prepare_images(split, processor, memory_limit=limit, on_bad_image=config.bad_images)
+        for name, split in data.items()
+    }
+    for images in splits.values():
+        for sentence in getattr(images, "bad_images", []):
+            accelerator.print(f"left out: {sentence}", file=sys.stderr)
+    return splits.pop("train"), splits
+
+
+def save_model(
+    model: nn.Module, processor: BaseImageProcessor, folder: Path, state: dict[str, Tensor] | None = None
+) -> None:
+    """Write model and processor, the model with the weights of `state` where given; files are replaced whole."""
+    with folder_written_whole(folder) as temporary:
+        model.save_pretrained(temporary, state_dict=dict(state) if state else None)  # which empties it
+        processor.save_pretrained(temporary)
+
+
+def write_outputs(config: ClassifierTrainingConfig, record: dict[str, Any]) -> None:
+    history = record["training"]["history"]
+    write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
+    training_curve(history, config.out / "curve.png")
+    for split in ("validation", "test"):
+        if split in record:
+            matrix = torch.tensor(record[split]["confusion_matrix"])
+            confusion_picture(matrix, record["training"]["data"]["classes"], config.out / f"confusion_{split}.png")
+    write_record(config.out / "record.json", record)

@@ -1,0 +1,111 @@
+"""The second stage of super-resolution training: a discriminator, and features of a classifier, beside the pixels."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss, softplus
+from torchvision.transforms.v2.functional import grayscale_to_rgb, rgb_to_grayscale
+from transformers import PreTrainedModel
+
+from ...data.transforms.normalize import Normalize
+
+GANLoss = Literal["vanilla", "relativistic"]
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, kind: GANLoss) -> Tensor:
+    """What the discriminator minimises.
+
+    Args:
+        real, fake: scores of photographs and of upscaled images, float of one shape.
+        kind: `vanilla` (Goodfellow et al. 2014, arXiv:1406.2661), or `relativistic`: how much more real than the mean
+            of the others (Jolicoeur-Martineau 2018, arXiv:1807.00734, the average form).
+
+    Returns:
+        A float scalar; log 4 for a discriminator that knows nothing.
+    """
+    if kind == "relativistic":
+        real, fake = real - fake.mean(), fake - real.mean()
+    return softplus(-real).mean() + softplus(fake).mean()
+
+
+def generator_loss(real: Tensor, fake: Tensor, kind: GANLoss) -> Tensor:
+    """What the generator minimises; arguments as for [`discriminator_loss`]."""
+    if kind == "relativistic":
+        return discriminator_loss(fake, real, kind)
+    return softplus(-fake).mean()
+
+
+def r1_penalty(real: Tensor, images: Tensor) -> Tensor:
+    """The mean over the images of the squared norm of the scores' gradient (Mescheder et al. 2018, arXiv:1801.04406).
+
+    Args:
+        real: scores (N, …) of `images` (N, C, H, W), which require a gradient.
+    """
+    (gradient,) = torch.autograd.grad(real.float().mean(tuple(range(1, real.ndim))).sum(), images, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
+class PerceptualLoss:
+    """How far the features of two images are apart in a frozen classifier.
+
+    For each of its hidden states the mean absolute difference over the mean absolute feature of the second image, so
+    that layers count alike; then the mean over the layers (after Johnson et al. 2016, arXiv:1603.08155).
+
+    Args:
+        classifier: gives `hidden_states`; it is frozen, in evaluation mode.
+        normalize: its.
+
+    Raises:
+        ValueError: if it gives no hidden states.
+    """
+
+    def __init__(self, classifier: PreTrainedModel, normalize: Normalize):
+        self.classifier = classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.normalize = normalize
+        if not self.features(torch.zeros(1, 3, 64, 64)):
+            raise ValueError("The perceptual network gives no hidden states: choose another classifier.")
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...] | None:
+        if self.classifier.device != images.device:
+            self.classifier.to(images.device)
+        channels = len(self.normalize.mean)
+        if images.shape[1] != channels:
+            images = grayscale_to_rgb(images) if channels == 3 else rgb_to_grayscale(images)
+        pixel_values = self.normalize(images).contiguous(memory_format=torch.channels_last)
+        return self.classifier(pixel_values=pixel_values, output_hidden_states=True).hidden_states
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Both float (N, C, H, W) in about [0, 1]; a float scalar, whose gradient goes to `images`."""
+        with torch.no_grad():
+            wanted = self.features(targets)
+        pairs = zip(self.features(images), wanted, strict=True)
+        return torch.stack([l1_loss(a.float(), b.float()) / b.float().abs().mean() for a, b in pairs]).mean()
+
+
+@dataclass
+class DiscriminatorLoss:
+    """The discriminator's loss on the images that the generator's loss has just made and left here.
+
+    Args:
+        kind: as in [`discriminator_loss`].
+        r1: factor on half the [`r1_penalty`].
+        real, fake: photographs and upscaled images, float (N, C, H, W), without gradient.
+    """
+
+    kind: GANLoss
+    r1: float = 0.0
+    real: Tensor | None = None
+    fake: Tensor | None = None
+
+    def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        photos = self.real.requires_grad_() if self.r1 else self.real
+        # One pass of both, as DDP allows one.
+        real, fake = net(pixel_values=torch.cat([photos, self.fake])).logits.float().chunk(2)
+        loss = discriminator_loss(real, fake, self.kind)
+        values = {"loss": loss, "right": ((real > 0).float().mean() + (fake < 0).float().mean()) / 2}
+        if self.r1:
+            values["loss"] = loss + 0.5 * self.r1 * r1_penalty(real, photos)
+        self.real = self.fake = None
+        return values

@@ -1,0 +1,1 @@
+"""Video: shots, summaries, flicker."""
