@@ -14,8 +14,8 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Au
 from .compression.benchmark import benchmark
 from .compression.quantize import quantize
 from .compression.recipe import ClassifierPruneConfig, prune_and_train
-from .data.datasets.classification import sample_dataset, sample_photos
 from .data.datasets.prepare import prepare_images
+from .data.datasets.samples import sample_dataset, sample_photos
 from .data.io.images import read_image
 from .data.transforms.normalize import Normalize
 from .data.transforms.resize import downscale, modcrop, resize_bicubic
@@ -27,7 +27,8 @@ from .robustness.attacks.threat import PixelClassifier
 from .robustness.pictures import attack_grid
 from .tasks.classification.evaluate import predict_logits
 from .tasks.classification.train import ClassifierTrainingConfig, train_classifier
-from .tasks.super_resolution.train import SuperResTrainingConfig, train_superres
+from .tasks.super_resolution.config import SuperResTrainingConfig
+from .tasks.super_resolution.train import train_superres
 from .tasks.super_resolution.upscale import load_upscaler, save_image, upscale
 from .utils.files import check_folder, read_json, remove_model
 from .utils.report import markdown_table, prediction_grid, side_by_side, write_record, write_text

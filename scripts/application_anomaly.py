@@ -33,9 +33,9 @@ from hfvision.data.transforms.keyed import image_keys
 from hfvision.data.transforms.normalize import Normalize
 from hfvision.data.transforms.resize import downscale, resize_bicubic
 from hfvision.engine.options import parse_options
-from hfvision.hub.cards.write import record_about, write_card
 from hfvision.hub.loading import load_model
 from hfvision.metrics.auroc import auroc, auroc_interval
+from hfvision.publishing.cards.write import record_about, write_card
 from hfvision.tasks.anomaly.damage import DAMAGES, damage
 from hfvision.tasks.anomaly.gan import (
     PARTS,
@@ -49,7 +49,8 @@ from hfvision.tasks.anomaly.gan import (
     stack_images,
 )
 from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
-from hfvision.tasks.super_resolution.train import SuperResTrainingConfig, train_superres
+from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
+from hfvision.tasks.super_resolution.train import train_superres
 from hfvision.utils.report import image_grid, markdown_table, write_record, write_text, written_whole
 
 RECIPES = Path(__file__).with_name("recipes")

@@ -26,19 +26,21 @@ from transformers.image_processing_utils import BaseImageProcessor
 from hfvision.compression.benchmark import benchmark
 from hfvision.compression.quantize import quantize
 from hfvision.compression.recipe import ClassifierPruneConfig, prune_and_train
-from hfvision.data.datasets.classification import load_image_dataset, sample_dataset
+from hfvision.data.datasets.class_names import class_names, match_classes
+from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.data.datasets.prepare import MemoryImages, prepare_images
+from hfvision.data.datasets.samples import sample_dataset
 from hfvision.data.transforms.keyed import image_keys
 from hfvision.data.transforms.normalize import Normalize
 from hfvision.engine.options import parse_options
-from hfvision.hub.cards.write import record_about, write_card
 from hfvision.hub.loading import load_model
 from hfvision.metrics.accuracy import accuracy
+from hfvision.publishing.cards.write import record_about, write_card
 from hfvision.robustness.attacks.apgd import apgd
 from hfvision.robustness.attacks.threat import PixelClassifier
 from hfvision.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from hfvision.robustness.pictures import attack_grid
-from hfvision.tasks.classification.evaluate import match_classes, predict_logits
+from hfvision.tasks.classification.evaluate import predict_logits
 from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
 from hfvision.utils.report import markdown_table, write_record, write_text, written_whole
 
@@ -182,7 +184,7 @@ def measure(
     Without gradients, as in 8 bits, the attack is made on `parent` to its end and put to the model.
     """
     normalize = Normalize.from_processor(processor)
-    order = match_classes([model.config.id2label[number] for number in range(model.config.num_labels)], names)
+    order = match_classes(class_names(model.config), names)
     attack = partial(apgd, epsilon=EPSILON)
     if parent is not None:
         victim = PixelClassifier(parent, normalize)

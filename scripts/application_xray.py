@@ -40,18 +40,20 @@ from hfvision.data.datasets.prepare import MemoryImages, PixelReader, prepare_im
 from hfvision.data.transforms.normalize import Normalize
 from hfvision.data.transforms.resize import downscale, modcrop, resize_bicubic
 from hfvision.engine.options import parse_options
-from hfvision.hub.cards.write import record_about, write_card
-from hfvision.hub.loading import load_model, read_record_of, validation_settings
+from hfvision.hub.loading import load_model
+from hfvision.hub.records import read_record_of, validation_settings
 from hfvision.inspection.explain import explain_image
 from hfvision.metrics.psnr import psnr
 from hfvision.metrics.ssim import ssim
 from hfvision.models.image_processing_classification import flatten_pil
+from hfvision.publishing.cards.write import record_about, write_card
 from hfvision.tasks.classification.binary import evaluate_binary, format_binary, write_binary
 from hfvision.tasks.classification.calibrate import calibrate, format_calibration
 from hfvision.tasks.classification.evaluate import predict_logits
 from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
 from hfvision.tasks.super_resolution.baselines import interpolations, network
-from hfvision.tasks.super_resolution.train import SuperResTrainingConfig, train_superres
+from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
+from hfvision.tasks.super_resolution.train import train_superres
 from hfvision.tasks.super_resolution.upscale import upscale
 from hfvision.utils.report import image_grid, markdown_table, side_by_side, write_record, write_text
 

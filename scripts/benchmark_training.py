@@ -41,8 +41,9 @@ from torchvision.transforms import v2
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from hfvision.data.datasets.classification import load_image_dataset, sample_dataset
+from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.data.datasets.prepare import MemoryImages, prepare_images
+from hfvision.data.datasets.samples import sample_dataset
 from hfvision.data.transforms.normalize import Normalize
 from hfvision.engine.checkpoint import model_state, save_checkpoint
 from hfvision.engine.ema import EMA

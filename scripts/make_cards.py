@@ -5,9 +5,9 @@ python scripts/make_cards.py
 
 from pathlib import Path
 
-from hfvision.hub.cards.figures import data_name
-from hfvision.hub.cards.write import card_files, read_record
 from hfvision.hub.checkpoints import list_checkpoints
+from hfvision.hub.records import data_name, read_record
+from hfvision.publishing.cards.write import card_files
 from hfvision.utils.report import markdown_table, write_text
 
 CARDS = Path(__file__).parents[1] / "model_cards"

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 
 from hfvision.cli.main import main as hfvision
 from hfvision.hub.checkpoints import checkpoint
-from hfvision.hub.push import upload
+from hfvision.publishing.push import upload
 
 SPACE = Path(__file__).parents[1] / "spaces" / "vision"
 CARDS = Path(__file__).parents[1] / "model_cards"

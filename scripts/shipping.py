@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.data.datasets.prepare import prepare_images
-from hfvision.hub.cards.write import card_files
 from hfvision.hub.checkpoints import FOLDER
 from hfvision.hub.loading import load_model
+from hfvision.publishing.cards.write import card_files
 from hfvision.tasks.classification.evaluate import evaluate_classifier
 from hfvision.tasks.super_resolution.evaluate import evaluate_superres, find_sets
 from hfvision.utils.report import write_record, write_text

@@ -24,7 +24,8 @@ from hfvision import (
     sample_photos,
 )
 from hfvision.cli.main import main
-from hfvision.hub.cards.write import card_files, read_record
+from hfvision.hub.records import read_record
+from hfvision.publishing.cards.write import card_files
 from hfvision.tasks.super_resolution.baselines import interpolations, network
 from hfvision.tasks.super_resolution.evaluate import measure_sets
 

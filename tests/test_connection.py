@@ -6,10 +6,10 @@ from huggingface_hub import constants
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor
 from hfvision.data.datasets.classification import load_image_dataset
-from hfvision.hub.connection import no_connection
 from hfvision.hub.loading import load_model
-from hfvision.hub.push import push_to_hub
+from hfvision.publishing.push import push_to_hub
 from hfvision.tasks.classification.transfer import load_start
+from hfvision.utils.connection import no_connection
 
 
 def test_offline_is_said_in_one_sentence(hub, monkeypatch):

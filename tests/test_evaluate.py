@@ -14,10 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor, sample_dataset
 from hfvision.cli.main import main
+from hfvision.data.datasets.class_names import match_classes
 from hfvision.data.datasets.prepare import MemoryImages, prepare_images
 from hfvision.data.transforms.normalize import Normalize
 from hfvision.metrics.calibration import expected_calibration_error, negative_log_likelihood
-from hfvision.tasks.classification.evaluate import evaluate_classifier, match_classes, predict_logits
+from hfvision.tasks.classification.evaluate import evaluate_classifier, predict_logits
 
 SPLITS = sample_dataset("fashion_mnist")
 NAMES = SPLITS["test"].features["label"].names

@@ -13,7 +13,8 @@ from torch.nn.functional import interpolate
 from hfvision.cli.main import main
 from hfvision.data.io.encoding import VideoEncoding
 from hfvision.tasks.super_resolution.batch import upscale_files
-from hfvision.tasks.super_resolution.upscale import Upscaling, output_paths
+from hfvision.tasks.super_resolution.files import output_paths
+from hfvision.tasks.super_resolution.upscale import Upscaling
 
 av = pytest.importorskip("av")
 from av.stream import Disposition  # noqa: E402

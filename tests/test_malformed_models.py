@@ -30,7 +30,8 @@ from hfvision import (
     checkpoint,
 )
 from hfvision.cli.main import main
-from hfvision.hub.loading import load_model, read_record_of
+from hfvision.hub.loading import load_model
+from hfvision.hub.records import read_record_of
 
 Change = Callable[[Path], None]
 COMMANDS = {"cnn": "classify", "vit": "classify", "srgan": "upscale", "segmenter": "segment", "int8": "classify"}

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from hfvision import MaskAugmentation, load_mask_dataset
+from hfvision.data.datasets.mask_crops import MaskedCrops
 from hfvision.data.datasets.segmentation import MaskedImages, name_classes, read_mask, show_mask
-from hfvision.data.transforms.mask_crops import MaskedCrops
 from hfvision.metrics.overlap import overlap
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hfvision.engine.options import parse_options
-from hfvision.tasks.super_resolution.train import SuperResTrainingConfig
+from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
 
 
 def parsed(*arguments: str) -> SuperResTrainingConfig:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProcessor, sample_photos
 from hfvision.cli.main import main
-from hfvision.hub.publishable import MAX_BYTES
+from hfvision.publishing.publishable import MAX_BYTES
 
 REPO = "tester/upscaler"
 

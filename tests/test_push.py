@@ -266,7 +266,7 @@ def test_a_space_that_somebody_wrote_is_left_alone(hub, folder):
 @pytest.mark.parametrize("route", ["create_repo", "preupload", "lfs_batch", "lfs_put", "commit"])
 def test_a_connection_cut_once_is_taken_up_again(hub, folder, monkeypatch, route):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("hfvision.hub.push.PAUSES", (0, 0))
+    monkeypatch.setattr("hfvision.publishing.push.PAUSES", (0, 0))
     hub.fail_next(route)
     push_folder(folder, "tester/upscaler")
     assert commits() == 2
@@ -276,7 +276,7 @@ def test_a_connection_cut_once_is_taken_up_again(hub, folder, monkeypatch, route
 @pytest.mark.parametrize("route", ["lfs_put", "commit"])
 def test_a_push_that_was_cut_off_goes_on_where_it_was(hub, folder, monkeypatch, capsys, route):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("hfvision.hub.push.PAUSES", (0, 0))
+    monkeypatch.setattr("hfvision.publishing.push.PAUSES", (0, 0))
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     hub.fail_next(route, 1000)
     assert main(["push", str(folder), "tester/upscaler"]) == 2

@@ -16,10 +16,11 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, pi
 
 from hfvision import ImageClassificationProcessor, SRGANForImageSuperResolution, SRGANImageProcessor
 from hfvision.cli.main import main
-from hfvision.compression.backends.openvino import OpenVINOModel, load_openvino, to_openvino
+from hfvision.compression.backends.openvino import to_openvino
 from hfvision.compression.quantize import photograph_examples, quantize
 from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.hub.loading import load_config, load_model
+from hfvision.hub.openvino_model import OpenVINOModel, load_openvino
 from hfvision.tasks.super_resolution.upscale import upscale
 
 CLASSIFY, UPSCALE = "image-classification", "image-super-resolution"
@@ -93,7 +94,8 @@ import faulthandler, os, signal
 faulthandler.enable()
 import numpy as np
 from test_fold import cnn
-from hfvision.compression.backends.openvino import OpenVINOModel, to_int8, to_openvino
+from hfvision.compression.backends.openvino import to_int8, to_openvino
+from hfvision.hub.openvino_model import OpenVINOModel
 
 model = cnn(stage_widths=[[[8]], [[8]]])
 images = [np.random.rand(2, 3, 16, 16).astype("float32")] * 5

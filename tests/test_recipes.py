@@ -18,7 +18,8 @@ from hfvision.engine.options import parse_options
 from hfvision.tasks.classification.train import ClassifierTrainingConfig
 from hfvision.tasks.classification.transfer import load_start
 from hfvision.tasks.segmentation.train import SegmenterTrainingConfig, load_segmenter
-from hfvision.tasks.super_resolution.train import SuperResTrainingConfig, load_generator
+from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
+from hfvision.tasks.super_resolution.train import load_generator
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 MACHINES = sorted((SCRIPTS / "recipes").glob("accelerate_*.yaml"))

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from hfvision.data.datasets.classification import SAMPLES, sample_dataset, sample_photos
+from hfvision.data.datasets.samples import SAMPLES, sample_dataset, sample_photos
 
 
 @pytest.fixture(scope="module")

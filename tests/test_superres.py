@@ -27,7 +27,7 @@ from hfvision.data.datasets.photos import load_photos
 from hfvision.data.transforms.crops import RandomCrops, turned, turned_back
 from hfvision.data.transforms.resize import downscale
 from hfvision.engine.loop import LoopConfig, Opponent, train
-from hfvision.hub.cards.write import card_files
+from hfvision.publishing.cards.write import card_files
 from hfvision.tasks.super_resolution.blend import blend
 from hfvision.tasks.super_resolution.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
 from hfvision.tasks.super_resolution.losses import SuperResolutionLoss, grid_loss, pixel_loss

@@ -20,14 +20,8 @@ from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProces
 from hfvision.cli.main import main
 from hfvision.data.io.images import read_photo
 from hfvision.data.io.writing import write_image
-from hfvision.tasks.super_resolution.upscale import (
-    Upscaling,
-    load_upscaler,
-    output_paths,
-    shipped_upscalers,
-    upscale,
-    upscale_file,
-)
+from hfvision.tasks.super_resolution.files import output_paths, upscale_file
+from hfvision.tasks.super_resolution.upscale import Upscaling, load_upscaler, shipped_upscalers, upscale
 from hfvision.utils.files import temporary_path
 
 

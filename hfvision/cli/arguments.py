@@ -118,7 +118,7 @@ def columns_of(args: argparse.Namespace) -> dict[str, str | None]:
 
 def validation_options(args: argparse.Namespace) -> dict[str, object]:
     """How the validation part is chosen, where it is asked for: as the training of the model did."""
-    from ..hub.loading import validation_settings
+    from ..hub.records import validation_settings
 
     if args.split != "validation":
         return {"validation": 0 if args.split == "train" else 0.1}

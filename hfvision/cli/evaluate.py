@@ -76,7 +76,8 @@ def evaluate_binary(args: argparse.Namespace) -> None:
 
     from ..data.datasets.classification import load_image_dataset
     from ..data.datasets.prepare import prepare_images
-    from ..hub.loading import load_model, validation_settings
+    from ..hub.loading import load_model
+    from ..hub.records import validation_settings
     from ..tasks.classification.binary import evaluate_binary, format_binary, write_binary
 
     check_report(args.out, "binary.json", "roc.png", "abstention.png", "reliability.png", force=args.force)

@@ -29,7 +29,7 @@ without --host and --share only this machine is answered."""
 
 
 def card(args: argparse.Namespace) -> None:
-    from ..hub.cards.write import is_machine_made, record_about, write_card
+    from ..publishing.cards.write import is_machine_made, record_about, write_card
 
     if not args.folder.is_dir():
         raise FileNotFoundError(f"There is no folder {args.folder} with a model.")
@@ -43,7 +43,7 @@ def card(args: argparse.Namespace) -> None:
 
 
 def push(args: argparse.Namespace) -> None:
-    from ..hub.push import push_folder
+    from ..publishing.push import push_folder
 
     options = {name: getattr(args, name) for name in ("revision", "create_pr", "with_space")}
     pushed = push_folder(args.folder, args.repo_id, private=args.private or None, **options)

@@ -37,7 +37,7 @@ def train(args: argparse.Namespace) -> None:
 
         what = "a segmenter, which finds the class of each pixel"
     else:
-        from ..tasks.super_resolution.train import SuperResTrainingConfig as Config
+        from ..tasks.super_resolution.config import SuperResTrainingConfig as Config
         from ..tasks.super_resolution.train import train_superres as run
 
         what = "a super-resolution network"

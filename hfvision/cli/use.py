@@ -75,7 +75,8 @@ def upscale(args: argparse.Namespace) -> None:
 
     from ..data.io.encoding import VideoEncoding
     from ..tasks.super_resolution.batch import share_of, upscale_files
-    from ..tasks.super_resolution.upscale import Upscaling, output_paths
+    from ..tasks.super_resolution.files import output_paths
+    from ..tasks.super_resolution.upscale import Upscaling
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # or processes on CPUs do not see each other
     options = ("model", "scale", "outscale", "fit", "tile", "dtype", "trust_remote_code")

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..data.datasets.class_names import class_names, match_classes
 from ..data.datasets.classification import load_image_dataset
 from ..data.datasets.prepare import prepare_images
 from ..data.io.tree import find_images
 from ..data.transforms.normalize import Normalize
 from ..data.transforms.resize import downscale, quantize_8bit
-from ..hub.loading import load_config, load_model, resolve_model
+from ..hub.files import resolve_model
+from ..hub.loading import load_config, load_model
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
-from ..tasks.classification.evaluate import match_classes
 from ..tasks.super_resolution.cost import number_of_threads, peak_memory
 from ..tasks.super_resolution.evaluate import read_original
 from ..utils.report import BLUE, ORANGE, markdown_table, written_whole
@@ -162,7 +163,7 @@ def classifier_quality(
     answers, figures = {}, {}
     for entrant in tqdm(entrants, desc="accuracy", leave=False):
         model, processor = loaded[entrant.model]
-        known = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        known = class_names(model.config)
         order = match_classes(known, some.features["label"].names)
         images, normalize = prepare_images(some, processor), Normalize.from_processor(processor)
         logits = []

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..hub.openvino_model import OpenVINOModel
 from .backends.onnx import onnx_session, save_onnx
-from .backends.openvino import OpenVINOModel, PlainOutput, save_openvino, to_openvino
+from .backends.openvino import PlainOutput, save_openvino, to_openvino
 
 ENGINES = ("eager", "bf16", "compile", "openvino", "openvino-bf16", "onnx")
 

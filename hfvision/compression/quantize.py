@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..data.datasets.class_names import class_names, match_classes
 from ..data.datasets.classification import load_image_dataset
 from ..data.datasets.photos import load_photos
 from ..data.datasets.prepare import prepare_images
@@ -19,16 +20,19 @@ from ..data.transforms.degradations import PRESETS, degrade
 from ..data.transforms.keyed import image_keys
 from ..data.transforms.normalize import Normalize
 from ..data.transforms.resize import modcrop, quantize_8bit
-from ..hub.cards.write import write_card
-from ..hub.loading import earlier_record, load_config, load_model, resolve_model
+from ..hub.files import resolve_model
+from ..hub.loading import load_config, load_model
+from ..hub.openvino_model import OpenVINOModel
+from ..hub.records import earlier_record
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
 from ..models.image_processing_classification import flatten_pil
-from ..tasks.classification.evaluate import match_classes, predict_logits
+from ..publishing.cards.write import write_card
+from ..tasks.classification.evaluate import predict_logits
 from ..utils.files import check_model_folder, check_training_folder, folder_written_whole
 from ..utils.report import write_record
 from .backends.onnx import save_onnx
-from .backends.openvino import OpenVINOModel, output_name, save_openvino, to_int8, to_openvino
+from .backends.openvino import output_name, save_openvino, to_int8, to_openvino
 from .backends.quanto import save_quanto
 from .fold import fold
 
@@ -206,7 +210,7 @@ def labelled_examples(
     same = {key: trained[key] for key in settings if key in trained}
     splits = load_image_dataset(sources[0], **{"seed": seed} | same)
     names = splits["train"].features["label"].names
-    order = match_classes([model.config.id2label[number] for number in range(model.config.num_labels)], names)
+    order = match_classes(class_names(model.config), names)
     normalize = Normalize.from_processor(processor)
     chosen = [splits[name].shuffle(seed=seed) for name in ("train", "validation")]
     calibration, validation = (

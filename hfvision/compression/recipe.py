@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..data.datasets.class_names import class_names, match_classes
 from ..data.datasets.classification import load_image_dataset
 from ..data.datasets.prepare import prepare_images
 from ..data.transforms.crops import RandomCrops
@@ -24,13 +25,14 @@ from ..data.transforms.normalize import Normalize
 from ..engine.folder import training_folder
 from ..engine.options import as_plain, command_line, option, parse_options
 from ..engine.resume import FREE_OPTIONS, changes
-from ..hub.cards.lineage import training_step
-from ..hub.cards.write import write_card
-from ..hub.loading import earlier_record, load_config, load_model, read_record_of
+from ..hub.loading import load_config, load_model
+from ..hub.records import earlier_record, read_record_of, training_step
 from ..metrics.accuracy import accuracy
-from ..tasks.classification.evaluate import match_classes, predict_logits
+from ..publishing.cards.write import write_card
+from ..tasks.classification.evaluate import predict_logits
 from ..tasks.classification.train import ClassifierTrainingConfig, train_classifier
-from ..tasks.super_resolution.train import SuperResTrainingConfig, split_photographs, train_superres
+from ..tasks.super_resolution.config import SuperResTrainingConfig
+from ..tasks.super_resolution.train import split_photographs, train_superres
 from ..tasks.super_resolution.validation import Validation
 from ..utils.files import check_model_folder, folder_written_whole
 from ..utils.report import write_record
@@ -240,7 +242,7 @@ def classifier_task(config: ClassifierPruneConfig, model: PreTrainedModel, proce
     columns = {name: getattr(config, name) for name in names}
     splits = load_image_dataset(config.data, validation=config.validation, seed=config.seed, **columns)
     names = splits["train"].features["label"].names
-    order = match_classes([model.config.id2label[number] for number in range(model.config.num_labels)], names)
+    order = match_classes(class_names(model.config), names)
     normalize = Normalize.from_processor(processor)
     some = splits["train"].shuffle(seed=config.seed)
     images = prepare_images(some.select(range(min(config.importance_images, len(some)))), processor)

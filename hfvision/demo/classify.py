@@ -8,8 +8,8 @@ import gradio as gr
 import torch
 from PIL import Image
 
-from ..hub.cards.figures import hardware
 from ..models.image_processing_classification import flatten_pil
+from ..publishing.cards.figures import hardware
 from ..utils.report import markdown_table
 from .examples import add_examples
 from .limits import on_gpu, read_upload, refuse, upload_field

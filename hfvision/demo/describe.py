@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 import torch
 
-from ..compression.backends.openvino import OpenVINOModel
-from ..hub.loading import resolve_model
+from ..hub.files import resolve_model
+from ..hub.openvino_model import OpenVINOModel
 from ..inspection.graph import computational_graph, in_words, to_svg
 from ..inspection.layers import summarize
 from ..utils.report import markdown_table

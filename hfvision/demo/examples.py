@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..data.datasets.classification import sample_photos
+from ..data.datasets.samples import sample_photos
 
 
 def add_examples(

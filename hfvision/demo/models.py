@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from ..compression.backends.openvino import OpenVINOModel
 from ..compression.quantize import packed_bytes
-from ..hub.cards.write import read_record
 from ..hub.checkpoints import list_checkpoints
-from ..hub.loading import load_config, load_model, quantization, resolve_model
+from ..hub.files import resolve_model
+from ..hub.loading import load_config, load_model, quantization
+from ..hub.openvino_model import OpenVINOModel
+from ..hub.records import read_record
 
 
 @dataclass(frozen=True)

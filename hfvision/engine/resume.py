@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-from ..hub.validation import one_line
+from ..utils.errors import one_line
 from .checkpoint import Networks, all_checkpoints, file_digest, load_checkpoint
 
 # What may differ between the run that made a checkpoint and the one that resumes from it.

@@ -1,1 +1,1 @@
-"""Models by name: loading, shipped checkpoints, publishing."""
+"""Models by name: loading, what is checked, shipped checkpoints."""

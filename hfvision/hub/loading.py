@@ -15,52 +15,18 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.image_processing_utils import BaseImageProcessor
-from transformers.utils.hub import cached_file, extract_commit_hash
+from transformers.utils.hub import extract_commit_hash
 
-from .checkpoints import checkpoint, list_checkpoints
-from .connection import no_connection
+from ..utils.connection import no_connection
+from .files import find_file, resolve_model
 from .network_checks import check_finite, check_outputs, check_size
-from .validation import (
-    check_config,
-    check_index,
-    check_inside,
-    check_processor,
-    check_record,
-    check_type,
-    library_errors,
-    read_json,
-    read_sizes,
-)
+from .validation import check_config, check_index, check_processor, check_type, library_errors, read_json, read_sizes
 
 AUTO_MODELS = {
     "image-classification": AutoModelForImageClassification,
     "image-super-resolution": AutoModelForImageToImage,
     "image-segmentation": AutoModelForSemanticSegmentation,
 }
-
-
-def resolve_model(name: str) -> str:
-    """What `from_pretrained` takes for `name`: the folder of a shipped checkpoint, a folder, or a Hub id.
-
-    A folder of that name comes before a checkpoint.
-
-    Raises:
-        FileNotFoundError: if `name` looks like a path and is no folder with a model.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"The folder {name} holds no model: it has no config.json.")
-        return str(path)
-    if name in list_checkpoints():
-        return checkpoint(name)
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        there = ", ".join(list_checkpoints()) or "none in this version"
-        raise FileNotFoundError(
-            f"There is no model {name!r}: give a Hub id (user/name), a folder that holds a config.json, or the name "
-            f"of a shipped checkpoint ({there})."
-        )
-    return name
 
 
 def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConfig:
@@ -169,23 +135,6 @@ def load_by(
     return model, report
 
 
-def find_file(name: str, file: str, commit: str | None = None) -> Path | None:
-    """The path of one file of a model, fetched where `name` is a Hub id; None if there is none.
-
-    Raises:
-        ValueError: if the Hub cannot be asked, or it is a link out of its folder.
-    """
-    with library_errors(f"{name}/{file}"):
-        found = cached_file(
-            resolve_model(name), file, _commit_hash=commit, _raise_exceptions_for_missing_entries=False
-        )
-    if found is None:
-        return None
-    if name not in list_checkpoints():
-        check_inside(Path(found), Path(found).parent, f"{name}/{file}")
-    return Path(found)
-
-
 def weight_files(name: str, config: PreTrainedConfig) -> list[Path]:
     """The safetensors files of a model, fetched where `name` is a Hub id.
 
@@ -243,11 +192,11 @@ def load_compressed(name: str, config: PreTrainedConfig, auto: Any) -> Any | Non
     """
     method = quantization(config)
     if method == "openvino":
-        from ..compression.backends.openvino import load_openvino
+        from .openvino_model import load_openvino
 
         return load_openvino(name, config)
     if method == "quanto":
-        from ..compression.backends.quanto import load_quanto
+        from .quanto_model import load_quanto
 
         return load_quanto(name, config, auto)
     if method == "onnx":
@@ -259,43 +208,3 @@ def quantization(config: PreTrainedConfig) -> str | None:
     """How the weights of a model are quantized: `openvino`, `quanto`, `onnx`, or not."""
     settings = getattr(config, "quantization_config", None) or {}
     return (settings if isinstance(settings, dict) else settings.to_dict()).get("quant_method")
-
-
-def read_record_of(name: str) -> dict[str, Any]:
-    """What record.json beside the weights of a model says; empty where there is none on this machine.
-
-    Raises:
-        FileNotFoundError: as [`resolve_model`].
-        ValueError: if it is no JSON object, or its parts are of wrong types.
-    """
-    path = Path(resolve_model(name)) / "record.json"
-    if not path.is_file():
-        return {}
-    record = read_json(path)
-    check_record(record, str(path))
-    return record
-
-
-def earlier_record(name: str) -> dict[str, Any]:
-    """The part of [`read_record_of`] that stays true of what is made from a model: `about`, `parent`, `training` and
-    the steps of `compression` so far, where they are there."""
-    record = read_record_of(name)
-    return {key: record[key] for key in ("about", "parent", "training", "compression") if key in record}
-
-
-def validation_settings(name: str, validation: float | None = None, group: str | None = None) -> dict[str, Any]:
-    """How the training of a model chose its validation images, as options of `load_image_dataset`.
-
-    Args:
-        name: of the model.
-        validation, group: what goes before the recorded `validation` and `validation_group`, where given.
-
-    Returns:
-        `validation`, `validation_group` and `seed`; the defaults of a training where nothing is recorded.
-    """
-    recorded = read_record_of(name).get("training", {}).get("config", {})
-    return {
-        "validation": (recorded.get("validation") or 0.1) if validation is None else validation,
-        "validation_group": recorded.get("validation_group") if group is None else group,
-        "seed": recorded.get("seed", 0),
-    }

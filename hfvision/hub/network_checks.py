@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedConfig, PreTrainedModel, initialization
 
-from .validation import library_errors, one_line
+from ..utils.errors import one_line
+from .validation import library_errors
 
 SPARE_NUMBERS = 50_000_000  # of a network beyond those in its weight files: a fresh head, buffers
 LARGEST_TENSOR = 2**28  # values that a network of hfvision may compute of one image in one layer

@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from safetensors import safe_open
 
-from .connection import no_connection
+from ..utils.connection import no_connection
+from ..utils.errors import one_line, printable
 
 MAX_JSON_BYTES = 10_000_000
 MAX_JSON_DEPTH = 32
@@ -45,12 +46,6 @@ def refuse(name: str, field: str, wanted: str, value: Any) -> NoReturn:
     raise ValueError(f"{name}: {printable(field, 80)} must be {wanted}, got {printable(repr(value), 80)}.")
 
 
-def printable(text: str, length: int) -> str:
-    """Text in one line of at most `length` characters, without what a terminal would obey."""
-    text = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
-    return text if len(text) <= length else text[:length] + " …"
-
-
 @contextmanager
 def library_errors(what: str) -> Iterator[None]:
     """Whatever a library raises for a file from outside, as one sentence that begins with `what`.
@@ -68,14 +63,6 @@ def library_errors(what: str) -> Iterator[None]:
         if offline := no_connection(what, error):
             raise offline from error
         raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error in one line of readable length."""
-    text = printable(str(error), 300)
-    if not isinstance(error, OSError | ValueError | RuntimeError | ImportError) or not text:
-        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text
 
 
 def read_json(path: Path, name: str | None = None) -> dict[str, Any]:

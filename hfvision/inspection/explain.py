@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..data.datasets.class_names import class_names
 from ..data.datasets.prepare import PixelReader
 from ..data.transforms.normalize import Normalize
 from ..hub.loading import quantization
@@ -195,7 +196,7 @@ def explain_image(
         raise ValueError("A quantized model has no gradients and attentions to look at: explain its parent.")
     if method not in (None, "grad_cam", "rollout"):
         raise ValueError(f"method must be grad_cam or rollout, got {method!r}.")
-    names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    names = class_names(model.config)
     if label is not None and label not in names:
         raise ValueError(f"The model has no class {label!r}; it has {', '.join(names[:20])}.")
     reader = PixelReader(processor)

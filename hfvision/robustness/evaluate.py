@@ -17,9 +17,9 @@ from torchvision.transforms.v2.functional import to_dtype
 from tqdm import tqdm
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..data.datasets.class_names import class_names, match_classes
 from ..data.transforms.keyed import image_keys
 from ..data.transforms.normalize import Normalize
-from ..tasks.classification.evaluate import match_classes
 from ..utils.report import write_record
 from .attacks.gradient import attacking, fgsm, pgd
 from .attacks.square import square
@@ -179,7 +179,7 @@ def loader(
     parameter = next(model.parameters(), torch.empty(0))
     numbers = torch.arange(int(dataset.labels.max()) + 1)
     if names is not None:
-        known = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        known = class_names(model.config)
         numbers = torch.tensor(match_classes(known, names))
 
     def load(start: int, stop: int) -> Batch:

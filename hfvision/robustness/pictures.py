@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_dtype
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..tasks.classification.evaluate import match_classes
+from ..data.datasets.class_names import class_names, match_classes
 from ..utils.report import BLUE, ORANGE, written_whole
 from .attacks.gradient import Goal, ce, look, look_uphill, pgd, random_points
 from .attacks.threat import Norm, PixelClassifier, steepest, under_attack
@@ -51,7 +51,7 @@ def draw_all(
     victims, orders = {}, {}
     for name, (model, processor) in models.items():
         victims[name] = PixelClassifier.from_processor(model, processor)
-        known = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        known = class_names(model.config)
         orders[name] = torch.tensor(match_classes(known, names))
     labels = {name: order[batch["labels"]].to(device) for name, order in orders.items()}
     good = torch.stack([right(victims[name], images, labels[name]) for name in models]).all(0)

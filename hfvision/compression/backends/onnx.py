@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from .openvino import PlainOutput, input_side, optional, output_name
+from ...utils.optional import optional
+from .openvino import PlainOutput, input_side, output_name
 
 TOLERANCE = 1e-3  # of the largest difference, over the largest output
 OPSET = 20

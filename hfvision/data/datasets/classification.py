@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .columns import find_column, is_unlabelled, keep_columns
+
 if TYPE_CHECKING:
     import datasets
-
-SAMPLES = Path(__file__).parents[1] / "samples"
-IMAGE_NAMES = ("image", "images", "img", "pixel_values", "picture", "photo", "pixels")
-LABEL_NAMES = ("label", "labels", "fine_label", "class", "class_name", "category", "target", "y")
 
 
 def load_image_dataset(
@@ -92,58 +90,6 @@ def load_image_dataset(
     return split_stream(splits, validation, seed) if streaming else split_validation(splits, validation, seed)
 
 
-def find_column(features: "datasets.Features", what: str, given: str | None) -> str:
-    """The column of the images (`what` = "image"), of the labels ("label"), or the given one."""
-    import datasets
-
-    if given is not None:
-        if given not in features:
-            raise ValueError(f"There is no column {given!r}; there are: {', '.join(features)}.")
-        return given
-    wanted, names = (datasets.Image, IMAGE_NAMES) if what == "image" else (datasets.ClassLabel, LABEL_NAMES)
-    found = [name for name, feature in features.items() if isinstance(feature, wanted)]
-    found = found or [name for name in features if name.lower() in names]
-    if len(found) == 1:
-        return found[0]
-    problem = f"Several columns may be the {what}" if found else f"No column is known as the {what}"
-    raise ValueError(f"{problem}: choose with --{what}-column one of {', '.join(found or features)}.")
-
-
-def is_unlabelled(split: "datasets.Dataset | datasets.IterableDataset", column: str) -> bool:
-    """Whether the split has no column that may hold labels, or one of missing labels, or of -1, alone."""
-    import datasets
-
-    if column not in split.features:
-        return not any(
-            isinstance(feature, datasets.ClassLabel) or name.lower() in LABEL_NAMES
-            for name, feature in split.features.items()
-        )
-    if isinstance(split, datasets.IterableDataset) or not len(split):
-        return False
-    return set(split.select_columns(column).with_format("arrow")[:][column].unique().to_pylist()) <= {None, -1}
-
-
-def keep_columns(
-    split: "datasets.Dataset | datasets.IterableDataset", name: str, columns: dict[str, str]
-) -> "datasets.Dataset | datasets.IterableDataset":
-    """The split with the columns of `columns` alone, by their names there."""
-    import datasets
-
-    if missing := [column for column in columns.values() if column not in split.features]:
-        raise ValueError(f"The split {name} has no column {missing[0]!r}; it has: {', '.join(split.features)}.")
-    split = split.select_columns(list(columns.values()))
-    split = split.rename_columns({column: wanted for wanted, column in columns.items() if column != wanted})
-    feature = split.features["image"]
-    if isinstance(feature, datasets.Image):
-        return split
-    stored = (
-        feature.dtype if isinstance(feature, datasets.Value) else set(feature) if isinstance(feature, dict) else None
-    )
-    if stored not in ("string", "large_string", "binary", "large_binary") and stored != {"bytes", "path"}:
-        raise ValueError(f"The column {columns['image']!r} holds no images, but {feature}.")
-    return split.cast_column("image", datasets.Image())
-
-
 def class_weights(labels: Tensor, num_classes: int) -> Tensor:
     """The inverse frequency of each class, scaled to a mean of 1 over the images.
 
@@ -159,37 +105,3 @@ def class_weights(labels: Tensor, num_classes: int) -> Tensor:
     counts = torch.bincount(labels, minlength=num_classes).double()
     weights = len(labels) / (counts * (counts > 0).sum())
     return torch.where(counts > 0, weights, 0.0).float()
-
-
-def sample_dataset(name: str = "fashion_mnist") -> "datasets.DatasetDict":
-    """A small labelled data set with the splits `train` and `test`.
-
-    Args:
-        name: `fashion_mnist`, 6,000 + 1,000 grey images of 28×28 in 10 classes (Xiao et al. 2017, MIT licence).
-
-    Returns:
-        Splits with the columns `image` (PIL, mode L) and `label` (`ClassLabel`); no network is needed.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
-    known = sorted(path.parent.name for path in SAMPLES.glob("*/train.parquet"))
-    if name not in known:
-        raise ValueError(f"There is no sample data set {name!r}; the package has: {', '.join(known)}.")
-    import datasets
-
-    files = {split: str(SAMPLES / name / f"{split}.parquet") for split in ("train", "test")}
-    return datasets.load_dataset("parquet", data_files=files)
-
-
-def sample_photos() -> dict[str, Path]:
-    """The photos that ship, by name (`astronaut`, `cat`, …); `SOURCES.txt` beside them says where each is from."""
-    photos = SAMPLES / "photos"
-    return {
-        "astronaut": photos / "astronaut.png",
-        "cat": photos / "chelsea.png",
-        "coffee": photos / "coffee.png",
-        "elephant": photos / "elephant-660-480.jpg",
-        "grapefruit": photos / "grapefruit-slice-332-332.jpg",
-        "rocket": photos / "rocket.jpg",
-    }

@@ -12,7 +12,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from ..io.tree import LeftOut, Tree, printable, read_tree
-from .classification import LABEL_NAMES
+from .columns import LABEL_NAMES
 
 SPLIT_NAMES = {
     "train": ("train", "training"),

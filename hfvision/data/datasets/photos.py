@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..io.images import read_image, to_rgb
 from ..io.tree import find_images
-from .classification import find_column
+from .columns import find_column
 from .prepare import bad_image, encoded
 from .sources import open_hub, open_saved
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ...models.image_processing_classification import flatten_pil
 from ..io.images import MAX_PIXELS, check_size, open_image, pillow_errors, read_image
 from ..io.tree import Tree, read_tree
-from .classification import IMAGE_NAMES
+from .columns import IMAGE_NAMES
 from .folders import SPLIT_OF, image_column
 from .prepare import bad_image, encoded
 from .sources import name_splits, open_source

@@ -10,10 +10,10 @@ import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
-from ...hub.connection import no_connection
+from ...utils.connection import no_connection
 from ..io.tree import METADATA_NAMES, read_tree
-from .classification import SAMPLES
 from .folders import SPLIT_NAMES, SPLIT_OF, read_image_folder
+from .samples import SAMPLES
 
 Splits = datasets.DatasetDict | datasets.IterableDatasetDict
 

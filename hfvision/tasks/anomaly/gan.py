@@ -19,8 +19,9 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize, unf
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ...data.transforms.resize import downscale, resize_bicubic
-from ...hub.loading import check_complete, load_by, load_config, load_model, read_record_of
+from ...hub.loading import check_complete, load_by, load_config, load_model
 from ...hub.network_checks import check_finite
+from ...hub.records import read_record_of
 from ...hub.validation import read_json
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
 from ...utils.report import write_text, written_whole

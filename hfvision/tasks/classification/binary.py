@@ -11,12 +11,13 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ...data.datasets.class_names import class_names, match_classes
 from ...data.transforms.normalize import Normalize
 from ...metrics.abstention import area_under_risk_coverage, risk_coverage
 from ...metrics.auroc import auroc, auroc_interval, operating_point, roc_curve, youden_threshold
 from ...metrics.calibration import expected_calibration_error, negative_log_likelihood, reliability
 from ...utils.report import abstention_picture, reliability_diagram, roc_picture, write_record
-from .evaluate import match_classes, predict_logits
+from .evaluate import predict_logits
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8)  # shares of the images that are answered
 POINTS = 200  # of each curve in the record
@@ -66,7 +67,7 @@ def evaluate_binary(
         raise ValueError("Give either validation images to choose a threshold on, or a threshold.")
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"The threshold is a probability and must be above 0 and below 1, got {threshold}.")
-    known = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    known = class_names(model.config)
     names = list(names or known)
     order = match_classes(known, names)
     if len(names) != 2:

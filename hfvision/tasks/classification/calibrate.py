@@ -8,15 +8,17 @@ from datasets import DatasetDict
 from torch import nn
 from transformers import PreTrainedModel
 
+from ...data.datasets.class_names import class_names, match_classes
 from ...data.datasets.classification import load_image_dataset
 from ...data.datasets.prepare import prepare_images
 from ...data.datasets.splits import choose_groups, choose_validation
 from ...data.transforms.normalize import Normalize
-from ...hub.loading import earlier_record, load_model, quantization, validation_settings
+from ...hub.loading import load_model, quantization
+from ...hub.records import earlier_record, validation_settings
 from ...metrics.calibration import fit_temperature
 from ...utils.files import check_model_folder, folder_written_whole
 from ...utils.report import reliability_diagram, write_record
-from .evaluate import evaluate_classifier, match_classes, predict_logits
+from .evaluate import evaluate_classifier, predict_logits
 
 
 def calibrate(
@@ -71,7 +73,7 @@ def calibrate(
     names = splits["train"].features["label"].names
     images = {split: prepare_images(splits[split], processor) for split in ("validation", "test")}
     net = net.float()
-    order = match_classes([net.config.id2label[number] for number in range(net.config.num_labels)], names)
+    order = match_classes(class_names(net.config), names)
     before = evaluate_classifier(net, images["test"], processor, names=names)
     logits, labels = predict_logits(net, images["validation"], Normalize.from_processor(processor))
     temperature = fit_temperature(logits[:, order], labels)

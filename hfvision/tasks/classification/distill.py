@@ -13,10 +13,10 @@ from torchvision.transforms.v2.functional import grayscale_to_rgb, resize, rgb_t
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ...data.datasets.class_names import class_names, match_classes
 from ...data.transforms.normalize import Normalize
 from ...engine.precision import choose_precision
 from ...hub.loading import load_model
-from .evaluate import match_classes
 
 PROJECTIONS = "distillation_projections"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -135,7 +135,7 @@ class Distiller:
         teacher, processor = load_model(
             config.teacher, "image-classification", trust_remote_code=config.trust_remote_code
         )
-        known = [teacher.config.id2label[number] for number in range(teacher.config.num_labels)]
+        known = class_names(teacher.config)
         try:
             order = match_classes(known, names)
         except ValueError as error:

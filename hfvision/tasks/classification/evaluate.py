@@ -13,6 +13,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ...data.datasets.class_names import class_names, match_classes
 from ...data.transforms.augment import test_time_views
 from ...data.transforms.normalize import Normalize
 from ...engine.loop import collate
@@ -83,36 +84,6 @@ def predict_logits(
     return logits, labels
 
 
-def match_classes(model_names: Sequence[str], data_names: Sequence[str]) -> list[int]:
-    """For each class of the data its number in the model: the class of the same name.
-
-    Where one side has no names (`LABEL_3`, `3`), the class of the same number.
-
-    Raises:
-        ValueError: if the classes are not the same.
-    """
-    if len(model_names) != len(data_names):
-        raise ValueError(
-            f"The model knows {len(model_names)} classes ({few(model_names)}), the data has {len(data_names)} "
-            f"({few(data_names)}): they must be the same."
-        )
-    numbers = range(len(data_names))
-    nameless = [[f"LABEL_{number}" for number in numbers], [str(number) for number in numbers]]
-    if list(model_names) == list(data_names) or list(model_names) in nameless or list(data_names) in nameless:
-        return list(numbers)
-    mine, theirs = set(model_names), set(data_names)
-    if mine != theirs or len(mine) != len(model_names):
-        raise ValueError(
-            f"The model's classes are not those of the data: {few(sorted(mine - theirs))} only in the model, "
-            f"{few(sorted(theirs - mine))} only in the data."
-        )
-    return [list(model_names).index(name) for name in data_names]
-
-
-def few(names: Sequence[str]) -> str:
-    return ", ".join([*map(repr, names[:3]), *(["…"] if len(names) > 3 else [])]) or "none"
-
-
 def evaluate_classifier(
     model: PreTrainedModel,
     dataset: Dataset,
@@ -144,7 +115,7 @@ def evaluate_classifier(
     """
     accelerator = accelerator or Accelerator()
     normalize = Normalize.from_processor(processor)
-    known = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    known = class_names(model.config)
     order = match_classes(known, names or known)
     names = names or known
     model.to(accelerator.device).eval()

@@ -25,7 +25,7 @@ from ...engine.folder import training_folder
 from ...engine.loop import LoopConfig, make_accelerator, train, with_batch_size
 from ...engine.options import as_plain, option, training_command, yaml_mapping
 from ...engine.progress import at_chance, chance_advice
-from ...hub.cards.lineage import lineage
+from ...hub.records import lineage
 from ...metrics.accuracy import accuracy
 from ...robustness.adversarial import Adversary, Method, has_collapsed, mart_loss, trades_loss
 from ...robustness.attacks.gradient import pgd

@@ -17,15 +17,15 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ...hub.connection import no_connection
+from ...data.datasets.class_names import class_names, match_classes
 from ...hub.loading import load_config, load_processor, load_weights
-from ...hub.validation import one_line
 from ...models.cnn.configuration_cnn import CNNConfig
 from ...models.cnn.modeling_cnn import CNNForImageClassification
 from ...models.image_processing_classification import ImageClassificationProcessor
 from ...models.vit.configuration_vit import VisionTransformerConfig
 from ...models.vit.modeling_vit import VisionTransformerForImageClassification
-from .evaluate import match_classes
+from ...utils.connection import no_connection
+from ...utils.errors import one_line
 
 FAMILIES = {
     "cnn": (CNNConfig, CNNForImageClassification),
@@ -116,7 +116,7 @@ def trained_start(
     name: str, labels: dict[str, Any], image_size: int | None, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, BaseImageProcessor]:
     config = load_config(name, trust_remote_code=trust_remote_code)
-    old = [config.id2label[number] for number in range(config.num_labels)]
+    old = class_names(config)
     new = list(labels["label2id"])
     try:
         same = match_classes(old, new) == list(range(len(new)))

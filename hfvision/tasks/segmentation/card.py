@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from ...hub.cards.figures import Record, bare, data_name, hub_dataset
+from ...hub.records import Record, bare, data_name, hub_dataset
 from ...utils.markdown import plain
 from ...utils.report import markdown_table
 

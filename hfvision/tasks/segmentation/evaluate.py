@@ -11,6 +11,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ...data.datasets.class_names import class_names
 from ...data.datasets.segmentation import MaskedImages
 from ...data.transforms.normalize import Normalize
 from ...metrics.overlap import dice, iou, overlap
@@ -162,7 +163,7 @@ def evaluate_segmenter(
         ValueError: if there is no such column, or the classes are not the model's.
     """
     accelerator = accelerator or Accelerator()
-    known = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    known = class_names(model.config)
     names = list(names or known)
     if len(names) != len(known):
         raise ValueError(

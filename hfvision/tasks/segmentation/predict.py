@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ...data.datasets.class_names import class_names
 from ...data.datasets.segmentation import show_mask
 from ...data.io.images import read_image, to_rgb
 from ...utils.report import written_whole
@@ -67,7 +68,7 @@ def segment_file(
     """
     image = read_image(source)
     mask = segment(image, model, processor, tile=tile)
-    names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    names = class_names(model.config)
     picture = overlay(to_rgb(image), mask, names) if as_overlay else show_mask(mask, palette(names))
     with written_whole(target) as temporary:
         picture.save(temporary, format="PNG")

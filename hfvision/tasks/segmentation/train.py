@@ -16,21 +16,22 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from transformers import PreTrainedModel
 
+from ...data.datasets.class_names import class_names
 from ...data.datasets.describe import describe_data, some_sizes
+from ...data.datasets.mask_crops import MaskAugmentation, MaskedCrops
 from ...data.datasets.segmentation import IGNORED, MaskedImages, load_mask_dataset, name_classes
-from ...data.transforms.mask_crops import MaskAugmentation, MaskedCrops
 from ...data.transforms.normalize import Normalize
 from ...engine.folder import training_folder
 from ...engine.loop import LoopConfig, make_accelerator, train, with_batch_size
 from ...engine.options import as_plain, option, training_command, yaml_mapping
 from ...engine.progress import chance_advice, one_class_found
 from ...hub.loading import check_task, load_config, load_model, load_weights
-from ...hub.validation import one_line
 from ...models.cnn.configuration_cnn import CNNConfig, CNNSegmentationConfig
 from ...models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation, pixel_cross_entropy
 from ...models.image_processing_segmentation import ImageSegmentationProcessor
 from ...models.vit.configuration_vit import VisionTransformerConfig, VisionTransformerSegmentationConfig
 from ...models.vit.modeling_vit_segmentation import VisionTransformerForSemanticSegmentation
+from ...utils.errors import one_line
 from ...utils.report import training_curve, write_record, write_text
 from ..classification.train import save_model
 from ..classification.transfer import default_processor
@@ -196,7 +197,7 @@ def load_segmenter(
     if type(config) in OF_CLASSIFIER:
         return from_classifier(name, labels)
     check_task(name, "image-segmentation", config, trust_remote_code)
-    old = [config.id2label[number] for number in range(config.num_labels)]
+    old = class_names(config)
     _, processor = load_model(name, "image-segmentation", trust_remote_code=trust_remote_code)
     for key, value in labels.items():
         setattr(config, key, value)

@@ -16,7 +16,8 @@ from typing import Any
 
 from ...utils.console import each, say
 from ...utils.files import temporary_path
-from .upscale import VIDEO_SUFFIXES, Upscaling, refuse_existing, upscale_file
+from .files import VIDEO_SUFFIXES, refuse_existing, upscale_file
+from .upscale import Upscaling
 
 Pair = tuple[Path, Path]
 

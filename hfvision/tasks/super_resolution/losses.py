@@ -18,7 +18,7 @@ from ..classification.distill import hints
 from .gan import DiscriminatorLoss, PerceptualLoss, generator_loss
 
 if TYPE_CHECKING:
-    from .train import SuperResTrainingConfig
+    from .config import SuperResTrainingConfig
 
 
 @dataclass

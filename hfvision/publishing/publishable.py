@@ -14,7 +14,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from ..data.io.picture_metadata import JPEG, PNG, without_metadata
-from .secrets import decoded_bytes, find_path, find_secret, is_secret_field
+from ..utils.secrets import decoded_bytes, find_path, find_secret, is_secret_field
 
 TEXT = {".json", ".md", ".py", ".svg", ".txt", ".xml", ".yaml", ".yml"}
 PICTURES = {".jpeg", ".jpg", ".png"}

@@ -10,9 +10,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from ..datasets.segmentation import IGNORED, MaskedImages
-from .augment import seeded
-from .keyed import image_keys
+from ..transforms.augment import seeded
+from ..transforms.keyed import image_keys
+from .segmentation import IGNORED, MaskedImages
 
 FILL = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED}
 CROP = 64  # stream of the random numbers, beside those of `augment`

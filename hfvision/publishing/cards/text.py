@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import torch
 from transformers import PreTrainedConfig
 
+from ...hub.loading import AUTO_MODELS
+from ...hub.records import Record, bare, data_name, was_trained
 from ...robustness.attacks.threat import DEFAULT_EPSILON
 from ...tasks.segmentation.card import segmentation_limits
 from ...utils.markdown import code, fenced, plain
-from ..loading import AUTO_MODELS
-from .figures import Record, bare, classifier_results, data_name, hardware
-from .lineage import was_trained
+from .figures import classifier_results, hardware
 
 KINDS = {
     "hfvision_cnn": "A convolutional network",

@@ -16,10 +16,10 @@ from transformers import AutoImageProcessor, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.io.picture_metadata import without_metadata
+from ..hub.loading import AUTO_MODELS, load_config, load_model, quantization
+from ..utils.connection import is_lost_connection
 from ..utils.report import write_text
 from .cards.write import card_files, is_machine_made
-from .connection import is_lost_connection
-from .loading import AUTO_MODELS, load_config, load_model, quantization
 from .publishable import check_file, check_publishable, is_publishable, kind_of
 from .space import write_space
 

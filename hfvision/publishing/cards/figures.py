@@ -1,7 +1,6 @@
 """What a record says of a model's quality: as tables of its card, and as entries that the Hub reads."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
+from ...hub.records import Record, bare, data_name, hub_dataset
 from ...robustness.summary import epsilon_text
 from ...utils.markdown import code, fenced, plain
 from ...utils.report import markdown_table
-from ..secrets import hide_paths
 
-Record = Mapping[str, Any]
 VIEWS = {"none": "one view", "flip": "mirrored too", "flip_shift": "flip and shift"}
 NORMS = {"linf": "L∞", "l2": "L2"}
 # The data sets of the Hub that hold the photographs of super-resolution's sets.
@@ -34,24 +32,6 @@ class Result:
     def accuracy(self) -> str:
         low, high = self.figures["top1_interval"]
         return f"{self.figures['top1']:.2%} ({low:.1%} to {high:.1%})"
-
-
-def bare(source: str) -> str:
-    """A source of data without where it lies: of a path its last part, a Hub id as it is."""
-    path = Path(source)
-    with suppress(OSError):  # of a name that is too long for one
-        if path.is_absolute() or source.startswith((".", "~")) or path.exists():
-            return path.name
-    return hide_paths(source)
-
-
-def data_name(record: Record) -> str | None:
-    """What the training data is called, where it is recorded."""
-    named = [data["name"] for data in record.get("about", {}).get("data", [])]
-    data = record.get("training", {}).get("data", {})
-    if not named and isinstance(data, Mapping):
-        named = [bare(source) for source in data.get("sources", [data["source"]] if data.get("source") else [])]
-    return "; ".join(named or (data if isinstance(data, Sequence) else [])) or None
 
 
 def classifier_results(record: Record) -> list[Result]:
@@ -248,15 +228,6 @@ def compression_tables(record: Record) -> list[str]:
         if validation.get("metric") == "top1" and "agreement" in validation:
             paragraphs.append(f"Both give the same answer for {validation['agreement']:.2%} of the images.")
     return paragraphs
-
-
-def hub_dataset(record: Record) -> str | None:
-    """The Hub id of the data that a classifier was evaluated on, where it is recorded."""
-    named = [data["id"] for data in record.get("about", {}).get("data", []) if data.get("id")]
-    evaluation = record.get("evaluation", {}).get("data") or record.get("training", {}).get("data", {})
-    source = evaluation.get("source", "") if isinstance(evaluation, Mapping) else ""
-    is_id = source.count("/") == 1 and bare(source) == source and not source.endswith("/")
-    return named[0] if named else source if is_id else None
 
 
 def model_index(record: Record, task: str, name: str, scale: int | None) -> list[EvalResult]:

@@ -5,27 +5,23 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from ...hub.checkpoints import FOLDER
+from ...hub.loading import AUTO_MODELS, load_config, quantization
+from ...hub.records import PARTS, Record, data_name, hub_dataset, read_json, read_record
 from ...tasks.segmentation.card import segmentation_entries, segmentation_tables
 from ...utils.markdown import code, fenced, plain, start_of_line
 from ...utils.report import write_text
-from .. import validation
-from ..checkpoints import FOLDER
-from ..loading import AUTO_MODELS, load_config, quantization
-from ..secrets import hide_paths
+from ...utils.secrets import hide_paths
 from .figures import (
-    Record,
     binary_table,
     calibration_sentence,
     classifier_results,
     classifier_tables,
     compression_tables,
-    data_name,
     eval_results,
-    hub_dataset,
     model_index,
     own_row,
     robustness_tables,
@@ -42,30 +38,6 @@ SHORT = "of hfvision; its code travels with the weights"
 SHORT_ENDS = ("travels with the weights.", "of every layer.")
 VERBS = {"image-classification": "classify", "image-super-resolution": "upscale", "image-segmentation": "segment"}
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx.data")
-PARTS = {
-    "evaluation.json": "evaluation",
-    "superres.json": "evaluation",
-    "robustness.json": "robustness",
-    "binary.json": "binary",
-}
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What is recorded of the model in `folder`: record.json, and the evaluations that lie beside it.
-
-    Raises:
-        ValueError: for a file that is no JSON object.
-    """
-    record = read_json(folder / "record.json")
-    for file, part in PARTS.items():
-        if found := read_json(folder / file):
-            record[part] = found
-    return record
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no file."""
-    return validation.read_json(path) if path.is_file() else {}
 
 
 def record_about(
@@ -206,7 +178,7 @@ from huggingface_hub import hf_hub_download
 session = onnxruntime.InferenceSession(hf_hub_download({source}, "model.onnx"))
 print([(port.name, port.shape) for port in (*session.get_inputs(), *session.get_outputs())])"""
     if method and scale:
-        return f"""from hfvision.tasks.super_resolution.upscale import upscale
+        return f"""from hfvision import upscale
 
 upscale("photo.jpg", {source}).save("photo_x{scale}.png")"""
     if method == "openvino" and not shipped:
@@ -219,7 +191,7 @@ processor = AutoImageProcessor.from_pretrained({source}{trust})
 {name} = pipeline("{task}", model=model, image_processor=processor)
 {answer}"""
     if method in ("openvino", "quanto"):
-        return f"""from hfvision.hub.loading import load_model
+        return f"""from hfvision import load_model
 from transformers import pipeline
 
 model, processor = load_model({source}, "{task}")

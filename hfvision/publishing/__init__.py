@@ -1,0 +1,1 @@
+"""Model cards, and pushing models and Spaces to the Hub."""
