@@ -329,3 +329,9 @@ def test_photographs_and_masks_name_what_they_leave_out(tmp_path):
     assert "images of test without masks: 1 (test/images/3.png); images in other folders: 1 (extra/4.png)" in str(
         said[0].message
     )
+
+
+def test_a_class_that_a_terminal_would_obey_is_refused(tmp_path):
+    write(tmp_path, *classes("cat", "a\x1b[2J"))
+    with pytest.raises(ValueError, match=r"The class 'a\\x1b\[2J' has control characters in its name: rename it\."):
+        load_image_dataset(tmp_path)

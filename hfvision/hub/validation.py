@@ -6,7 +6,6 @@ Labels (`name`) are what messages call a file: `user/model/config.json` or `runs
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 from safetensors import safe_open
 
 from ..utils.connection import no_connection
-from ..utils.errors import one_line, printable
+from ..utils.errors import has_control_characters, one_line, printable
 
 MAX_JSON_BYTES = 10_000_000
 MAX_JSON_DEPTH = 32
@@ -164,7 +163,7 @@ def check_labels(settings: dict[str, Any], name: str) -> None:
     for label in labels.values():
         if not isinstance(label, str) or len(label) > MAX_LABEL_LENGTH:
             refuse(name, "a name in id2label", f"text of at most {MAX_LABEL_LENGTH:,} characters", label)
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
+        if has_control_characters(label):
             refuse(name, "a name in id2label", "text without control characters", label)
 
 

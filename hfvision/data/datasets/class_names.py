@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedConfig
 
+from ...utils.errors import has_control_characters
+
 
 def class_names(config: PreTrainedConfig) -> list[str]:
     """The names of a model's classes, in the order of its outputs."""
@@ -38,3 +40,9 @@ def match_classes(model_names: Sequence[str], data_names: Sequence[str]) -> list
 
 def few(names: Sequence[str]) -> str:
     return ", ".join([*map(repr, names[:3]), *(["…"] if len(names) > 3 else [])]) or "none"
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raise ValueError for a name that a terminal would obey, with which no model can be loaded."""
+    if bad := next(filter(has_control_characters, names), None):
+        raise ValueError(f"The class {bad!r} has control characters in its name: rename it.")

@@ -55,10 +55,11 @@ def load_image_dataset(
     Raises:
         FileNotFoundError: if there is no such source.
         ValueError: for a source of another form, columns that cannot be told, missing labels or groups, splits whose
-            classes differ, a single class, or a single group.
+            classes differ, a class name with control characters, a single class, or a single group.
     """
     if not 0 <= validation < 1:
         raise ValueError(f"validation must be at least 0 and below 1, got {validation}.")
+    from .class_names import check_class_names
     from .sources import open_source
     from .splits import check_groups, check_stream, encode_labels, split_stream, split_validation
 
@@ -83,6 +84,7 @@ def load_image_dataset(
         check_stream(splits)
     else:
         splits = encode_labels(splits, num_proc)
+        check_class_names(splits["train"].features["label"].names)
         if validation_group is not None:
             check_groups(splits, validation_group)
     if "validation" in splits or not validation:
