@@ -22,6 +22,7 @@ from transformers import pipeline
 
 from hfvision import checkpoint, sample_photos
 from hfvision.cli.main import main
+from hfvision.tasks.base import CLASSIFICATION
 from hfvision.tasks.super_resolution.upscale import upscale
 
 gradio = pytest.importorskip("gradio", reason="needs the demo extra")
@@ -326,7 +327,7 @@ def test_without_a_hardened_model_the_standard_one_is_attacked_alone():
     from hfvision.demo.models import Offer, Offers
     from hfvision.demo.robustness import run
 
-    text, *results = run(Offers((Offer("cnn-cifar10"),)), str(PHOTO), "FGSM, one step", 8)
+    text, *results = run(Offers((Offer("cnn-cifar10", CLASSIFICATION),)), str(PHOTO), "FGSM, one step", 8)
     assert "no hardened model" in text
     assert len(results) == 4
 
@@ -346,7 +347,7 @@ def test_an_attack_has_its_time(monkeypatch):
 
     monkeypatch.setattr(robustness, "stopwatch", lambda: stopwatch(0))
     with pytest.raises(gradio.Error, match="longer than 0 seconds"):
-        robustness.run(Offers((Offer("cnn-cifar10"),)), str(PHOTO), "PGD, 20 steps", 8)
+        robustness.run(Offers((Offer("cnn-cifar10", CLASSIFICATION),)), str(PHOTO), "PGD, 20 steps", 8)
 
 
 def test_command_serves_and_asks_for_a_password(tmp_path):

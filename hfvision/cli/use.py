@@ -166,23 +166,19 @@ def info(args: argparse.Namespace) -> None:
         return
     import torch
 
-    from ..hub.loading import AUTO_MODELS, load_config, load_model
+    from ..hub.loading import load_config, load_model
     from ..inspection.graph import computational_graph, to_mermaid, to_svg
     from ..inspection.layers import format_table, summarize
+    from ..tasks.base import task_of
     from ..utils.report import write_text
 
     if args.graph is not None and args.graph.suffix not in (".md", ".svg"):
         raise ValueError(f"--graph {args.graph} must end in .md (Mermaid) or .svg (picture).")
     check_file(args.graph, force=args.force)
     config = load_config(args.model, trust_remote_code=args.trust_remote_code)
-    tasks = [task for task, auto in AUTO_MODELS.items() if type(config) in auto._model_mapping]
-    code = getattr(config, "auto_map", None) or {}
-    tasks += [task for task, auto in AUTO_MODELS.items() if auto.__name__ in code]
-    if not tasks:
-        raise ValueError(f"{args.model} is of type {config.model_type!r}, neither a classifier nor an upscaler.")
-    model, _ = load_model(args.model, tasks[0], trust_remote_code=args.trust_remote_code)
-    default = 64 if tasks[0] == "image-super-resolution" else getattr(config, "image_size", 224)
-    size = args.size or (default if isinstance(default, int) else max(default))
+    task = task_of(config, args.model, trust_remote_code=args.trust_remote_code)
+    model, _ = load_model(args.model, task.pipeline, trust_remote_code=args.trust_remote_code)
+    size = args.size or task.example_side(config)
     pixel_values = torch.rand(1, getattr(config, "num_channels", 3), size, size, dtype=model.dtype)
     summary = summarize(model, pixel_values)
     if args.json:

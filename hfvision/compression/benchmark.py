@@ -21,11 +21,12 @@ from ..hub.files import resolve_model
 from ..hub.loading import load_config, load_model
 from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
+from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, task_of
 from ..tasks.super_resolution.cost import number_of_threads, peak_memory
 from ..tasks.super_resolution.evaluate import read_original
 from ..utils.report import BLUE, ORANGE, markdown_table, written_whole
 from .engines import ENGINES, Contender, contenders
-from .prune import SUPERRES_SIDE, count
+from .prune import count
 from .quantize import packed_bytes
 
 WARMUP = 3
@@ -79,10 +80,11 @@ def benchmark(
     shapes = {name: image_shape(config) for name, config in configs.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"The models are for different images or tasks: {', '.join(map(str, shapes.values()))}.")
-    scale = getattr(configs[models[0]], "scale", None)
-    task = "image-super-resolution" if scale else "image-classification"
+    task = task_of(configs[models[0]], models[0], trust_remote_code=trust_remote_code)
+    if task is SEGMENTATION:
+        raise ValueError(f"{models[0]} is a segmenter, which this version does not benchmark.")
     with number_of_threads(threads), torch.inference_mode():
-        loaded = {name: load_model(name, task, trust_remote_code=trust_remote_code) for name in models}
+        loaded = {name: load_model(name, task.pipeline, trust_remote_code=trust_remote_code) for name in models}
         entrants: list[Contender] = []
         for name, (model, _) in loaded.items():
             size = packed_bytes(Path(resolve_model(name)))
@@ -96,7 +98,7 @@ def benchmark(
             for name, figures in race(entrants, pixels, rounds).items():
                 results[name]["batches"][str(batch)] = figures
         if data is not None:
-            quality = superres_quality if scale else classifier_quality
+            quality = superres_quality if task is SUPER_RESOLUTION else classifier_quality
             for name, figures in quality(entrants, loaded, data, split, count).items():
                 results[name] |= figures
     return {"threads": threads, "rounds": rounds, "parent": entrants[0].name, "results": results}
@@ -104,9 +106,10 @@ def benchmark(
 
 def image_shape(config: Any) -> tuple[Any, ...]:
     """What the models of one benchmark have in common: scale or classes, and the shape of their images."""
-    scale = getattr(config, "scale", None)
-    side = SUPERRES_SIDE if scale else getattr(config, "image_size", None) or 224
-    return (f"×{scale}" if scale else f"{config.num_labels} classes", getattr(config, "num_channels", 3), side, side)
+    task = task_of(config, "The model")
+    what = f"×{config.scale}" if task is SUPER_RESOLUTION else f"{config.num_labels} classes"
+    side = task.example_side(config)
+    return (what, getattr(config, "num_channels", 3), side, side)
 
 
 def random_images(shape: Sequence[int], batch: int) -> Tensor:

@@ -15,11 +15,11 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from ..inspection.layers import attention_flops
+from ..tasks.base import task_of
 from .groups import Group, find_groups, narrowed
 
 Metric = Literal["params", "macs", "latency"]
 LEAST = 0.1  # of each group's units stay, so that no layer is cut through
-SUPERRES_SIDE = 64  # of the image whose multiply-adds and time count
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def count(model_class: type[PreTrainedModel], config: Any) -> dict[str, float]:
 
 
 def example(config: Any) -> Tensor:
-    side = SUPERRES_SIDE if hasattr(config, "scale") else config.image_size
+    side = task_of(config, "The model").example_side(config)
     return torch.zeros(1, config.num_channels, side, side)
 
 

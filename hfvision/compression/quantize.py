@@ -28,11 +28,12 @@ from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
 from ..models.image_processing_classification import flatten_pil
 from ..publishing.cards.write import write_card
+from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, task_of
 from ..tasks.classification.evaluate import predict_logits
 from ..utils.files import check_model_folder, check_training_folder, folder_written_whole
 from ..utils.report import write_record
 from .backends.onnx import save_onnx
-from .backends.openvino import output_name, save_openvino, to_int8, to_openvino
+from .backends.openvino import save_openvino, to_int8, to_openvino
 from .backends.quanto import save_quanto
 from .fold import fold
 
@@ -121,9 +122,11 @@ def quantize(
         raise ValueError(f"max_drop is for openvino and must be above 0, got {max_drop} with {method}.")
     config = load_config(model, trust_remote_code=trust_remote_code)
     refuse_quantized(model, config)
-    task = "image-super-resolution" if output_name(config) == "reconstruction" else "image-classification"
+    task = task_of(config, model, trust_remote_code=trust_remote_code)
+    if task is SEGMENTATION:
+        raise ValueError(f"{model} is a segmenter, which this version does not quantize.")
     check_out(out, model, force)
-    parent, processor = load_model(model, task, trust_remote_code=trust_remote_code)
+    parent, processor = load_model(model, task.pipeline, trust_remote_code=trust_remote_code)
     parent = parent.float()
     if hasattr(parent, "fuse"):
         parent.fuse()
@@ -131,7 +134,7 @@ def quantize(
     if calibration is not None:
         sources = [calibration] if isinstance(calibration, str) else list(calibration)
         trained = earlier_record(model).get("training", {}).get("config", {})
-        if task == "image-super-resolution":
+        if task is SUPER_RESOLUTION:
             examples = photograph_examples(parent, sources, images, seed, trained)
         else:
             examples = labelled_examples(parent, processor, sources, images, seed, trained)
@@ -167,7 +170,7 @@ def quantize(
             "after": packed_bytes(folder),
         }
         if examples is not None and method != "onnx":
-            after = examples.measure(load_model(str(folder), task)[0])
+            after = examples.measure(load_model(str(folder), task.pipeline)[0])
             step["validation"] = compare(before, after, examples)
         record = {"parent": Path(model).name, **earlier_record(model)}
         record["compression"] = [*record.get("compression", []), step]

@@ -29,6 +29,7 @@ from ..hub.loading import load_config, load_model
 from ..hub.records import earlier_record, read_record_of, training_step
 from ..metrics.accuracy import accuracy
 from ..publishing.cards.write import write_card
+from ..tasks.base import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, task_of
 from ..tasks.classification.evaluate import predict_logits
 from ..tasks.classification.train import ClassifierTrainingConfig, train_classifier
 from ..tasks.super_resolution.config import SuperResTrainingConfig
@@ -103,7 +104,10 @@ def parse_prune_options(model: str, options: list[str], prog: str = "hfvision pr
     """
     config = load_config(model)
     refuse_quantized(model, config)
-    config_class = SuperResPruneConfig if hasattr(config, "scale") else ClassifierPruneConfig
+    task = task_of(config, model)
+    if task is SEGMENTATION:
+        raise ValueError(f"{model} is a segmenter, which this version does not prune.")
+    config_class = SuperResPruneConfig if task is SUPER_RESOLUTION else ClassifierPruneConfig
     trained = read_record_of(model).get("training", {}).get("config", {})
     names = {"validation", "validation_group", "seed"} & {field.name for field in dataclasses.fields(config_class)}
     split = {name: trained[name] for name in names if trained.get(name)}
@@ -112,8 +116,8 @@ def parse_prune_options(model: str, options: list[str], prog: str = "hfvision pr
 
 
 @dataclass(frozen=True)
-class Task:
-    """What pruning needs to know of a task: data for the importance, a loss, a measure of quality, a training."""
+class PruneSetup:
+    """What pruning needs for one task: data for the importance, a loss, a measure of quality, a training."""
 
     batches: list[dict[str, Tensor]]
     loss: Callable[[PreTrainedModel, dict[str, Tensor]], Tensor]
@@ -146,12 +150,12 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict
 def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict[str, Any]:
     """[`prune_and_train`], in a folder that is its own."""
     superres = isinstance(config, SuperResPruneConfig)
-    name = "image-super-resolution" if superres else "image-classification"
+    name = (SUPER_RESOLUTION if superres else CLASSIFICATION).pipeline
     model, processor = load_model(config.model, name, trust_remote_code=config.trust_remote_code)
     model = model.float()
     if superres:
         model.fuse()
-    task = (superres_task if superres else classifier_task)(config, model, processor)
+    task = (superres_setup if superres else classifier_setup)(config, model, processor)
     steps = earlier_record(config.model).get("compression", [])
     quality, (metric, target) = task.measure(model), config.target()
     record: dict[str, Any] = {}
@@ -200,7 +204,7 @@ def round_target(first: dict[str, float] | None, metric: Metric, target: float, 
 def cut_once(
     model: PreTrainedModel,
     processor: BaseImageProcessor,
-    task: Task,
+    task: PruneSetup,
     config: PruneOptions,
     goal: tuple[Metric, float, float],
     folder: Path,
@@ -237,7 +241,9 @@ def training_config(config: Any, base: type, start: Path, out: Path) -> Any:
     return base(**options | {"model": str(start), "out": out, "teacher": config.teacher or config.model})
 
 
-def classifier_task(config: ClassifierPruneConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> Task:
+def classifier_setup(
+    config: ClassifierPruneConfig, model: PreTrainedModel, processor: BaseImageProcessor
+) -> PruneSetup:
     names = ("image_column", "label_column", "validation_group")
     columns = {name: getattr(config, name) for name in names}
     splits = load_image_dataset(config.data, validation=config.validation, seed=config.seed, **columns)
@@ -260,10 +266,10 @@ def classifier_task(config: ClassifierPruneConfig, model: PreTrainedModel, proce
         logits, labels = predict_logits(net, held_out, normalize)
         return accuracy(logits[:, order], labels)
 
-    return Task(batches, loss, measure, "top1", len(held_out), train_classifier, ClassifierTrainingConfig)
+    return PruneSetup(batches, loss, measure, "top1", len(held_out), train_classifier, ClassifierTrainingConfig)
 
 
-def superres_task(config: SuperResPruneConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> Task:
+def superres_setup(config: SuperResPruneConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> PruneSetup:
     scale, channels = model.config.scale, model.config.num_channels
     photos, held_out = split_photographs(config, config.crop * scale)
     crops = RandomCrops(photos, config.crop * scale, config.importance_images, config.seed, channels)
@@ -283,10 +289,10 @@ def superres_task(config: SuperResPruneConfig, model: PreTrainedModel, processor
     def measure(net: PreTrainedModel) -> float:
         return validation.psnr(lambda images: net(pixel_values=images).reconstruction, Accelerator(), "psnr")["psnr"]
 
-    return Task(batches, loss, measure, "psnr", len(held_out), train_superres, SuperResTrainingConfig)
+    return PruneSetup(batches, loss, measure, "psnr", len(held_out), train_superres, SuperResTrainingConfig)
 
 
-def prune_step(config: PruneOptions, pruned: Pruned, task: Task, before: float, after: float) -> dict[str, Any]:
+def prune_step(config: PruneOptions, pruned: Pruned, task: PruneSetup, before: float, after: float) -> dict[str, Any]:
     metric, target = config.target()
     pairs = {
         name: {"before": int(pruned.before[key]), "after": int(pruned.after[key])}
@@ -303,7 +309,7 @@ def prune_step(config: PruneOptions, pruned: Pruned, task: Task, before: float, 
     }
 
 
-def distill_step(config: Any, task: Task, before: float, after: float) -> dict[str, Any]:
+def distill_step(config: Any, task: PruneSetup, before: float, after: float) -> dict[str, Any]:
     return {
         **training_step(config, config.teacher or config.model),
         "validation": {"images": task.images, "metric": task.metric, "before": before, "after": after},

@@ -15,6 +15,7 @@ from ..hub.files import resolve_model
 from ..hub.loading import load_config, load_model, quantization
 from ..hub.openvino_model import OpenVINOModel
 from ..hub.records import read_record
+from ..tasks.base import CLASSIFICATION, SUPER_RESOLUTION, Task, task_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Offer:
 
     Attributes:
         name: a shipped checkpoint, a folder or a Hub id.
-        scale: of an upscaler; None for a classifier.
+        task: what it does.
+        scale: of an upscaler.
         parent: what it was made from, of a compressed model.
         quantized: whether it is one of 8 bits, computed by OpenVINO.
         hardened: whether it was trained on attacked images.
@@ -31,6 +33,7 @@ class Offer:
     """
 
     name: str
+    task: Task
     scale: int | None = None
     parent: str | None = None
     quantized: bool = False
@@ -52,10 +55,10 @@ class Offers:
     def classifiers(self) -> list[Offer]:
         """Classifiers that are no compressed form of another one."""
         names = {model.name for model in self.models}
-        return [m for m in self.models if m.scale is None and not (m.quantized and m.parent in names)]
+        return [m for m in self.models if m.task is CLASSIFICATION and not (m.quantized and m.parent in names)]
 
     def upscalers(self) -> list[Offer]:
-        return [model for model in self.models if model.scale and not model.quantized]
+        return [model for model in self.models if model.task is SUPER_RESOLUTION and not model.quantized]
 
     def compressed(self, name: str) -> Offer | None:
         """The compressed form of the model called `name`, the quantized one before others."""
@@ -103,6 +106,7 @@ def offer(name: str) -> Offer:
     settings = record.get("training", {}).get("config", {})
     return Offer(
         name,
+        task_of(config, name),
         scale=getattr(config, "scale", None),
         parent=record.get("parent"),
         quantized=quantization(config) == "openvino",
@@ -114,8 +118,7 @@ def offer(name: str) -> Offer:
 @lru_cache(maxsize=8)
 def load(name: str) -> tuple[Any, Any]:
     """The model and its image processor, in fp32, on the GPU where there is one."""
-    task = "image-super-resolution" if hasattr(load_config(name), "scale") else "image-classification"
-    model, processor = load_model(name, task)
+    model, processor = load_model(name, task_of(load_config(name), name).pipeline)
     model = model.float()
     if torch.cuda.is_available() and not isinstance(model, OpenVINOModel):
         model = model.to("cuda")

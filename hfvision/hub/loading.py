@@ -6,6 +6,9 @@ from typing import Any
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import OfflineModeIsEnabled
 from transformers import (
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_IMAGE_TO_IMAGE_MAPPING,
+    MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
     AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -26,6 +29,11 @@ AUTO_MODELS = {
     "image-classification": AutoModelForImageClassification,
     "image-super-resolution": AutoModelForImageToImage,
     "image-segmentation": AutoModelForSemanticSegmentation,
+}
+MODEL_MAPPINGS = {
+    "image-classification": MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    "image-super-resolution": MODEL_FOR_IMAGE_TO_IMAGE_MAPPING,
+    "image-segmentation": MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING,
 }
 
 
@@ -175,11 +183,15 @@ def refuse_methods(made: Any, settings: dict[str, Any], label: str) -> None:
         raise ValueError(f"{label}: {taken} is no field of {type(made).__name__}.")
 
 
+def supports(config: PreTrainedConfig, task: str, *, trust_remote_code: bool = False) -> bool:
+    """Whether the Auto class of `task` makes a model from this configuration, or the code in its repository does."""
+    in_repository = trust_remote_code and AUTO_MODELS[task].__name__ in (getattr(config, "auto_map", None) or {})
+    return type(config) in MODEL_MAPPINGS[task] or in_repository
+
+
 def check_task(name: str, task: str, config: PreTrainedConfig, trust_remote_code: bool) -> None:
     """Raise ValueError for a configuration of a model that does not do `task`."""
-    auto = AUTO_MODELS[task]
-    remote = trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})
-    if type(config) not in auto._model_mapping and not remote:
+    if not supports(config, task, trust_remote_code=trust_remote_code):
         raise ValueError(f"{name}/config.json is of a model of type {config.model_type!r}, which does not do {task}.")
 
 

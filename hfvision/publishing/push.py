@@ -16,7 +16,8 @@ from transformers import AutoImageProcessor, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.io.picture_metadata import without_metadata
-from ..hub.loading import AUTO_MODELS, load_config, load_model, quantization
+from ..hub.loading import load_config, load_model, quantization
+from ..tasks.base import find_task, task_of
 from ..utils.connection import is_lost_connection
 from ..utils.report import write_text
 from .cards.write import card_files, is_machine_made
@@ -80,9 +81,7 @@ def push_folder(
     with tempfile.TemporaryDirectory() as model_folder, tempfile.TemporaryDirectory() as space_folder:
         stage(folder, Path(model_folder), repo_id, token or get_token())
         if with_space:
-            scale, remote = getattr(config, "scale", None), config.model_type.startswith("hfvision_")
-            method, segments = quantization(config), type(config) in AUTO_MODELS["image-segmentation"]._model_mapping
-            write_space(Path(space_folder), repo_id, scale=scale, remote=remote, method=method, segments=segments)
+            write_space(Path(space_folder), repo_id, config)
             check_publishable(Path(space_folder), token or get_token())
         options = {"private": private, "revision": revision, "create_pr": create_pr}
         message = f"Upload {(config.architectures or ['model'])[0]}"
@@ -119,7 +118,7 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
-        if any(type(model) in auto._model_mapping.values() for auto in AUTO_MODELS.values()):
+        if find_task(model.config):
             write_card_files(Path(folder), Path(folder), repo_id)
         else:
             Path(folder, "README.md").unlink(missing_ok=True)
@@ -176,14 +175,12 @@ def stage_file(path: Path, target: Path, token: str | None) -> str | None:
 
 def save_with_code(folder: Path, target: Path, config: Any) -> None:
     """Save configuration, processor and code of the model in `folder`, after a look at whether it loads whole."""
-    task = next((task for task, auto in AUTO_MODELS.items() if type(config) in auto._model_mapping), None)
-    if task is None:
-        raise ValueError(f"{folder} holds a {config.model_type!r}, neither a classifier, an upscaler nor a segmenter.")
+    task = task_of(config, str(folder))
     if quantization(config):
         AutoImageProcessor.from_pretrained(folder).save_pretrained(target)
-        AUTO_MODELS[task].from_config(config).save_pretrained(target)
+        task.auto_class.from_config(config).save_pretrained(target)
         return
-    model, processor = load_model(str(folder), task)
+    model, processor = load_model(str(folder), task.pipeline)
     model.save_pretrained(target)
     processor.save_pretrained(target)
 

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from transformers import PreTrainedConfig
+
+from ..hub.loading import quantization
+from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, is_own_family, task_of
 from ..utils.report import write_text
 
 README = """---
@@ -107,38 +111,36 @@ with gr.Blocks(title="{name}") as demo:
 '''
 
 
-def write_space(
-    folder: Path, repo_id: str, *, scale: int | None, remote: bool, method: str | None, segments: bool = False
-) -> None:
+def write_space(folder: Path, repo_id: str, config: PreTrainedConfig) -> None:
     """Write the files of a Space that serves the model `repo_id`.
 
     Args:
         folder: to write to.
         repo_id: of the model.
-        scale: of an upscaler; None for a classifier or a segmenter.
-        remote: whether the model's code comes with it.
-        method: of its quantization, if it is quantized.
-        segments: whether it is a segmenter.
+        config: of the model.
 
     Raises:
         ValueError: for a quantized model that needs more than transformers and optimum to run.
     """
+    task, method = task_of(config, repo_id), quantization(config)
+    segments = task is SEGMENTATION
+    scale = config.scale if task is SUPER_RESOLUTION else None
     openvino = method == "openvino"
     if method and (scale or not openvino):
         raise ValueError(f"A Space cannot serve a model in the form {method!r}: push it without one, or its parent.")
     facts = {
         "name": repo_id.split("/")[-1],
         "repo_id": repo_id,
-        "task": "image-super-resolution" if scale else "image-classification",
+        "task": task.pipeline,
         "description": f"Images made {scale} times as wide and high" if scale else "Says what is in images",
         "scale": scale,
-        "trust": ", trust_remote_code=True" if remote else "",
+        "trust": ", trust_remote_code=True" if is_own_family(config) else "",
         "emoji": "🔎" if scale else "🏷️",
         "pixels": "1_000_000" if scale else "50_000_000",
         "extra": "optimum-intel[openvino]>=2.2\n" if openvino else "",
     }
     if segments:
-        facts |= {"task": "image-segmentation", "description": "Finds what each pixel shows", "emoji": "🧩"}
+        facts |= {"description": "Finds what each pixel shows", "emoji": "🧩"}
         facts["pixels"] = "4_000_000"
     facts |= {
         "imports": OPENVINO_IMPORTS if openvino else ("import numpy as np\n" if segments else "") + PIPELINE,

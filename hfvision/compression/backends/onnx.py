@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from ...tasks.base import task_of
 from ...utils.optional import optional
-from .openvino import PlainOutput, input_side, output_name
+from .openvino import PlainOutput, input_side
 
 TOLERANCE = 1e-3  # of the largest difference, over the largest output
 OPSET = 20
@@ -43,7 +44,7 @@ def save_onnx(model: PreTrainedModel, folder: Path) -> float:
             (torch.rand(2, channels, side or 48, side or 40),),
             folder / "model.onnx",
             input_names=["pixel_values"],
-            output_names=[output_name(model.config)],
+            output_names=[task_of(model.config, "The model").output],
             dynamic_shapes={"pixel_values": {0: torch.export.Dim.DYNAMIC} | sides},
             opset_version=OPSET,
             dynamo=True,

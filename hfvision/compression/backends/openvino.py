@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ...hub.openvino_model import XML, OpenVINOModel, signal_stack_kept
+from ...tasks.base import task_of
 from ...utils.optional import optional
 
 TOLERANCE = 1e-3  # of the largest difference between OpenVINO and PyTorch, over the largest output
@@ -32,14 +33,10 @@ class PlainOutput(nn.Module):
         return outputs.reconstruction if "reconstruction" in outputs else outputs.logits
 
 
-def output_name(config: PreTrainedConfig) -> str:
-    return "reconstruction" if hasattr(config, "scale") else "logits"
-
-
 def input_side(config: PreTrainedConfig) -> int | None:
-    """The side of the images that a classifier takes; None for any size."""
-    side = None if hasattr(config, "scale") else getattr(config, "image_size", None) or 224
-    return side if side is None or isinstance(side, int) else max(side)
+    """The side of the images that a model takes; None for any size."""
+    task = task_of(config, "The model")
+    return None if task.any_size else task.example_side(config)
 
 
 def to_openvino(model: PreTrainedModel) -> Any:
@@ -68,11 +65,12 @@ def to_openvino(model: PreTrainedModel) -> Any:
     finally:
         logging.set_verbosity(verbosity)
     converted.input(0).tensor.set_names({"pixel_values"})
-    converted.output(0).tensor.set_names({output_name(model.config)})
+    output = task_of(model.config, "The model").output
+    converted.output(0).tensor.set_names({output})
     converted.validate_nodes_and_infer_types()
     with torch.inference_mode():
         expected = plain(example)
-    found = OpenVINOModel(converted, model.config)(example)[output_name(model.config)]
+    found = OpenVINOModel(converted, model.config)(example)[output]
     difference = ((found - expected).abs().max() / expected.abs().max()).item()
     if not difference < TOLERANCE:
         raise ValueError(

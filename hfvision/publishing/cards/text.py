@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from transformers import PreTrainedConfig
 
-from ...hub.loading import AUTO_MODELS
 from ...hub.records import Record, bare, data_name, was_trained
 from ...robustness.attacks.threat import DEFAULT_EPSILON
+from ...tasks.base import SEGMENTATION, task_of
 from ...tasks.segmentation.card import segmentation_limits
 from ...utils.markdown import code, fenced, plain
 from .figures import classifier_results, hardware
@@ -28,8 +28,8 @@ def describe(config: PreTrainedConfig, record: Record, scale: int | None, weight
     channels = {1: "grey ", 3: "colour "}.get(getattr(config, "num_channels", 3), "")
     side = getattr(config, "image_size", None)
     size = "×".join(map(str, side if isinstance(side, list | tuple) else (side, side)))
-    segments = does(config, "image-segmentation")
-    any_size = scale or segments
+    task = task_of(config, "The model")
+    segments, any_size = task is SEGMENTATION, task.any_size
     what = f"{channels}images" + (" of any size" if any_size else f" of {size} pixels" if side else "")
     sentences = [f"{kind} of {count:,} parameters, for {what}."]
     if not scale:
@@ -41,15 +41,9 @@ def describe(config: PreTrainedConfig, record: Record, scale: int | None, weight
     return " ".join(sentences)
 
 
-def does(config: PreTrainedConfig, task: str) -> bool:
-    """Whether a model of this configuration does `task`."""
-    return type(config) in AUTO_MODELS[task]._model_mapping
-
-
 def count_parameters(config: PreTrainedConfig) -> int:
-    auto = next(auto for auto in AUTO_MODELS.values() if type(config) in auto._model_mapping)
     with torch.device("meta"):
-        return auto.from_config(config).num_parameters()
+        return task_of(config, "The model").auto_class.from_config(config).num_parameters()
 
 
 def training(record: Record) -> list[str]:
@@ -150,7 +144,7 @@ def limits(config: PreTrainedConfig, record: Record, scale: int | None) -> list[
                 "It invents texture that looks real and was not there: not for medicine, number plates, faces that "
                 "shall be recognised, or any other evidence."
             )
-    elif does(config, "image-segmentation"):
+    elif task_of(config, "The model") is SEGMENTATION:
         sentences += segmentation_limits(record)
     else:
         known = f"For images like those of {plain(data)}." if data else "For images like those it was trained on."

@@ -9,8 +9,9 @@ from textwrap import wrap
 from huggingface_hub import ModelCardData
 
 from ...hub.checkpoints import FOLDER
-from ...hub.loading import AUTO_MODELS, load_config, quantization
+from ...hub.loading import load_config, quantization
 from ...hub.records import PARTS, Record, data_name, hub_dataset, read_json, read_record
+from ...tasks.base import SUPER_RESOLUTION, TASKS, is_own_family, task_of
 from ...tasks.segmentation.card import segmentation_entries, segmentation_tables
 from ...utils.markdown import code, fenced, plain, start_of_line
 from ...utils.report import write_text
@@ -36,7 +37,6 @@ MACHINE_MADE = (GENERATED, "# Written by `hfvision push --with-space`", "[More I
 # The short cards of saved models: what is in them, and how they end.
 SHORT = "of hfvision; its code travels with the weights"
 SHORT_ENDS = ("travels with the weights.", "of every layer.")
-VERBS = {"image-classification": "classify", "image-super-resolution": "upscale", "image-segmentation": "segment"}
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx.data")
 
 
@@ -104,17 +104,15 @@ def write_card(folder: Path, source: str | None = None) -> list[Path]:
 def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
     """The text of the files of [`write_card`], by their path in `folder`."""
     config, record = load_config(str(folder)), read_record(folder)
-    task = next((task for task, auto in AUTO_MODELS.items() if type(config) in auto._model_mapping), None)
-    if task is None:
-        raise ValueError(f"{folder} holds a {config.model_type!r}, neither a classifier, an upscaler nor a segmenter.")
-    scale = config.scale if task == "image-super-resolution" else None
+    kind = task_of(config, str(folder))
+    task, scale = kind.pipeline, config.scale if kind is SUPER_RESOLUTION else None
     shipped = source is None and folder.resolve().parent == FOLDER
     name = folder.resolve().name
     title = source.split("/")[-1] if source else name
     source = source or (name if shipped or folder.is_absolute() else folder.as_posix())
     method = quantization(config)
-    remote = config.model_type.startswith("hfvision_") and not shipped
-    command = f"hfvision {VERBS[task]} photo.jpg --model {shlex.quote(source)}"
+    remote = is_own_family(config) and not shipped
+    command = f"hfvision {kind.verb} photo.jpg --model {shlex.quote(source)}"
     weights = sum(path.stat().st_size for kind in WEIGHTS for path in folder.glob(f"*{kind}"))
     sections = {
         "": [describe(config, record, scale, weights)],
@@ -168,7 +166,7 @@ def metadata(record: Record, task: str, title: str, name: str, scale: int | None
 
 def usage(source: str, task: str, scale: int | None, shipped: bool, remote: bool, method: str | None) -> str:
     """Lines of Python that load the model called `source`, in quotation marks, and use it on `photo.jpg`."""
-    name = VERBS[task]
+    name = next(kind.verb for kind in TASKS if kind.pipeline == task)
     trust = ", trust_remote_code=True" if remote else ""
     answer = f'upscale("photo.jpg").save("photo_x{scale}.png")' if scale else f'print({name}("photo.jpg")[0])'
     if method == "onnx":
