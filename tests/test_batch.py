@@ -30,7 +30,7 @@ from hfvision.models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmenta
 from hfvision.models.image_processing_segmentation import ImageSegmentationProcessor
 from hfvision.tasks.super_resolution.upscale import load_upscaler, upscale
 
-CASES = Path("/work/shared/cases")
+CASES = Path(__file__).parents[2] / "shared/cases"
 
 
 @pytest.fixture(scope="module")
