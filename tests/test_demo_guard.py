@@ -35,6 +35,8 @@ FOREIGN = [
     *({"Host": "evil.example"}, {"Host": "evil.example:7860"}, {"Host": "127.0.0.1.evil.example"}, {"Host": ""}),
     *({"Host": "localhost@evil.example"}, {"Host": "evil.example@127.0.0.1"}, {"Host": "gradio.live"}),
     *({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}),
+    # Anybody can have a page there.
+    *({"Origin": "https://abc.gradio.live"}, {"Origin": "http://localhost:1"}),
     {"X-Forwarded-Host": "evil.example"},
 ]
 
@@ -49,6 +51,7 @@ def test_other_hosts_and_pages_are_refused(http_client, headers):
 def test_its_own_names_and_page_are_answered(http_client):
     port = http_client.base_url.port
     own = [{"Host": f"localhost:{port}"}, {"Host": "[::1]:1"}, {"Host": "192.168.1.7"}, {"Host": "abc.gradio.live"}]
+    own += [{"Host": "abc.gradio.live", "Origin": "https://abc.gradio.live"}]
     own += [{"Host": "LOCALHOST", "Origin": "http://LOCALHOST"}, {"Origin": f"http://127.0.0.1:{port}"}]
     for headers in own:
         assert http_client.get("/health", headers=headers).status_code == 200

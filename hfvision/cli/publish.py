@@ -63,7 +63,7 @@ def demo(args: argparse.Namespace) -> None:
     if args.auth is None and (args.share or not is_loopback(args.host)):
         print(OPEN_TO_ALL.format("over the internet" if args.share else "over the network"), file=sys.stderr)
     options = {"server_name": args.host, "server_port": args.port, "share": args.share, "auth": args.auth}
-    launch(build(args.model), **launch_options([args.host, *args.allowed_hosts]) | options)
+    launch(build(args.model), **launch_options(args.allowed_hosts, args.host) | options)
 
 
 def is_loopback(host: str) -> bool:

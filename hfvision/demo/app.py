@@ -102,21 +102,22 @@ async def tidying(app: App) -> AsyncIterator[None]:
     task.cancel()
 
 
-def launch_options(allowed_hosts: Sequence[str] = ()) -> dict[str, Any]:
+def launch_options(allowed_hosts: Sequence[str] = (), host: str | None = None) -> dict[str, Any]:
     """Arguments of `Blocks.launch`: looks, limits, the health endpoint, the MCP server where `mcp` is installed.
 
     Args:
-        allowed_hosts: as of [`Guard`]. A Space is answered by any name: it is public, and its proxy chooses.
+        allowed_hosts: `hosts` of [`Guard`]. A Space is answered by any name: it is public, and its proxy chooses.
+        host: that the server listens on; the one of Gradio where not given.
     """
-    bound = os.environ.get("GRADIO_SERVER_NAME", "localhost")
-    hosts = None if get_space() else (*allowed_hosts, SHARED_LINKS, bound)
+    hosts = None if get_space() else tuple(allowed_hosts)
+    names = (SHARED_LINKS, host or os.environ.get("GRADIO_SERVER_NAME", "localhost"))
     return {
         "theme": gr.themes.Soft(font=FONTS, font_mono=CODE_FONTS),
         "css": CSS,
         "max_file_size": MAX_BYTES,
         "app_kwargs": {
             "routes": [Route("/health", health)],
-            "middleware": [Middleware(Guard, hosts=hosts)],
+            "middleware": [Middleware(Guard, hosts=hosts, names=names)],
             "lifespan": tidying,
         },
         "mcp_server": find_spec("mcp") is not None,

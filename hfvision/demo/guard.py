@@ -80,11 +80,14 @@ class Guard:
         app: the server behind it, a `gradio.routes.App`.
         hosts: names by which the demo may be addressed besides IP addresses and this machine's own names, with
             `*.example.com` for all names below one; None for any name, where the network is not private anyway.
+            Pages of these hosts may use the demo too.
+        names: further names of the demo, in the same form, whose pages may not use it by another address.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None = ()) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None = (), names: Iterable[str] = ()) -> None:
         self.app = app
         self.hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self.names = frozenset(name.lower() for name in names)
         self.throttle = Throttle(free=3, longest=60)
         self.proxied = Throttle(free=30, longest=5)  # all that come by a proxy, as who they are may be made up
 
@@ -167,18 +170,15 @@ class Guard:
         if len(named) != 1 or not all(self.is_own_name(hostname(name)) for name in names):
             return False
         pages = [origin.partition("://")[2] for origin in request.headers.getlist("origin")]
-        return all(page in names or self.is_allowed(hostname(page)) for page in pages)
+        return all(page in names or is_one_of(hostname(page), self.hosts) for page in pages)
 
     def is_own_name(self, name: str) -> bool:
         """Whether no page of others can have this name: it is an address, this machine's, or was allowed."""
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return self.is_allowed(name) or name in own_names()
+            return is_one_of(name, self.hosts | self.names | own_names())
         return True
-
-    def is_allowed(self, name: str) -> bool:
-        return name in self.hosts or any(name.endswith(host[1:]) for host in self.hosts if host.startswith("*."))
 
     def check_user(self, request: Request) -> Response | None:
         """What strangers get where the demo has a password; basic authentication signs in as the page does."""
@@ -260,6 +260,10 @@ def hostname(netloc: str) -> str:
     """The name in `name:port`, in small letters and without the brackets of an IPv6 address; empty if it is none."""
     found = HOST.fullmatch(netloc)
     return found[1].strip("[]").lower() if found else ""
+
+
+def is_one_of(name: str, hosts: frozenset[str]) -> bool:
+    return name in hosts or any(name.endswith(host[1:]) for host in hosts if host.startswith("*."))
 
 
 @lru_cache(maxsize=1)
