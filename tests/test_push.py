@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from demo_http import png
 from hub_server import HubServer
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
@@ -239,9 +240,10 @@ def test_a_space_serves_the_model_without_hfvision(hub, run_isolated, folder):
     push_folder(list_checkpoints()["cnn-cifar10"], "tester/classifier", with_space=True)
     push_folder(folder, "tester/upscaler", with_space=True)
     assert hub.repos["space", "tester/classifier"].sdk == "gradio"
-    photo = str(sample_photos()["cat"])
+    photo, small = str(sample_photos()["cat"]), png()
     code = f"""
-        import runpy
+        import base64, runpy
+        import httpx
         from huggingface_hub import snapshot_download
         from PIL import Image
         photo = Image.open({photo!r})
@@ -251,6 +253,19 @@ def test_a_space_serves_the_model_without_hfvision(hub, run_isolated, folder):
         print(max(scores, key=scores.get), len(scores))
         bicubic, result = app("upscaler")["upscale_image"](photo)
         assert bicubic.size == result.size == (2 * photo.width, 2 * photo.height)
+        bytes_ = {small!r}
+        for name, function in (("classifier", "classify_image"), ("upscaler", "upscale_image")):
+            demo = app(name)["demo"]
+            _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, show_error=True)
+            ask = lambda image: httpx.post(url + "gradio_api/run/" + function, json={{"data": [image]}})
+            for path in ({photo!r}, "/dev/zero", "/no/such.png", "../../../" + {photo!r}):
+                for image in ({{"path": path}}, {{"path": path, "url": "x"}}, {{"path": path, "orig_name": "a.svg"}}):
+                    answer = ask(image)
+                    assert answer.status_code == 500 and "no such upload" in answer.text, answer.text
+            uploaded = httpx.post(url + "gradio_api/upload", files={{"files": ("a.png", bytes_)}}).json()[0]
+            assert ask({{"path": uploaded}}).status_code == 200
+            assert ask({{"url": "data:image/png;base64," + base64.b64encode(bytes_).decode()}}).status_code == 200
+            demo.close()
     """
     assert run_isolated(code, env={"GRADIO_ANALYTICS_ENABLED": "False"}).split()[-1] == "5"
 

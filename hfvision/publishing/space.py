@@ -32,12 +32,30 @@ pillow>=12
 APP = '''"""A Space that serves {repo_id}."""
 # Written by `hfvision push --with-space`, which writes it anew while this line is here.
 
+from pathlib import Path
+from typing import Any
+
 import gradio as gr
 from PIL import Image
 {imports}
 
 MAX_PIXELS = {pixels}
 {load}
+
+
+def uploads_only(field: gr.Image) -> gr.Image:
+    """Let a field read what was uploaded, and no other file of the server: Gradio itself takes the path of any."""
+    read = field.preprocess
+
+    def preprocess(payload: Any) -> Any:
+        if payload is not None and not (payload.url or "").startswith("data:"):
+            path, uploads = Path(payload.path or "").resolve(), Path(field.GRADIO_CACHE).resolve()
+            if not (path.is_relative_to(uploads) and path.is_file()):
+                raise gr.Error("There is no such upload here: upload the image again.", print_exception=False)
+        return read(payload)
+
+    field.preprocess = preprocess
+    return field
 
 
 def check(image: Image.Image | None) -> Image.Image:
@@ -72,7 +90,7 @@ def classify_image(image: Image.Image) -> dict[str, float]:
 
 with gr.Blocks(title="{name}") as demo:
     gr.Markdown("# {name}\\n{description}, with {repo_id}.")
-    source = gr.Image(type="pil", format="png", label="Image")
+    source = uploads_only(gr.Image(type="pil", format="png", label="Image"))
     button = gr.Button("Classify", variant="primary")
     result = gr.Label(label="Classes")
     button.click(classify_image, source, result, concurrency_limit=1)
@@ -87,7 +105,7 @@ def upscale_image(image: Image.Image) -> tuple[Image.Image, Image.Image]:
 
 with gr.Blocks(title="{name}") as demo:
     gr.Markdown("# {name}\\n{description}, with {repo_id}. Bicubic left, network right.")
-    source = gr.Image(type="pil", format="png", image_mode=None, label="Image")
+    source = uploads_only(gr.Image(type="pil", format="png", image_mode=None, label="Image"))
     button = gr.Button("Upscale", variant="primary")
     result = gr.ImageSlider(type="pil", format="png", label="Bicubic | network")
     button.click(upscale_image, source, result, concurrency_limit=1)
@@ -104,7 +122,7 @@ def segment_image(image: Image.Image) -> tuple[Image.Image, list]:
 
 with gr.Blocks(title="{name}") as demo:
     gr.Markdown("# {name}\\n{description}, with {repo_id}.")
-    source = gr.Image(type="pil", format="png", label="Image")
+    source = uploads_only(gr.Image(type="pil", format="png", label="Image"))
     button = gr.Button("Segment", variant="primary")
     result = gr.AnnotatedImage(format="png", label="Classes")
     button.click(segment_image, source, result, concurrency_limit=1)
