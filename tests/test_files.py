@@ -168,8 +168,13 @@ def test_a_model_is_replaced_by_force_and_files_beside_it_stay(models, tmp_path,
     assert again.keys() == first.keys()
     assert again["model.safetensors"] == first["model.safetensors"]
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
+    for name in ("openvino_model.bin", "openvino_model.xml", "quanto_qmap.json", "model-00001-of-00002.safetensors"):
+        (out / name).write_bytes(b"of the model before")
+    write_record(out / "evaluation.json", {})
+    (out / "robustness.json").write_text('{"mine": 1}')
     assert main(["blend", str(models / "upscaler"), str(models / "upscaler"), "--out", str(out), "--force"]) == 0
-    assert contents(out)["notes.txt"] == b"mine"
+    model = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
+    assert {path.name for path in out.iterdir()} == model | {"notes.txt", "sub", "robustness.json"}
     train = ["train", "superres", "--data", str(tmp_path), "--scale", "2", "--out", str(out)]
     assert "holds a model already: use --resume" in refused(train)
 

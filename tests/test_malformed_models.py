@@ -490,6 +490,49 @@ def test_record_with_parts_of_wrong_types_is_refused(models, tmp_path, field, va
         read_record_of(str(tmp_path / "model"))
 
 
+RECORDS = [
+    *({field: value} for field in ("training", "evaluation", "robustness", "about") for value in (5, "x", [], None)),
+    *(
+        {"compression": value}
+        for value in ({}, 5, [5], [{}], [{"step": 5, "settings": 5}], [{"step": "a", "top1": {"after": "x"}}])
+    ),
+    *(
+        {"training": value}
+        for value in ({"data": 5}, {"parameters": "x"}, {"seconds": "x"}, {"history": 5, "photos": 1})
+    ),
+    *({"training": {"config": value}} for value in (None, [], {"seed": None}, {"epochs": "x"}, {"adversarial": 5})),
+    *(
+        {"evaluation": value}
+        for value in ({"top1": "x"}, {"results": 5}, {"results": {"a": 5}}, {"data": 5, "dice": 1})
+    ),
+    *({"about": value} for value in ({"data": 5}, {"data": [5]}, {"data": [{}]}, {"data": [{"name": "a", "id": 5}]})),
+    *({"robustness": value} for value in ({}, {"robust": 1}, {"settings": 5})),
+    *(
+        {"calibration": {"temperature": "x"}},
+        {"binary": {}},
+        {"test": {"top1": None}},
+        {"environment": {"libraries": 5}},
+    ),
+]
+
+
+@pytest.mark.parametrize("family", ["cnn", "srgan", "segmenter"])
+def test_record_of_wrong_values_is_refused_or_its_card_is_written(hub, models, tmp_path, family, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(models / family, folder)
+    refused = []
+    for record in RECORDS:
+        write("record.json", json.dumps(record))(folder)
+        code, said = main(["card", str(folder), "--force"]), capsys.readouterr().err
+        assert code == 0 or (code == 2 and "record.json" in said), (record, said)
+        refused += [record] if code else []
+    assert len(refused) > len(RECORDS) // 2
+    for record in refused[:: len(refused) // 2]:
+        write("record.json", json.dumps(record))(folder)
+        assert main(["push", str(folder), "tester/strange"]) == 2
+        assert "record.json" in capsys.readouterr().err
+
+
 def test_half_precision_model_classifies(models, tmp_path, capsys):
     shutil.copytree(models / "cnn", tmp_path / "model")
     edit("config.json", "dtype", "bfloat16")(tmp_path / "model")

@@ -1,10 +1,10 @@
 """Smaller and faster models."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from ..utils.console import to_json
 from ..utils.files import check_report
 from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_report_options, positive
 from .train import train
@@ -45,9 +45,7 @@ def quantize(args: argparse.Namespace) -> None:
         force=args.force,
         trust_remote_code=args.trust_remote_code,
     )
-    print(
-        json.dumps(record["compression"], indent=2) if args.json else f"{describe(record)}\nmodel and card: {args.out}"
-    )
+    print(to_json(record["compression"]) if args.json else f"{describe(record)}\nmodel and card: {args.out}")
 
 
 def prune(args: argparse.Namespace) -> None:
@@ -81,7 +79,7 @@ def benchmark(args: argparse.Namespace) -> None:
         count=args.n,
         trust_remote_code=args.trust_remote_code,
     )
-    print(json.dumps(record, indent=2) if args.json else format_benchmark(record))
+    print(to_json(record) if args.json else format_benchmark(record))
     if args.out is not None:
         write_record(args.out / "benchmark.json", record)
         tradeoff_picture(record, args.out / "benchmark.png")

@@ -1,11 +1,10 @@
 """Images unlike normal ones."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from ..utils.console import each, say
+from ..utils.console import each, say, to_json
 from ..utils.files import check_folder, distinct_targets, written_whole
 from .arguments import add_command, add_group, positive
 
@@ -68,7 +67,7 @@ def detect_anomalies(args: argparse.Namespace) -> None:
                 say(f"{result['score']:8.3f}  {'ANOMALOUS' if result['anomalous'] else 'normal':10}{path}")
     finally:
         if args.json:
-            print(json.dumps({"threshold": known.threshold, "results": results}, indent=2))
+            print(to_json({"threshold": known.threshold, "results": results}))
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:

@@ -1,10 +1,10 @@
 """How good a model is."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from ..utils.console import to_json
 from ..utils.files import check_report
 from .arguments import (
     MODEL_HELP,
@@ -63,7 +63,7 @@ def evaluate_classifier(args: argparse.Namespace) -> None:
         return
     data = {"source": args.data, "split": args.split, "fingerprint": split._fingerprint}
     record = {"model": args.model, "data": data, "batch_size": args.batch_size} | figures
-    print(json.dumps(record, indent=2) if args.json else format_evaluation(record))
+    print(to_json(record) if args.json else format_evaluation(record))
     if args.out is not None:
         write_record(args.out / "evaluation.json", record)
         confusion_picture(record["confusion_matrix"], names, args.out / "confusion.png")
@@ -109,7 +109,7 @@ def evaluate_binary(args: argparse.Namespace) -> None:
         return
     data = {"source": args.data, "split": args.split, "fingerprint": split._fingerprint}
     record = {"model": args.model, "data": data} | figures
-    print(json.dumps(record, indent=2) if args.json else format_binary(record))
+    print(to_json(record) if args.json else format_binary(record))
     if args.out is not None:
         write_binary(record, args.out)
         print(f"Figures and pictures written to {args.out}", file=sys.stderr)
@@ -140,7 +140,7 @@ def evaluate_segmenter(args: argparse.Namespace) -> None:
         return
     data = {"source": args.data, "split": args.split, "fingerprint": split._fingerprint}
     record = {"model": args.model, "data": data} | figures
-    print(json.dumps(record, indent=2) if args.json else format_segmentation(record))
+    print(to_json(record) if args.json else format_segmentation(record))
     if args.out is not None:
         write_record(args.out / "evaluation.json", record)
         groups = [str(value) for value in split[args.by][:]] if args.by else None
@@ -209,7 +209,7 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
     if args.compare:
         record |= {"compared": {"other": args.compare} | compare(record, records[args.compare])}
     if args.json:
-        print(json.dumps(record, indent=2))
+        print(to_json(record))
     else:
         print(format_robustness(record))
         if args.compare:
@@ -232,7 +232,7 @@ def evaluate_superres(args: argparse.Namespace) -> None:
     trust = {"trust_remote_code": args.trust_remote_code}
     models = {name: load_model(name, "image-super-resolution", **trust)[0] for name in args.models}
     record = evaluate_superres(models, sets, dtype=args.dtype)
-    print(json.dumps(record, indent=2) if args.json else format_superres(record))
+    print(to_json(record) if args.json else format_superres(record))
     if args.out is not None:
         write_record(args.out / "superres.json", record)
         for scale in {model.config.scale for model in models.values()}:

@@ -1,10 +1,10 @@
 """Training, and what belongs to it."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from ..utils.console import to_json
 from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_data_options, columns_of, positive, refuse_picture
 
 EXAMPLES = {
@@ -127,7 +127,7 @@ def calibrate(args: argparse.Namespace) -> None:
         trust_remote_code=args.trust_remote_code,
         **columns_of(args),
     )
-    print(json.dumps(record, indent=2) if args.json else format_calibration(record["calibration"]))
+    print(to_json(record) if args.json else format_calibration(record["calibration"]))
     print(f"model, record and pictures: {args.out}", file=sys.stderr)
 
 

@@ -1,13 +1,12 @@
 """What a model is for: classes, masks and larger images, and what is in it."""
 
 import argparse
-import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from ..utils.console import each, json_array, say
-from ..utils.files import check_file, check_folder, check_model_folder, distinct_targets, folder_written_whole
+from ..utils.console import each, json_array, say, to_json
+from ..utils.files import check_file, check_folder, check_model_folder, distinct_targets, model_written_whole
 from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_group, box, positive, refuse_picture
 
 EXAMPLES = {
@@ -102,7 +101,7 @@ def video_summarize(args: argparse.Namespace) -> None:
     options = ("top", "threshold", "batch_size", "force", "trust_remote_code")
     out = args.out or args.video.with_name(f"{args.video.stem}_summary")
     record = summarize_video(args.video, out, args.model, **{name: getattr(args, name) for name in options})
-    print(json.dumps(record, indent=2) if args.json else format_summary(record))
+    print(to_json(record) if args.json else format_summary(record))
     if record["problem"]:
         print(f"hfvision: warning: {record['problem']}", file=sys.stderr)
     print(f"Summary, contact sheet and timeline written to {out}", file=sys.stderr)
@@ -149,7 +148,7 @@ def blend(args: argparse.Namespace) -> None:
     check_model_folder(args.out, force=args.force)
     task = "image-super-resolution"
     (first, processor), (second, _) = (load_model(name, task) for name in (args.first, args.second))
-    with folder_written_whole(args.out) as folder:
+    with model_written_whole(args.out) as folder:
         blend_networks(first, second, args.alpha).save_pretrained(folder)
         processor.save_pretrained(folder)
     print(f"{1 - args.alpha:.0%} of {args.first} and {args.alpha:.0%} of {args.second}: {args.out}")
@@ -182,7 +181,7 @@ def info(args: argparse.Namespace) -> None:
     pixel_values = torch.rand(1, getattr(config, "num_channels", 3), size, size, dtype=model.dtype)
     summary = summarize(model, pixel_values)
     if args.json:
-        print(json.dumps({"config": config.to_diff_dict(), **summary.to_dict()}, indent=2, default=str))
+        print(to_json({"config": config.to_diff_dict(), **summary.to_dict()}, default=str))
     else:
         print(f"{type(model).__name__} ({args.model}), input {'×'.join(map(str, pixel_values.shape))}\n")
         print(config.to_json_string())

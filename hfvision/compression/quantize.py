@@ -30,7 +30,7 @@ from ..models.image_processing_classification import flatten_pil
 from ..publishing.cards.write import write_card
 from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, task_of
 from ..tasks.classification.evaluate import predict_logits
-from ..utils.files import check_model_folder, check_training_folder, folder_written_whole
+from ..utils.files import check_model_folder, check_training_folder, model_written_whole
 from ..utils.report import write_record
 from .backends.onnx import save_onnx
 from .backends.openvino import save_openvino, to_int8, to_openvino
@@ -144,7 +144,7 @@ def quantize(
     settings: dict[str, Any] = {"calibration_images": sum(map(len, examples.batches))} if examples else {}
     if method != "openvino":
         parent = folded_if_possible(parent)
-    with folder_written_whole(out) as folder:
+    with model_written_whole(out) as folder:
         parent.save_pretrained(folder)
         processor.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
@@ -176,7 +176,6 @@ def quantize(
         record["compression"] = [*record.get("compression", []), step]
         write_record(folder / "record.json", record)
         write_card(folder)
-    remove_others(out)
     return record
 
 
@@ -239,7 +238,12 @@ def photograph_examples(
 ) -> Examples:
     """Of photographs, made smaller as in training, whose settings `trained` are: crops to calibrate with; the middles
     to validate with, of every fifth photograph, which is not calibrated with where there are five or more."""
-    degradation = PRESETS[trained.get("degradation", "bicubic")]
+    name = trained.get("degradation", "bicubic")
+    if name not in PRESETS:
+        raise ValueError(
+            f"The record.json of the model names the degradation {name!r}, not one of {', '.join(PRESETS)}."
+        )
+    degradation = PRESETS[name]
     scale, channels = model.config.scale, model.config.num_channels
     mode = "L" if channels == 1 else "RGB"
     photos = load_photos(sources, min_side=32 * scale)
@@ -336,15 +340,3 @@ def compare(
         agreement = sum(min(value, 100.0) for value in values) / len(values)
     figures = {"images": examples.images, "metric": examples.metric, "before": before[1], "after": after[1]}
     return figures | {"agreement": agreement, "fingerprint": examples.fingerprint}
-
-
-def remove_others(folder: Path) -> None:
-    """Remove the weights of an earlier model in `folder` that the present configuration does not name."""
-    config = json.loads((folder / "config.json").read_text())
-    method = (config.get("quantization_config") or {}).get("quant_method")
-    kept = {"openvino": "openvino_model", "onnx": "model.onnx"}.get(method, "model.safetensors")
-    for name in PACKED:
-        if not name.startswith(kept):
-            (folder / name).unlink(missing_ok=True)
-    if method != "quanto":
-        (folder / "quanto_qmap.json").unlink(missing_ok=True)

@@ -23,13 +23,19 @@ def read_record(folder: Path) -> dict[str, Any]:
     """What is recorded of the model in `folder`: record.json, and the evaluations that lie beside it.
 
     Raises:
-        ValueError: for a file that is no JSON object.
+        ValueError: for a file that is no JSON object, or whose parts are of wrong types.
     """
     record = read_json(folder / "record.json")
     for file, part in PARTS.items():
         if found := read_json(folder / file):
             record[part] = found
+    check_record(record, record_files(folder))
     return record
+
+
+def record_files(folder: Path) -> str:
+    """The paths of the files that [`read_record`] reads in `folder`, for messages."""
+    return ", ".join(str(folder / file) for file in ("record.json", *PARTS) if (folder / file).is_file())
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -37,6 +37,10 @@ OTHER_FILES = (
 IMPLEMENTATIONS = ("attn_implementation", "experts_implementation", "implementation_internal")  # kernels of the Hub
 PLAIN_NAME = re.compile(r"(timm/)?[\w.-]+")
 WEIGHT_FILE = re.compile(r"[\w-][\w.-]*\.safetensors")
+RECORD_PARTS = (
+    *("about", "training", "evaluation", "robustness", "binary", "calibration"),
+    *("validation", "test", "environment"),
+)
 LAYER_FIELD = re.compile(r"(num_\w*(layers|blocks|stages)|\w*depths?|n_layers?)")
 SIDE_FIELD = re.compile(r"(\w*_)?(size|edge|height|width)")
 
@@ -237,18 +241,36 @@ def check_normalization(settings: dict[str, Any], name: str) -> None:
 
 def check_record(record: dict[str, Any], name: str) -> None:
     """Raise ValueError for a record whose parts are of wrong types."""
-    for field in ("about", "training"):
-        check_type(record, field, dict, "an object", name)
-    steps = check_type(record, "compression", list, "a list of objects", name) or []
-    if not all(isinstance(step, dict) for step in steps):
+    for field in RECORD_PARTS:
+        check_object(record, field, name)
+    steps = record.get("compression", [])
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         refuse(name, "compression", "a list of objects", steps)
     check_type(record, "parent", str, "a name", name)
-    config = check_type(record.get("training") or {}, "config", dict, "an object", f"{name}: training") or {}
+    training = record.get("training", {})
+    check_object(training, "config", f"{name}: training")
+    config = training.get("config", {})
     validation = config.get("validation")
     if validation is not None and not is_number(validation):
         refuse(name, "validation in training.config", "a number", validation)
-    check_type(config, "validation_group", str, "a name", f"{name}: training.config")
-    check_type(config, "seed", int, "a whole number", f"{name}: training.config")
+    for field in ("validation_group", "degradation", "adversarial", "gan"):
+        check_type(config, field, str, "a name", f"{name}: training.config")
+    if not isinstance(config.get("seed", 0), int) or isinstance(config.get("seed"), bool):
+        refuse(f"{name}: training.config", "seed", "a whole number", config["seed"])
+
+
+def check_object(settings: dict[str, Any], field: str, name: str) -> None:
+    if not isinstance(settings.get(field, {}), dict):
+        refuse(name, field, "an object", settings[field])
+
+
+@contextmanager
+def record_errors(name: str) -> Iterator[None]:
+    """What reading values of wrong types out of a record raises, as a ValueError that begins with `name`."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} holds values that no record of hfvision has: {one_line(error)}.") from error
 
 
 def check_index(index: dict[str, Any], name: str) -> list[str]:

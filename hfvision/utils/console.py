@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import sys
 import textwrap
@@ -90,6 +91,19 @@ def is_full_disk(error: BaseException | None) -> bool:
     return error is not None and (getattr(error, "errno", None) in DISK or is_full_disk(error.__cause__))
 
 
+def to_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """JSON, indented; numbers that are not finite, which JSON does not have, are null."""
+    return json.dumps(finite(value), indent=2, allow_nan=False, default=default)
+
+
+def finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 @contextmanager
 def json_array() -> Iterator[Callable[[Any], None]]:
     """A function that prints the next element of a JSON array at once; the array is closed whatever happens."""
@@ -97,7 +111,7 @@ def json_array() -> Iterator[Callable[[Any], None]]:
 
     def add(element: Any) -> None:
         nonlocal count
-        text = textwrap.indent(json.dumps(element, indent=2, allow_nan=False), "  ")
+        text = textwrap.indent(to_json(element), "  ")
         print("[" if count == 0 else ",", text, sep="\n", end="", flush=True)
         count += 1
 

@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 import time
 import zlib
 from collections import Counter
@@ -29,6 +30,7 @@ MODEL_FILES = frozenset(
     | {"README.md", "metrics.json", "curve.png", "adapter", "discriminator"}
     | {"pytorch_model.bin", "adapter_config.json", "adapter_model.safetensors"}
 )
+REPORTS = frozenset({"evaluation.json", "superres.json", "robustness.json", "binary.json"})  # that a card tells of
 
 _mine: set[Path] = set()
 _cleaned: set[Path] = set()
@@ -140,6 +142,23 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
                 path.replace(target)
     except (OSError, SafetensorError) as error:
         raise OSError(f"{folder} could not be written ({error}); what was there before still is.") from error
+
+
+@contextmanager
+def model_written_whole(folder: Path) -> Iterator[Path]:
+    """As [`folder_written_whole`] for a model; what is left there of an earlier model, and reports on it, is removed.
+
+    Files of other names stay, and so does a report that hfvision did not write.
+    """
+    with folder_written_whole(folder) as temporary:
+        yield temporary
+        new = {path.name for path in temporary.iterdir()}
+    weights = {path.name for path in folder.glob("model-*-of-*.safetensors")}
+    reports = {name for name in REPORTS if "environment" in read_json(folder / name)}
+    for name in sorted(((MODEL_FILES - {"README.md"}) | weights | reports) - new):
+        if (folder / name).is_file():
+            (folder / name).unlink()
+            print(f"{folder / name} was removed: it was of the model that was there before", file=sys.stderr)
 
 
 def write_text(path: Path, text: str) -> None:

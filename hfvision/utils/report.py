@@ -1,6 +1,5 @@
 """Records, reports and pictures: what a run leaves for people to look at. Files are written whole or not at all."""
 
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from .console import to_json
 from .files import flush_to_disk as flush_to_disk
 from .files import folder_written_whole as folder_written_whole
 from .files import write_text, written_whole
@@ -21,7 +21,7 @@ LIBRARIES = ("hfvision", "torch", "torchvision", "transformers", "accelerate", "
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a run's figures as JSON, with the versions and the machine they came from."""
-    write_text(path, json.dumps(record | {"environment": environment()}, indent=2) + "\n")
+    write_text(path, to_json(record | {"environment": environment()}) + "\n")
 
 
 def environment() -> dict[str, Any]:

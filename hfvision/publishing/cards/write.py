@@ -5,13 +5,15 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
 from ...hub.checkpoints import FOLDER
 from ...hub.loading import load_config, quantization
-from ...hub.records import PARTS, Record, data_name, hub_dataset, read_json, read_record
-from ...tasks.base import SUPER_RESOLUTION, TASKS, is_own_family, task_of
+from ...hub.records import PARTS, Record, data_name, hub_dataset, read_json, read_record, record_files
+from ...hub.validation import check_record, record_errors
+from ...tasks.base import SUPER_RESOLUTION, TASKS, Task, is_own_family, task_of
 from ...tasks.segmentation.card import segmentation_entries, segmentation_tables
 from ...utils.markdown import code, fenced, plain, start_of_line
 from ...utils.report import write_text
@@ -66,11 +68,13 @@ def record_about(
     if hide and (folder / "config.yaml").is_file():
         write_text(folder / "config.yaml", hide_paths((folder / "config.yaml").read_text(encoding="utf-8")))
     record = read_json(folder / "record.json")
+    check_record(record, str(folder / "record.json"))
     about = dict(record.get("about", {}))
     given = {key: value for key, value in (data or {}).items() if value is not None}
     if given:
-        known = about.get("data") or [{"name": data_name(record)}]
-        about["data"] = [known[0] | given, *known[1:]]
+        with record_errors(str(folder / "record.json")):
+            known = about.get("data") or [{"name": data_name(record)}]
+            about["data"] = [known[0] | given, *known[1:]]
         if about["data"][0]["name"] is None:
             raise ValueError("It is not recorded what the data is called: say it with --data-name.")
     about |= {key: value for key, value in {"licence": licence, "limits": limits}.items() if value}
@@ -105,6 +109,11 @@ def card_files(folder: Path, *, source: str | None = None) -> dict[str, str]:
     """The text of the files of [`write_card`], by their path in `folder`."""
     config, record = load_config(str(folder)), read_record(folder)
     kind = task_of(config, str(folder))
+    with record_errors(record_files(folder)):
+        return written_files(folder, config, record, kind, source)
+
+
+def written_files(folder: Path, config: Any, record: Record, kind: Task, source: str | None) -> dict[str, str]:
     task, scale = kind.pipeline, config.scale if kind is SUPER_RESOLUTION else None
     shipped = source is None and folder.resolve().parent == FOLDER
     name = folder.resolve().name

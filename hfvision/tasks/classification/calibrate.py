@@ -16,7 +16,7 @@ from ...data.transforms.normalize import Normalize
 from ...hub.loading import load_model, quantization
 from ...hub.records import earlier_record, validation_settings
 from ...metrics.calibration import fit_temperature
-from ...utils.files import check_model_folder, folder_written_whole
+from ...utils.files import check_model_folder, model_written_whole
 from ...utils.report import reliability_diagram, write_record
 from .evaluate import evaluate_classifier, predict_logits
 
@@ -84,7 +84,7 @@ def calibrate(
     for name, figures in (("before", before), ("after", after)):
         calibration[name] = {key: figures[key] for key in ("nll", "ece")}
     record = earlier_record(model) | {"test": after, "calibration": calibration}
-    with folder_written_whole(out) as folder:
+    with model_written_whole(out) as folder:
         net.save_pretrained(folder)
         processor.save_pretrained(folder)
         reliability_diagram(before["reliability"], folder / "reliability_before.png")
