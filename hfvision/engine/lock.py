@@ -45,6 +45,8 @@ class Owner:
                 return False
         except psutil.NoSuchProcess:
             return False
+        except psutil.Error:  # of a process of another user, where these are hidden
+            return True
         start = process_start(self.pid)
         return None in (start, self.process_start) or start == self.process_start
 
@@ -127,6 +129,8 @@ def read_owner(path: Path) -> Owner | None:
         kinds = {"pid": int, "host": str, "started": str, "process_start": str | None}
         if not (isinstance(fields, dict) and all(isinstance(fields[name], kind) for name, kind in kinds.items())):
             raise TypeError("not the fields of a lock")
+        if not 0 < fields["pid"] < 2**31:
+            raise ValueError("not the number of a process")
         return Owner(**{name: fields[name] for name in kinds})
     except FileNotFoundError:
         if not path.is_symlink():
