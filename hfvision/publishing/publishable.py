@@ -32,6 +32,8 @@ FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?)\r?\n(?:---|\.\.\.)", re.DOTAL
 ACTIVE = re.compile(
     r"<\s*(?:script|foreignObject|iframe|object|embed)\b|\son\w+\s*=|javascript:|<!ENTITY", re.IGNORECASE
 )
+ACTIVE_ELEMENTS = {"script", "foreignobject", "iframe", "object", "embed"}
+ACTIVE_ADDRESSES = ("javascript:", "vbscript:", "data:text/", "data:image/svg", "data:application/")
 ONNX_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}  # of a ModelProto
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -100,6 +102,8 @@ def check_publishable(folder: Path, token: str | None = None) -> None:
 def check_file(path: Path, name: Path, token: str | None = None) -> None:
     """Refuse a file with something that must not be published; arguments and errors as for [`check_publishable`]."""
     check_text(name, name.name, token)
+    if not name.name.isprintable():
+        raise ValueError(f"{str(name)!a} is not published: its name has characters that cannot be shown.")
     try:
         fields = list(fields_of(path))
     except RecursionError as error:
@@ -191,7 +195,22 @@ def text_fields(path: Path, text: str) -> Iterator[Field]:
         if found := ACTIVE.search(text):
             raise ValueError(f"it holds {found[0]!r}, which could run code")
         for element in ElementTree.fromstring(text).iter():
+            check_element(element)
             yield from element.attrib.items()
+
+
+def check_element(element: ElementTree.Element) -> None:
+    """Refuse what could run code in an SVG under any prefix of a namespace, and written in any way."""
+    if local_name(element.tag) in ACTIVE_ELEMENTS:
+        raise ValueError(f"it holds <{local_name(element.tag)}>, which could run code")
+    for name, value in element.attrib.items():
+        start = "".join(value.split()).lower()
+        if local_name(name).startswith("on") or start.startswith(ACTIVE_ADDRESSES):
+            raise ValueError(f"its attribute {local_name(name)} could run code")
+
+
+def local_name(name: str) -> str:
+    return name.rpartition("}")[2].lower()
 
 
 class Pairs(list):
