@@ -155,10 +155,13 @@ def model_written_whole(folder: Path) -> Iterator[Path]:
         new = {path.name for path in temporary.iterdir()}
     weights = {path.name for path in folder.glob("model-*-of-*.safetensors")}
     reports = {name for name in REPORTS if "environment" in read_json(folder / name)}
-    for name in sorted(((MODEL_FILES - {"README.md"}) | weights | reports) - new):
-        if (folder / name).is_file():
-            (folder / name).unlink()
-            print(f"{folder / name} was removed: it was of the model that was there before", file=sys.stderr)
+    old = [
+        name for name in sorted(((MODEL_FILES - {"README.md"}) | weights | reports) - new) if (folder / name).is_file()
+    ]
+    for name in old:
+        (folder / name).unlink()
+    if old:
+        print(f"removed from {folder}, as of the model that was there before: {', '.join(old)}", file=sys.stderr)
 
 
 def write_text(path: Path, text: str) -> None:
