@@ -1,4 +1,5 @@
-"""`hfvision quickstart`: a classifier, hardened, and an upscaler from training to use, on the data that ships."""
+"""`hfvision quickstart`: a pretrained classifier in use; a classifier, hardened and made small, and an upscaler from
+training to use; all on the data that ships."""
 
 import time
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
-from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForImageToImage
+from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForImageToImage, pipeline
 
 from .compression.benchmark import benchmark
 from .compression.quantize import quantize
@@ -19,12 +20,13 @@ from .data.datasets.samples import sample_dataset, sample_photos
 from .data.io.images import read_image
 from .data.transforms.normalize import Normalize
 from .data.transforms.resize import downscale, modcrop, resize_bicubic
-from .hub.checkpoints import checkpoint
+from .hub.checkpoints import DEFAULT_CLASSIFIER, checkpoint
 from .metrics.accuracy import accuracy
 from .metrics.psnr import psnr
 from .robustness.attacks.gradient import pgd
 from .robustness.attacks.threat import PixelClassifier
 from .robustness.pictures import attack_grid
+from .tasks.classification.confidence import is_low, recorded_threshold
 from .tasks.classification.evaluate import predict_logits
 from .tasks.classification.train import ClassifierTrainingConfig, train_classifier
 from .tasks.super_resolution.config import SuperResTrainingConfig
@@ -77,6 +79,7 @@ def run_quickstart(
     start = time.perf_counter()
     record: dict[str, Any] = {"command": f"{COMMAND} --seed {seed}", "seed": seed}
     write_record(out / "record.json", record)
+    record["photographs"] = run_pretrained()
     record["classifier"] = run_classifier(out, seed, epochs)
     record["hardening"] = run_hardening(out, seed, hardening_epochs)
     record["compression"] = run_compression(out, seed, compression_epochs)
@@ -86,6 +89,7 @@ def run_quickstart(
     write_text(out / "report.md", format_report(record))
     print(f"\nDone in {record['seconds']:.0f} s: see {out / 'report.md'}. Try next:\n")
     print(f"  hfvision classify {out / 'sample.png'} --model {out / 'classifier'}")
+    print("  hfvision classify YOUR_PHOTO.jpg")
     print("  hfvision upscale YOUR_PHOTO.jpg")
     print(f"  hfvision info {out / 'classifier'} --graph {out / 'graph.svg'}")
     return record
@@ -110,8 +114,24 @@ def claim_folder(out: Path, force: bool) -> None:
         remove_model(out / name)
 
 
+def run_pretrained() -> dict[str, Any]:
+    paths = sample_photos()
+    print(f"1/7  Say what is in {len(paths)} photographs, by {DEFAULT_CLASSIFIER}, which knows 1,000 classes")
+    classify = pipeline("image-classification", model=checkpoint(DEFAULT_CLASSIFIER))
+    answers = {name: classify(read_image(path), top_k=1)[0] for name, path in paths.items()}
+    threshold = recorded_threshold(DEFAULT_CLASSIFIER)
+    said = []
+    for name, answer in answers.items():
+        answer["low_confidence"] = is_low(answer["score"], threshold)
+        doubt = " (low confidence)" if answer["low_confidence"] else ""
+        said.append(f"{name}: {answer['label'].split(',')[0]} {answer['score']:.0%}{doubt}")
+    for start in range(0, len(said), 3):
+        print(f"     {'; '.join(said[start : start + 3])}")
+    return {"model": DEFAULT_CLASSIFIER, "answers": answers}
+
+
 def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
-    print("1/6  Train a CNN on 6,000 images of clothes (Fashion-MNIST)")
+    print("2/7  Train a CNN on 6,000 images of clothes (Fashion-MNIST)")
     folder = out / "classifier"
     config = ClassifierTrainingConfig(
         **TRAINING,
@@ -127,7 +147,7 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     share, parameters = trained["test"]["top1"], trained["training"]["parameters"]
     print(f"     {share:.1%} of 1,000 test images are right; {parameters:,} parameters")
 
-    print("2/6  Load it with AutoModelForImageClassification, classify the test images again")
+    print("3/7  Load it with AutoModelForImageClassification, classify the test images again")
     data = sample_dataset("fashion_mnist")["test"]
     labels = torch.tensor(data["label"][:])
     model = AutoModelForImageClassification.from_pretrained(folder)
@@ -159,7 +179,7 @@ def run_classifier(out: Path, seed: int, epochs: int) -> dict[str, Any]:
 
 
 def run_hardening(out: Path, seed: int, epochs: int) -> dict[str, Any]:
-    print(f"3/6  Harden it: {epochs} more epochs, on attacked images (pixels changed by up to {EPSILON})")
+    print(f"4/7  Harden it: {epochs} more epochs, on attacked images (pixels changed by up to {EPSILON})")
     folders = {"standard": out / "classifier", "hardened": out / "hardened"}
     config = ClassifierTrainingConfig(
         **TRAINING,
@@ -199,7 +219,7 @@ def run_hardening(out: Path, seed: int, epochs: int) -> dict[str, Any]:
 
 def run_compression(out: Path, seed: int, epochs: int) -> dict[str, Any]:
     int8 = find_spec("nncf") is not None
-    print(f"4/6  Make it small: keep {KEPT:.1%} of the parameters, {epochs} more epochs{', 8 bits' if int8 else ''}")
+    print(f"5/7  Make it small: keep {KEPT:.1%} of the parameters, {epochs} more epochs{', 8 bits' if int8 else ''}")
     folders = {"classifier": out / "classifier", "pruned": out / "pruned", "pruned, int8": out / "pruned-int8"}
     config = ClassifierPruneConfig(
         **TRAINING,
@@ -228,7 +248,7 @@ def run_compression(out: Path, seed: int, epochs: int) -> dict[str, Any]:
 
 def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
     paths = sample_photos()
-    print(f"5/6  Train a ×{SCALE} upscaler on crops of {len(paths) - 1} photographs")
+    print(f"6/7  Train a ×{SCALE} upscaler on crops of {len(paths) - 1} photographs")
     folder = out / "upscaler"
     config = SuperResTrainingConfig(
         data=[str(path) for name, path in paths.items() if name != HELD_OUT_PHOTO],
@@ -261,7 +281,7 @@ def run_upscaler(out: Path, seed: int, steps: int) -> dict[str, Any]:
     }
     side_by_side(details, out / "upscaler.png")
 
-    print(f"6/6  Upscale the photograph itself {SCALE} times")
+    print(f"7/7  Upscale the photograph itself {SCALE} times")
     upscaled = upscale(photo, load_upscaler(str(folder)))
     target = out / f"{HELD_OUT_PHOTO}_x{SCALE}.png"
     save_image(upscaled, target)
@@ -282,6 +302,13 @@ def format_report(record: dict[str, Any]) -> str:
         [
             [name, f"{row['top1']:.1%}", f"{row['bytes'] / 1e6:.2f}", f"{row['speedup']:.1f}"]
             for name, row in record["compression"]["models"].items()
+        ],
+    )
+    photographs = markdown_table(
+        ["photograph", "first answer", "probability", "confidence"],
+        [
+            [name, answer["label"], f"{answer['score']:.1%}", "low" if answer["low_confidence"] else ""]
+            for name, answer in record["photographs"]["answers"].items()
         ],
     )
     attacked = [
@@ -305,6 +332,13 @@ def format_report(record: dict[str, Any]) -> str:
 Made by `{record["command"]}`; every figure is in `record.json`.
 
 {figures}
+
+## Photographs
+
+What `{record["photographs"]["model"]}`, which ships, sees in the photographs of the package. It was trained on
+ImageNet and is used as it is.
+
+{photographs}
 
 ## Classifier
 

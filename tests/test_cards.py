@@ -109,9 +109,12 @@ def test_the_hub_reads_the_recorded_figures(name):
         measured = [("accuracy", figures["top1"]) for figures in results.values()]
         if "robustness" in record:
             measured.append(("robust_accuracy", record["robustness"]["robust"]["accuracy"]))
-        assert found == {("CIFAR-10, JPEG re-encoded", *entry) for entry in measured}
-        expected = {("uoft-cs/cifar10", results["none"]["top1"])}
-        assert "JPEG re-encoded" in entries[0].notes
+        data = record["evaluation"]["data"]
+        assert found == {(data, *entry) for entry in measured}
+        ids = [each["id"] for each in record["about"]["data"] if "id" in each]
+        assert bool(ids) is not name.startswith("imagenet-"), "a sample is no evaluation on the data set of the Hub"
+        expected = {(dataset, results["none"]["top1"]) for dataset in ids}
+        assert all("JPEG re-encoded" in entry.notes for entry in entries)
     assert {(entry.dataset_id, entry.value) for entry in entries} == expected
 
 

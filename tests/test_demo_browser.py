@@ -71,7 +71,7 @@ def choose(page, button, file):
 def test_upload_and_read_the_label(page):
     panel = choose(page, "Classify", PHOTO)
     panel.get_by_text(re.compile("ms an image")).wait_for()
-    assert panel.locator("[data-testid=label-output-value]").first.inner_text().strip() == "cat"
+    assert panel.locator("[data-testid=label-output-value]").first.inner_text().strip() == "tiger cat"
 
 
 def test_the_slider_moves_over_the_upscaled_photograph(page):

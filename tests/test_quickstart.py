@@ -14,6 +14,15 @@ def run(tmp_path_factory):
     return out, run_quickstart(out, seed=1, epochs=2, hardening_epochs=2, compression_epochs=1, steps=150)
 
 
+def test_photographs_are_named_at_once(run):
+    out, record = run
+    answers = record["photographs"]["answers"]
+    assert answers["coffee"]["label"] == "espresso"
+    assert "cat" in answers["cat"]["label"]
+    report = (out / "report.md").read_text()
+    assert all(f"| {name} | {answer['label']} | {answer['score']:.1%} |" in report for name, answer in answers.items())
+
+
 def test_both_models_learn(run):
     _, record = run
     assert record["classifier"]["accuracy"] > 0.7

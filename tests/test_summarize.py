@@ -19,6 +19,7 @@ from hfvision.tasks.video.summarize import clock, contact_sheet, describe_shots
 
 av = pytest.importorskip("av")
 
+MODEL = "cnn-cifar10"  # small, thus fast
 SIZE = (128, 96)
 LENGTHS = {"coffee": 20, "cat": 25, "rocket": 15}
 
@@ -36,7 +37,7 @@ def summary(tmp_path_factory):
     """A film of three shots, what its summary holds, and the folder of it."""
     folder = tmp_path_factory.mktemp("film")
     write_frames(folder / "film.mp4", film_of(LENGTHS))
-    return folder / "film.mp4", summarize_video(folder / "film.mp4", folder / "out"), folder / "out"
+    return folder / "film.mp4", summarize_video(folder / "film.mp4", folder / "out", MODEL), folder / "out"
 
 
 def test_shots_have_their_frames_times_and_key_frames(summary):
@@ -82,14 +83,16 @@ def test_the_pictures_show_the_key_frames(summary):
 
 def test_the_command_prints_and_does_not_replace(summary, tmp_path, capsys):
     source, record, _ = summary
-    assert main(["video", "summarize", str(source), "--out", str(tmp_path / "out"), "--top", "1"]) == 0
+    assert (
+        main(["video", "summarize", str(source), "--out", str(tmp_path / "out"), "--top", "1", "--model", MODEL]) == 0
+    )
     said = capsys.readouterr().out
     assert "60 frames, 0:02.4, 128×96 pixels" in said
     assert "frames 20–44" in said
     assert "names the nearest of them" in said
     assert main(["video", "summarize", str(source), "--out", str(tmp_path / "out")]) == 2
     assert "exists already" in capsys.readouterr().err
-    again = ["video", "summarize", str(source), "--out", str(tmp_path / "out"), "--force", "--json"]
+    again = ["video", "summarize", str(source), "--out", str(tmp_path / "out"), "--force", "--json", "--model", MODEL]
     assert main(again) == 0
     assert json.loads(capsys.readouterr().out)["shots"] == record["shots"]
 
@@ -112,7 +115,7 @@ def write_uneven(path: Path, frames, times, turn=0) -> None:
 def test_frames_that_are_unevenly_far_apart_keep_their_times(tmp_path):
     times = np.cumsum([7, *([4] * 15), *([8] * 16)])
     write_uneven(tmp_path / "film.mkv", film_of({"coffee": 16, "cat": 16}), times.tolist())
-    record = summarize_video(tmp_path / "film.mkv", tmp_path / "out")
+    record = summarize_video(tmp_path / "film.mkv", tmp_path / "out", MODEL)
     assert [each["first_frame"] for each in record["shots"]] == [0, 16]
     assert record["shots"][1]["begin"] == pytest.approx((times[16] - times[0]) / 100, abs=0.002)
 
@@ -122,7 +125,7 @@ def test_turned_films_are_seen_upright(tmp_path):
     turned = [np.rot90(frame, -1) for frame in shot("cat", 4)]
     upright = [np.ascontiguousarray(np.rot90(frame)) for frame in turned]
     write_uneven(tmp_path / "film.mp4", upright, range(0, 16, 4), turn=90)
-    record = summarize_video(tmp_path / "film.mp4", tmp_path / "out")
+    record = summarize_video(tmp_path / "film.mp4", tmp_path / "out", MODEL)
     assert record["size"] == (SIZE[1], SIZE[0])
     first = next(read_frames(tmp_path / "film.mp4"))[1]
     assert np.abs(np.rot90(shot("cat", 1)[0]).astype(float) - first).mean() < 8
@@ -130,7 +133,7 @@ def test_turned_films_are_seen_upright(tmp_path):
 
 def test_a_film_of_one_frame(tmp_path):
     write_frames(tmp_path / "film.mp4", shot("cat", 1))
-    record = summarize_video(tmp_path / "film.mp4", tmp_path / "out")
+    record = summarize_video(tmp_path / "film.mp4", tmp_path / "out", MODEL)
     (only,) = record["shots"]
     assert (only["first_frame"], only["last_frame"], only["key_frame"]) == (0, 0, 0)
     assert only["end"] > 0

@@ -5,13 +5,15 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from ..hub.checkpoints import DEFAULT_CLASSIFIER
 from ..utils.console import each, json_array, say, to_json
 from ..utils.files import check_file, check_folder, check_model_folder, distinct_targets, model_written_whole
 from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_group, box, positive, refuse_picture
 
+CLASSIFIER_HELP = f"{MODEL_HELP}; default {DEFAULT_CLASSIFIER}, which knows the 1,000 classes of ImageNet"
 EXAMPLES = {
     "classify": """examples:
-  hfvision classify cat.jpg --model runs/quickstart/classifier
+  hfvision classify photo.jpg
   hfvision classify photos/ --model google/vit-base-patch16-224 --top 3 --json""",
     "upscale": """examples:
   hfvision upscale photo.jpg
@@ -34,7 +36,7 @@ EXAMPLES = {
   hfvision info sr-tiny-x2 --graph graph.md
   hfvision info user/my-vit --size 384 --graph graph.svg --backward""",
     "explain": """examples:
-  hfvision explain photo.jpg --model runs/photos --out why.png
+  hfvision explain photo.jpg --out why.png
   hfvision explain photo.jpg --model runs/photos --label cat --layer cnn.encoder.stages.1 --out why.png""",
 }
 
@@ -45,9 +47,11 @@ def classify(args: argparse.Namespace) -> None:
     from ..data.io.images import read_image
     from ..data.io.tree import find_images
     from ..hub.loading import load_model
+    from ..tasks.classification.confidence import is_low, low_confidence_note, recorded_threshold
 
     images = [path for source in args.images for path in find_images(source)]
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
+    threshold = recorded_threshold(args.model)
 
     def scores_of(path: Path) -> dict[str, float]:
         with torch.inference_mode():
@@ -61,10 +65,12 @@ def classify(args: argparse.Namespace) -> None:
 
     with json_array() if args.json else nullcontext() as add:
         for path, scores in each(images, scores_of, Path, "classified"):
+            low = is_low(next(iter(scores.values())), threshold)
             if args.json:
-                add({"image": str(path), "scores": scores})
+                add({"image": str(path), "scores": scores, "low_confidence": low})
             else:
                 lines = [f"  {score:7.2%}  {label}" for label, score in scores.items()]
+                lines += [f"  {low_confidence_note(threshold)}"] if low else []
                 say("\n".join([str(path), *lines]))
 
 
@@ -196,6 +202,7 @@ def explain(args: argparse.Namespace) -> None:
     from ..data.io.images import read_image
     from ..hub.loading import load_model
     from ..inspection.explain import explain_image
+    from ..tasks.classification.confidence import is_low, low_confidence_note, recorded_threshold
     from ..utils.report import side_by_side
 
     refuse_picture(args)
@@ -206,12 +213,15 @@ def explain(args: argparse.Namespace) -> None:
     says = f"{found.label} {found.probability:.1%}"
     side_by_side({args.image.name: image, f"{says}, {found.method}": found.overlay}, args.out)
     print(f"{args.image}: {says}; heat map by {found.method}: {args.out}")
+    threshold = recorded_threshold(args.model)
+    if args.label is None and is_low(found.probability, threshold):
+        print(low_confidence_note(threshold))
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, classify, "Say what is in images.", EXAMPLES["classify"])
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
-    command.add_argument("--model", required=True, help=MODEL_HELP)
+    command.add_argument("--model", default=DEFAULT_CLASSIFIER, help=CLASSIFIER_HELP)
     command.add_argument("--top", type=positive, default=5, help="how many labels to print (default 5)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
@@ -246,8 +256,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("video", type=Path, metavar="FILE", help="video file")
     command.add_argument(
         "--model",
-        default="cnn-cifar10",
-        help=f"classifier or encoder: {MODEL_HELP}; default cnn-cifar10, which knows ten kinds of things only",
+        default=DEFAULT_CLASSIFIER,
+        help=f"classifier or encoder: {CLASSIFIER_HELP}",
     )
     command.add_argument("--out", type=Path, help="folder for what it makes (default: beside the video)")
     command.add_argument("--top", type=positive, default=3, help="labels a shot (default 3)")
@@ -300,7 +310,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         commands, explain, "Draw where in an image a classifier's answer comes from.", EXAMPLES["explain"]
     )
     command.add_argument("image", type=Path, metavar="IMAGE", help="image file")
-    command.add_argument("--model", required=True, help=MODEL_HELP)
+    command.add_argument("--model", default=DEFAULT_CLASSIFIER, help=CLASSIFIER_HELP)
     command.add_argument("--label", help="class to explain (default: the likeliest)")
     command.add_argument(
         "--method",

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..models.image_processing_classification import flatten_pil
 from ..publishing.cards.figures import hardware
+from ..tasks.classification.confidence import is_low, low_confidence_note, recorded_threshold
 from ..utils.report import markdown_table
 from .examples import add_examples
 from .limits import on_gpu, read_upload, refuse, upload_field
@@ -75,8 +76,11 @@ def compare(offers: Offers, path: str | None, name: str) -> tuple[dict, dict | N
         rows.append([each.label, *("" if figure is None else f"{figure:.2f}" for figure in figures)])
         answers.append(answer)
     device = load(model.name)[0].device
+    threshold = recorded_threshold(model.name)
+    low = is_low(next(iter(answers[0].scores.values())), threshold)
+    note = f"**{low_confidence_note(threshold)}**\n\n" if low else ""
     where = hardware(str(device), torch.get_num_threads())
-    text = f"{markdown_table(['', 'MB of weights', 'ms an image', 'ms of processor'], rows)}\n\nOn {where}."
+    text = f"{note}{markdown_table(['', 'MB of weights', 'ms an image', 'ms of processor'], rows)}\n\nOn {where}."
     if len(answers) == 1:
         return answers[0].scores, None, f"{text} There is no compressed form of this model here."
     same = next(iter(answers[0].scores)) == next(iter(answers[1].scores))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..compression.quantize import packed_bytes
-from ..hub.checkpoints import list_checkpoints
+from ..hub.checkpoints import DEFAULT_CLASSIFIER, list_checkpoints
 from ..hub.files import resolve_model
 from ..hub.loading import load_config, load_model, quantization
 from ..hub.openvino_model import OpenVINOModel
@@ -53,7 +53,7 @@ class Offers:
     models: tuple[Offer, ...] = ()
 
     def classifiers(self) -> list[Offer]:
-        """Classifiers that are no compressed form of another one."""
+        """Classifiers that are no compressed form of another one; the first is what the tabs begin with."""
         names = {model.name for model in self.models}
         return [m for m in self.models if m.task is CLASSIFICATION and not (m.quantized and m.parent in names)]
 
@@ -88,14 +88,15 @@ class Offers:
 
 
 def find_offers(extra: Sequence[str] = ()) -> Offers:
-    """What the package carries, after the models of `extra`: folders or Hub ids.
+    """What the package carries, its default classifier first, after the models of `extra`: folders or Hub ids.
 
     Models that need a library that is not installed are left out.
 
     Raises:
         FileNotFoundError, ValueError: as of [`loading.load_config`], for a model of `extra`.
     """
-    names = dict.fromkeys([*extra, *list_checkpoints()])
+    shipped = sorted(list_checkpoints(), key=lambda name: name != DEFAULT_CLASSIFIER)
+    names = dict.fromkeys([*extra, *shipped])
     found = [offer(name) for name in names]
     return Offers(tuple(model for model in found if not model.quantized or find_spec("openvino")))
 

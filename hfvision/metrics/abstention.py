@@ -29,6 +29,16 @@ def risk_coverage(certainty: Tensor, right: Tensor) -> RiskCoverage:
     Raises:
         ValueError: for other shapes, no images, or NaN.
     """
+    check_answers(certainty, right)
+    _, place = (-certainty.double()).unique(return_inverse=True)  # 0 for the surest
+    images = place.bincount()
+    wrong = place.bincount((~right.bool()).double()) / images
+    mistakes = wrong.repeat_interleave(images).cumsum(0)
+    answered = torch.arange(1, len(right) + 1, dtype=torch.float64, device=certainty.device)
+    return RiskCoverage(answered / len(right), mistakes / answered)
+
+
+def check_answers(certainty: Tensor, right: Tensor) -> None:
     if certainty.ndim != 1 or certainty.shape != right.shape or not len(right):
         raise ValueError(
             f"Certainty and right must be (N,) alike, N at least 1, got {tuple(certainty.shape)} and "
@@ -36,12 +46,6 @@ def risk_coverage(certainty: Tensor, right: Tensor) -> RiskCoverage:
         )
     if certainty.isnan().any():
         raise ValueError("The certainty contains NaN.")
-    _, place = (-certainty.double()).unique(return_inverse=True)  # 0 for the surest
-    images = place.bincount()
-    wrong = place.bincount((~right.bool()).double()) / images
-    mistakes = wrong.repeat_interleave(images).cumsum(0)
-    answered = torch.arange(1, len(right) + 1, dtype=torch.float64, device=certainty.device)
-    return RiskCoverage(answered / len(right), mistakes / answered)
 
 
 def area_under_risk_coverage(certainty: Tensor, right: Tensor) -> float:
@@ -51,3 +55,26 @@ def area_under_risk_coverage(certainty: Tensor, right: Tensor) -> float:
     errors as for [`risk_coverage`].
     """
     return risk_coverage(certainty, right).risk.mean().item()
+
+
+def low_confidence_threshold(confidence: Tensor, right: Tensor) -> float:
+    """The confidence at which answers turn from mostly wrong to mostly right: what separates both with the fewest
+    mistakes. Fewer than half of the answers below it are right.
+
+    Args:
+        confidence: float (N,), the probability of each answer, 0 to 1.
+        right: bool (N,), whether the answer is right.
+
+    Returns:
+        Half-way between the last answer below and the first above; 0 where no threshold helps, 1 where all are below.
+
+    Raises:
+        ValueError: for other shapes, no images, or NaN.
+    """
+    check_answers(confidence, right)
+    values, place = confidence.double().unique(return_inverse=True)
+    surplus = torch.zeros_like(values).index_add_(0, place, 1 - 2 * right.double()).cumsum(0)  # wrong less right below
+    last = int(surplus.argmax())
+    if surplus[last] <= 0:
+        return 0.0
+    return 1.0 if last + 1 == len(values) else values[last : last + 2].mean().item()

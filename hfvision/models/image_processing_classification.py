@@ -2,9 +2,12 @@
 
 import numpy as np
 from PIL import Image, ImageOps
+from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, PILImageResampling
 from transformers.processing_utils import ImagesKwargs
+
+LONGEST = 16  # times the visible length: of longer images only the middle is resized before a center crop
 
 
 class ImageClassificationProcessorKwargs(ImagesKwargs, total=False):
@@ -20,7 +23,7 @@ class ImageClassificationProcessor(TorchvisionBackend):
 
     PIL images of every mode are taken: EXIF orientation is applied, transparency laid on white, 16-bit grey scaled
     (not clipped), and grey made RGB, or RGB grey where `num_channels` is 1. Then `size`, `crop_size`, `image_mean` and
-    `image_std` apply as in transformers.
+    `image_std` apply as in transformers; the center crop rounds as torchvision's and timm's does.
     """
 
     valid_kwargs = ImageClassificationProcessorKwargs
@@ -47,8 +50,20 @@ class ImageClassificationProcessor(TorchvisionBackend):
             raise ValueError(f"An image of {tensor.shape[0]} channels cannot be made one of {num_channels}.")
         return tensor
 
+    def center_crop(self, image, size, **kwargs):
+        return tvF.center_crop(image, [size.height, size.width])
+
     def _preprocess(self, images, num_channels=None, **kwargs):
+        size, crop_size = kwargs["size"], kwargs["crop_size"]
+        if kwargs["do_resize"] and kwargs["do_center_crop"] and size.shortest_edge and not size.longest_edge:
+            visible = max(1, max(crop_size.height, crop_size.width) / size.shortest_edge)
+            images = [middle(image, round(LONGEST * visible * min(image.shape[-2:]))) for image in images]
         return super()._preprocess(images, **kwargs)
+
+
+def middle(image, longest):
+    """The middle of a (C, H, W) image with a side of more than `longest` pixels: resizing all of it takes memory."""
+    return tvF.center_crop(image, [min(side, longest) for side in image.shape[-2:]])
 
 
 def flatten_pil(image: Image.Image, mode: str) -> Image.Image:

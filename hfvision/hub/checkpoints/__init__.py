@@ -3,6 +3,7 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+DEFAULT_CLASSIFIER = "imagenet-lite0"
 
 
 def list_checkpoints() -> dict[str, Path]:

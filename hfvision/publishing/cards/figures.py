@@ -63,7 +63,7 @@ def classifier_tables(results: Sequence[Result]) -> list[str]:
         rows.append(["top-5 accuracy", *(f"{row['top5']:.2%}" for row in figures)])
     rows.append(["expected calibration error", *(f"{row['ece']:.3f}" for row in figures)])
     rows.append(["negative log-likelihood", *(f"{row['nll']:.3f}" for row in figures)])
-    timed = [row["speed"] for row in figures if "latency_ms" in row["speed"]]
+    timed = [row["speed"] for row in figures if "latency_ms" in row.get("speed", {})]
     paragraphs = [f"On the {' and the '.join(sorted(splits))}:"]
     if len(timed) == len(figures):
         rows.append(["milliseconds an image, one at a time", *(f"{row['latency_ms']['median']:.1f}" for row in timed)])
@@ -72,6 +72,8 @@ def classifier_tables(results: Sequence[Result]) -> list[str]:
         speed = timed[-1]
         paragraphs.append(f"Time is on {hardware(speed['device'], speed['threads'])}, in {plain(speed['dtype'])}.")
     last = results[-1]
+    if "classes" not in last.figures:
+        return paragraphs
     classes = sorted(last.figures["classes"].items(), key=lambda item: item[1]["f1"])[:20]
     if len(classes) == len(last.figures["classes"]):
         classes = list(last.figures["classes"].items())
@@ -104,6 +106,21 @@ def binary_table(part: Record) -> list[str]:
         f"({plain(point['chosen'])}), with 95 % intervals:",
         markdown_table(["", "figure"], rows),
     ]
+
+
+def published_sentence(weights: Record) -> str:
+    published = weights["published"]
+    return (
+        f"Published, not measured here: {published['top1']:.1%} top-1 accuracy on {plain(published['data'])}, by "
+        f"{plain(weights['authors'])}."
+    )
+
+
+def low_confidence_sentence(part: Record) -> str:
+    return (
+        f"Of the {part['images']:,} answers with a probability below {part['threshold']:.1%}, {part['right']:,} are "
+        f"right: {code('hfvision classify')} says of such an answer that its confidence is low."
+    )
 
 
 def calibration_sentence(part: Record) -> str:

@@ -34,7 +34,8 @@ def describe(config: PreTrainedConfig, record: Record, scale: int | None, weight
     sentences = [f"{kind} of {count:,} parameters, for {what}."]
     if not scale:
         names = list(config.id2label.values())
-        shown = ", ".join(map(plain, names[:20])) + (", …" if len(names) > 20 else "")
+        separator = "; " if any("," in name for name in names) else ", "
+        shown = separator.join([*map(plain, names[:20]), *(["…"] if len(names) > 20 else [])])
         where = " in each pixel" if segments else ""
         sentences.append(f"It tells {len(names)} classes apart{where}: {shown}.")
     sentences.append(f"Its weights take {weights / 1e6:.2f} MB.")
@@ -92,6 +93,12 @@ def training(record: Record) -> list[str]:
         if config.get("self_ensemble"):
             teacher = f"the mean of what {teacher} makes of turned and mirrored crops"
         paragraphs.append(f"It learned from {teacher} too.")
+    if weights := record.get("about", {}).get("weights"):
+        paragraphs.append(
+            f"The weights are those of {plain(weights['authors'])}, under {plain(weights['licence'])}, as in "
+            f"{code(weights['file'])} of the package {code(weights['package'])} (SHA-256 {weights['sha256']}); "
+            f"changed: {plain(weights['changes'])}."
+        )
     return paragraphs + training_data(record) + cost(part, record)
 
 

@@ -25,8 +25,10 @@ from .figures import (
     classifier_tables,
     compression_tables,
     eval_results,
+    low_confidence_sentence,
     model_index,
     own_row,
+    published_sentence,
     robustness_tables,
     superres_rows,
     superres_tables,
@@ -221,7 +223,11 @@ def figures(record: Record, task: str, name: str, scale: int | None) -> list[str
         paragraphs = classifier_tables(results) if results else []
         paragraphs += binary_table(record["binary"]) if "binary" in record else []
         paragraphs += [calibration_sentence(record["calibration"])] if "calibration" in record else []
+        low = evaluation.get("low_confidence")
+        paragraphs += [low_confidence_sentence(low)] if low else []
     if paragraphs and evaluation.get("command"):
         paragraphs += ["Printed by", fenced(evaluation["command"], "bash")]
-    note = record.get("about", {}).get("note")
-    return [*paragraphs, *([plain(note)] if paragraphs and note else [])]
+    about = record.get("about", {})
+    if paragraphs and about.get("note"):
+        paragraphs.append(plain(about["note"]))
+    return [*([published_sentence(about["weights"])] if "weights" in about else []), *paragraphs]

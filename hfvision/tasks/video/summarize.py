@@ -7,8 +7,10 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageOps
 
 from ...data.io.video import DamagedVideoError, read_frames
+from ...hub.checkpoints import DEFAULT_CLASSIFIER
 from ...utils.files import check_report
 from ...utils.report import BLUE, ORANGE, caption_font, write_record, written_whole
+from ..classification.confidence import is_low, recorded_threshold
 from .shots import (
     THRESHOLD,
     VideoFeatures,
@@ -27,7 +29,7 @@ FILES = ("summary.json", "contact_sheet.png", "timeline.png")
 def summarize_video(
     source: str | Path,
     out: str | Path,
-    model: str = "cnn-cifar10",
+    model: str = DEFAULT_CLASSIFIER,
     *,
     top: int = 3,
     threshold: float = THRESHOLD,
@@ -51,7 +53,8 @@ def summarize_video(
         The record in `summary.json`: `video`, `model`, `frames`, `seconds`, `size` (width, height), `classes` (all
         names), `problem` (why the frames end early, else None), `threshold`, and `shots`: each with `first_frame` and
         `last_frame`, from 0; `begin` and `end`, seconds since the first frame; `key_frame` and `key_time`; `labels`,
-        from names to mean probabilities.
+        from names to mean probabilities; `low_confidence`, whether the first of them is too unsure to be relied on,
+        None where the model's record does not say below which probability that is.
 
     Raises:
         ImportError: if PyAV is not installed.
@@ -73,7 +76,7 @@ def summarize_video(
         "classes": list(names.values()) if video.probabilities is not None else [],
         "problem": video.problem,
         "threshold": threshold,
-        "shots": describe_shots(video, boundaries, names, top),
+        "shots": describe_shots(video, boundaries, names, top, recorded_threshold(model)),
     }
     keys = read_numbered(source, [shot["key_frame"] for shot in record["shots"]])
     contact_sheet(keys, [caption(number, shot) for number, shot in enumerate(record["shots"], 1)], out / FILES[1])
@@ -88,9 +91,13 @@ def end_of(video: VideoFeatures) -> float:
 
 
 def describe_shots(
-    video: VideoFeatures, boundaries: Sequence[int], names: dict[int, str], top: int = 3
+    video: VideoFeatures,
+    boundaries: Sequence[int],
+    names: dict[int, str],
+    top: int = 3,
+    confidence: float | None = None,
 ) -> list[dict[str, Any]]:
-    """The `shots` of [`summarize_video`]."""
+    """The `shots` of [`summarize_video`]; `confidence` is the recorded threshold of low confidence."""
     times = [*video.times.tolist(), end_of(video)]
     shots = []
     for shot, key in zip(shots_between(boundaries, len(video)), key_frames(video, boundaries), strict=True):
@@ -109,6 +116,7 @@ def describe_shots(
                 "key_frame": key,
                 "key_time": round(times[key], 3),
                 "labels": labels,
+                "low_confidence": is_low(next(iter(labels.values())), confidence) if labels else None,
             }
         )
     return shots
@@ -150,8 +158,9 @@ def format_summary(record: dict[str, Any]) -> str:
     lines = [f"{record['video']}: {record['frames']:,} frames, {clock(record['seconds'])}, {width}×{height} pixels"]
     for number, shot in enumerate(record["shots"], 1):
         labels = ", ".join(f"{name} {value:.1%}" for name, value in shot["labels"].items())
+        low = " (low confidence)" if shot["low_confidence"] else ""
         frames = f"frames {shot['first_frame']}–{shot['last_frame']}"
-        lines.append(f"{number:4}  {clock(shot['begin']):>9} – {clock(shot['end']):<9}  {frames:18}  {labels}")
+        lines.append(f"{number:4}  {clock(shot['begin']):>9} – {clock(shot['end']):<9}  {frames:18}  {labels}{low}")
     if classes := record["classes"]:
         known = ", ".join(classes) if len(classes) <= 12 else f"{len(classes):,} classes"
         lines.append(f"{record['model']} knows {known}: it names the nearest of them, whatever a shot shows.")

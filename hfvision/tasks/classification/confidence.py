@@ -1,0 +1,35 @@
+"""Which answers of a classifier are too unsure to be relied on, as measured when it was evaluated."""
+
+from ...hub.records import read_record_of
+from ...hub.validation import check_type, is_number, refuse
+
+
+def recorded_threshold(name: str) -> float | None:
+    """The probability below which fewer than half of a classifier's answers were right when it was evaluated.
+
+    Args:
+        name: Hub id, folder or shipped checkpoint. It is read from `evaluation.low_confidence` of record.json.
+
+    Returns:
+        From 0 to 1; None where it is not recorded.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if the record is malformed.
+    """
+    label = f"{name}/record.json"
+    evaluation = check_type(read_record_of(name), "evaluation", dict, "an object", label) or {}
+    part = check_type(evaluation, "low_confidence", dict, "an object", f"{label}: evaluation") or {}
+    threshold = part.get("threshold")
+    if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 1):
+        refuse(label, "threshold of evaluation.low_confidence", "a number from 0 to 1", threshold)
+    return threshold
+
+
+def is_low(probability: float, threshold: float | None) -> bool | None:
+    """Whether an answer of this probability has low confidence; None where no threshold is recorded."""
+    return None if threshold is None else probability < threshold
+
+
+def low_confidence_note(threshold: float) -> str:
+    return f"Low confidence: of answers below {threshold:.0%}, fewer than half were right on test images."
