@@ -46,7 +46,7 @@ LEFT_OUT = ("classes", "confusion_matrix", "speed")
 # Classes of the same description are told apart by what kind they are.
 RENAMED = {134: "crane, wading bird", 517: "crane, machine"}
 DATA = {
-    "name": "ImageNet-1k (ILSVRC 2012)",
+    "name": "ImageNet-1k, ILSVRC 2012",
     "source": "Russakovsky et al. 2015",
     "licence": "the images are for non-commercial research and education",
 }
