@@ -4,8 +4,10 @@ Two processes share the tests, so each, and what it starts, computes on one thre
 """
 
 import atexit
+import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,9 @@ from pathlib import Path
 
 import pytest
 from hub_server import HubServer
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -50,6 +55,16 @@ except ModuleNotFoundError:
 else:
     raise SystemExit("hfvision can still be imported")
 """
+
+
+@pytest.fixture
+def config_warnings(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """`caplog` for the warnings of configurations, whose loggers a library that another test used may have disabled."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("hfvision.models."):
+            logging.getLogger(name).disabled = False
+    caplog.set_level(logging.WARNING)
+    return caplog
 
 
 @pytest.fixture

@@ -193,7 +193,6 @@ def test_weights_cut_off(models, tmp_path, fails):
     ("field", "value", "said"),
     [
         ("num_channels", "three", "num_channels"),
-        ("hiden_act", "relu", "did you mean 'hidden_act'"),
         ("stage_strides", [2], "stage_strides"),
         ("model_type", "no-such-family", "--trust-remote-code"),
         ("stage_widths", [[[32]], [[64]], [[100]]], "weights"),

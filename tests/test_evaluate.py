@@ -240,7 +240,7 @@ def test_bad_input_ends_in_one_line(folder, tmp_path, monkeypatch, capsys, chang
     two = few["test"].filter(lambda row: row["label"] < 2)
     two.cast_column("label", datasets.ClassLabel(names=NAMES[:2])).to_parquet("two.parquet")
     (tmp_path / "done").mkdir()
-    (tmp_path / "done/evaluation.json").write_text("{}")
+    (tmp_path / "done/evaluation.json").write_text('{"environment": {}}')
     options = change({"--data": "few.parquet", "--split": "train"})
     words = [word for pair in options.items() for word in pair]
     assert main(["evaluate", "classifier", str(folder), *words]) == 2

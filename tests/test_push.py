@@ -12,7 +12,6 @@ import torch
 from demo_http import png
 from hub_server import HubServer
 from huggingface_hub import HfApi, constants, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageToImage
 
@@ -109,7 +108,7 @@ def test_branch_and_pull_request_leave_main_alone(hub, model):
 
 
 def test_wrong_token_is_refused_before_anything_is_sent(hub, model):
-    with pytest.raises(HfHubHTTPError, match="401"):
+    with pytest.raises(PermissionError, match="does not accept this token"):
         push_to_hub(model, REPO, processor=SRGANImageProcessor(), token="hf_wrong")
     assert not hub.repos
 
@@ -134,7 +133,7 @@ def test_every_preset_goes_over_the_hub(hub, run_isolated, tmp_path):
         processor = SRGANImageProcessor() if name.startswith("sr") else ImageClassificationProcessor()
         push_to_hub(model, f"tester/{name}", processor=processor)
         with torch.no_grad():
-            outputs[name] = model.eval()(inputs[name])[0].clone()
+            outputs[name] = model.eval()(inputs[name])[0].contiguous()
     save_file(inputs, tmp_path / "inputs.safetensors")
     save_file(outputs, tmp_path / "outputs.safetensors")
     run_isolated(f"""

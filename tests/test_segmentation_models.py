@@ -142,12 +142,12 @@ def test_a_classifier_gives_its_encoder(tmp_path):
             assert torch.equal(weight, classifier.state_dict()[name]), name
 
 
-def test_a_segmenter_gives_a_classifier_its_encoder(tmp_path, caplog):
+def test_a_segmenter_gives_a_classifier_its_encoder(tmp_path, config_warnings):
     segmenter = FAMILIES["cnn"](num_labels=3)
     segmenter.save_pretrained(tmp_path)
     logging.getLogger("transformers").propagate = True
     classifier, report = CNNForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
-    assert "decoder_widths" in caplog.text
+    assert "decoder_widths" in config_warnings.text
     assert {name.split(".")[0] for name in report["unexpected_keys"]} == {"decoder", "head"}
     assert report["missing_keys"] == {"classifier.weight", "classifier.bias"}
     for name, weight in classifier.cnn.state_dict().items():

@@ -162,6 +162,8 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
     from ..utils.report import write_record
 
     names = ["robustness.json", *(["compared.json"] if args.compare else []), "epsilon.png", "attack.png", "loss.png"]
+    if args.out is not None and not (args.force or args.resume) and (args.out / "robustness.json").exists():
+        raise ValueError(f"{args.out / 'robustness.json'} exists already: use --resume to go on with it, or --force.")
     check_report(args.out, *names, force=args.force or args.resume)
     if args.resume and args.out is None:
         raise ValueError("--resume needs --out, the folder of the evaluation to go on with.")

@@ -87,6 +87,8 @@ def upscale(args: argparse.Namespace) -> None:
     options = ("model", "scale", "outscale", "fit", "tile", "dtype", "trust_remote_code")
     encoding = VideoEncoding(args.codec, args.crf, args.preset)
     values = {name: getattr(args, name) for name in options}
+    if args.out is not None:
+        check_folder(args.out if len(args.images) > 1 or args.images[0].is_dir() else args.out.parent)
     upscaling = Upscaling(**values, device=accelerator.device, encoding=encoding)
     pairs = output_paths(args.images, args.out, upscaling.label())
     in_folder = args.out is not None and pairs[0][1] != args.out

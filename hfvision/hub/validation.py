@@ -299,7 +299,9 @@ def check_inside(path: Path, folder: Path, name: str) -> None:
     if inside[0].parent.name == "snapshots":
         inside.append(inside[0].parents[1] / "blobs")
     if not any(path.resolve().is_relative_to(part) for part in inside):
-        raise ValueError(f"{name} is a link out of its folder, which is not followed: put the file itself there.")
+        raise ValueError(
+            f"{name} is a symbolic link out of its folder, which is not followed: put the file itself there."
+        )
 
 
 def read_sizes(path: Path, name: str) -> int:

@@ -150,7 +150,7 @@ def metadata_of(image: Image.Image) -> dict[str, Any]:
     """See [`Photo`]."""
     info = image.info
     metadata = {name: info[name] for name in ("icc_profile", "dpi", "comment") if info.get(name)}
-    if not all(0 < float(dots) < 1e6 for dots in metadata.get("dpi", ())):
+    if not all(0 < float(dots) < float("inf") for dots in metadata.get("dpi", ())):
         del metadata["dpi"]  # damaged, or 0, which says that it is not known
     exif, kept = image.getexif(), Image.Exif()
     kept.update({tag: exif[tag] for tag in EXIF_TAGS if tag in exif})

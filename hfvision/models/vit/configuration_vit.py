@@ -119,7 +119,9 @@ class VisionTransformerConfig(PreTrainedConfig):
         for name, value in unknown.items():
             setattr(made[0] if isinstance(made, tuple) else made, name, value)
         if unknown:
-            logger.warning(f"{cls.__name__} has no fields {', '.join(unknown)}: they are kept, but not used.")
+            logger.warning(
+                f"{cls.__name__} has no fields {', '.join(map(ascii, unknown))}: they are kept, but not used."
+            )
         return made
 
     @classmethod
