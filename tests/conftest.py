@@ -59,7 +59,7 @@ else:
 
 @pytest.fixture
 def config_warnings(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """`caplog` for the warnings of configurations, whose loggers a library that another test used may have disabled."""
+    """`caplog` for the warnings of configurations, whose loggers a library in an earlier test may have disabled."""
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("hfvision.models."):
             logging.getLogger(name).disabled = False

@@ -247,4 +247,4 @@ def test_bad_input_ends_in_one_line(folder, tmp_path, monkeypatch, capsys, chang
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hfvision: error: ")]
     assert len(lines) == 1
     assert message in lines[0]
-    assert (tmp_path / "done/evaluation.json").read_text() == "{}"
+    assert (tmp_path / "done/evaluation.json").read_text() == '{"environment": {}}'
