@@ -457,6 +457,10 @@ def test_sharded_model_loads_from_a_folder_and_from_the_links_of_the_hub_cache(h
     shards("shard.safetensors")(folder)
     push(folder, "tester/sharded")
     expected = load_model(str(models / "cnn"), "image-classification")[0].state_dict()
+    hub.request_log.clear()
+    load_model("tester/sharded", "image-classification")
+    moving = [request.path for request in hub.request_log if "/resolve/main/" in request.path]
+    assert {path.rsplit("/", 1)[1] for path in moving} == {"config.json"}, "all else is of the commit of that file"
     snapshot = snapshot_download("tester/sharded")
     assert Path(snapshot, "shard.safetensors").is_symlink()
     for name in (str(folder), "tester/sharded", snapshot):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from transformers import PreTrainedConfig
 from transformers.utils.hub import cached_file
 
 from .checkpoints import checkpoint, list_checkpoints
@@ -32,6 +33,11 @@ def resolve_model(name: str) -> str:
     return name
 
 
+def commit_of(config: PreTrainedConfig) -> str | None:
+    """The commit of the Hub that `load_config` read a configuration from, from which all else is to be read."""
+    return getattr(config, "_commit_hash", None)
+
+
 def find_file(name: str, file: str, commit: str | None = None) -> Path | None:
     """The path of one file of a model, fetched where `name` is a Hub id; None if there is none.
 
@@ -39,9 +45,7 @@ def find_file(name: str, file: str, commit: str | None = None) -> Path | None:
         ValueError: if the Hub cannot be asked, or it is a link out of its folder.
     """
     with library_errors(f"{name}/{file}"):
-        found = cached_file(
-            resolve_model(name), file, _commit_hash=commit, _raise_exceptions_for_missing_entries=False
-        )
+        found = cached_file(resolve_model(name), file, revision=commit, _raise_exceptions_for_missing_entries=False)
     if found is None:
         return None
     if name not in list_checkpoints():

@@ -21,7 +21,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils.hub import extract_commit_hash
 
 from ..utils.connection import no_connection
-from .files import find_file, resolve_model
+from .files import commit_of, find_file, resolve_model
 from .network_checks import check_finite, check_outputs, check_size
 from .validation import check_config, check_index, check_processor, check_type, library_errors, read_json, read_sizes
 
@@ -50,7 +50,8 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConf
     commit = extract_commit_hash(str(path), None)
     try:
         with library_errors(label):
-            config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, _commit_hash=commit)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, revision=commit)
+            config._commit_hash = commit  # which transformers from 5.24 on does not keep
     except ValueError as error:
         if "trust_remote_code" in str(error.__cause__):
             raise ValueError(
@@ -95,7 +96,7 @@ def load_processor(name: str, config: PreTrainedConfig, *, trust_remote_code: bo
     """The image processor of the model called `name`; arguments and errors as for [`load_model`]."""
     source, settings, label = resolve_model(name), {}, f"{name}/preprocessor_config.json"
     for file in ("preprocessor_config.json", "processor_config.json"):
-        path = find_file(name, file, config._commit_hash)
+        path = find_file(name, file, commit_of(config))
         if path is None:
             continue
         found = read_json(path, f"{name}/{file}")
@@ -104,7 +105,7 @@ def load_processor(name: str, config: PreTrainedConfig, *, trust_remote_code: bo
         check_processor(found, f"{name}/{file}")
         settings |= found
     with library_errors(label):
-        options = {"trust_remote_code": trust_remote_code, "revision": config._commit_hash}
+        options = {"trust_remote_code": trust_remote_code, "revision": commit_of(config)}
         processor = AutoImageProcessor.from_pretrained(source, **options)
     if not isinstance(processor, BaseImageProcessor):
         raise ValueError(f"{label} names {type(processor).__name__}, which is no image processor.")
@@ -135,6 +136,7 @@ def load_by(
             resolve_model(name),
             config=config,
             trust_remote_code=trust_remote_code,
+            revision=commit_of(config),
             use_safetensors=True,
             output_loading_info=True,
             **options,
@@ -149,7 +151,7 @@ def weight_files(name: str, config: PreTrainedConfig) -> list[Path]:
     Raises:
         ValueError: if there are none, the index names files elsewhere, or adapters are among them.
     """
-    commit = config._commit_hash
+    commit = commit_of(config)
     if find_file(name, "adapter_config.json", commit):
         raise ValueError(f"{name} holds adapters (adapter_config.json): give a model that they are merged into.")
     if path := find_file(name, "model.safetensors", commit):

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 from transformers.modeling_outputs import ImageClassifierOutput, ImageSuperResolutionOutput
 
 from ..utils.optional import optional
-from .files import find_file
+from .files import commit_of, find_file
 from .validation import library_errors
 
 XML, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
@@ -144,7 +144,7 @@ def load_openvino(name: str, config: PreTrainedConfig, precision: str = "f32") -
         ValueError: if the files cannot be read, or describe no network of one image and one output.
     """
     openvino, label = optional("openvino", "openvino"), f"{name}/{XML}"
-    xml, weights = (find_file(name, file, config._commit_hash) for file in (XML, WEIGHTS))
+    xml, weights = (find_file(name, file, commit_of(config)) for file in (XML, WEIGHTS))
     if xml is None or weights is None:
         raise ValueError(f"{name} cannot be loaded: config.json says OpenVINO, but {XML} or {WEIGHTS} is not there.")
     check_xml(xml, weights, label)

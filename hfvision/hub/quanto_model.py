@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..utils.optional import optional
-from .files import find_file
+from .files import commit_of, find_file
 from .network_checks import check_finite, check_size
 from .validation import library_errors, read_json, read_sizes
 
@@ -21,7 +21,7 @@ def load_quanto(name: str, config: PreTrainedConfig, auto: Any) -> PreTrainedMod
         ImportError: if optimum-quanto is not installed.
         ValueError: if the files cannot be read, or do not fit each other.
     """
-    weights, layers = (find_file(name, file, config._commit_hash) for file in (WEIGHTS, MAP))
+    weights, layers = (find_file(name, file, commit_of(config)) for file in (WEIGHTS, MAP))
     if weights is None or layers is None:
         raise ValueError(f"{name} cannot be loaded: config.json says quanto, but {WEIGHTS} or {MAP} is not there.")
     numbers, found = read_sizes(weights, f"{name}/{WEIGHTS}"), read_json(layers, f"{name}/{MAP}")

@@ -294,10 +294,10 @@ def check_index(index: dict[str, Any], name: str) -> list[str]:
 
 
 def check_inside(path: Path, folder: Path, name: str) -> None:
-    """Raise ValueError for a file that is a link out of the folder; the Hub's cache links to its own `blobs`."""
+    """Raise ValueError for a file that is a link out of the folder; the Hub's cache links to `blobs` of its own."""
     inside = [folder.resolve()]
     if inside[0].parent.name == "snapshots":
-        inside.append(inside[0].parents[1] / "blobs")
+        inside += [parent / "blobs" for parent in inside[0].parents[1:3]]  # of the repository, and of all of them
     if not any(path.resolve().is_relative_to(part) for part in inside):
         raise ValueError(
             f"{name} is a symbolic link out of its folder, which is not followed: put the file itself there."
