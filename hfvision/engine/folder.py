@@ -46,24 +46,26 @@ def training_folder(config: Any, command: Sequence[str] = ()) -> Iterator[Interr
         return
     state = PartialState()
     lock = FolderLock(config.out)
-    failure: list[Exception | None] = [None]
-    if state.is_main_process:
-        try:
-            set_up(config, lock)
-        except (ValueError, OSError) as error:
-            failure = [error]
-    (error,) = broadcast_object_list(failure) if state.num_processes > 1 else failure
-    if error is not None:
-        raise error
     own = Interruption(advice(command, config.out, state.num_processes), state.is_main_process)
-    token = _open.set(((*folders, config.out.resolve()), interruption or own))
-    try:
-        with own.installed():  # which leaves the handlers of a training around this one
-            yield interruption or own
-    finally:
-        _open.reset(token)
-        if state.is_main_process:
-            lock.release()
+    with own.installed():  # which leaves the handlers of a training around this one
+        failure: list[Exception | None] = [None]
+        try:
+            if state.is_main_process:
+                try:
+                    set_up(config, lock)
+                except (ValueError, OSError) as error:
+                    failure = [error]
+            (error,) = broadcast_object_list(failure) if state.num_processes > 1 else failure
+            if error is not None:
+                raise error
+            token = _open.set(((*folders, config.out.resolve()), interruption or own))
+            try:
+                yield interruption or own
+            finally:
+                _open.reset(token)
+        finally:
+            if state.is_main_process:
+                lock.release()
 
 
 def set_up(config: Any, lock: FolderLock) -> None:
