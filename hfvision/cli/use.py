@@ -183,7 +183,7 @@ def info(args: argparse.Namespace) -> None:
         raise ValueError(f"--graph {args.graph} must end in .md (Mermaid) or .svg (picture).")
     check_file(args.graph, force=args.force)
     config = load_config(args.model, trust_remote_code=args.trust_remote_code)
-    task = task_of(config, args.model, trust_remote_code=args.trust_remote_code)
+    task = task_of(config, f"{args.model} (config.json)", trust_remote_code=args.trust_remote_code)
     model, _ = load_model(args.model, task.pipeline, trust_remote_code=args.trust_remote_code)
     size = args.size or task.example_side(config)
     pixel_values = torch.rand(1, getattr(config, "num_channels", 3), size, size, dtype=model.dtype)
