@@ -29,3 +29,12 @@ def test_the_command_line_goes_before_the_file(tmp_path):
     file.write_text("data: [x, y]\ncrop: 24\nvalidation_data: [v]\n")
     config = parsed("--config", str(file), "--data", "a", "--data", "b")
     assert (config.data, config.crop, config.validation_data) == (["a", "b"], 24, ["v"])
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, value):
+    file = tmp_path / "options.yaml"
+    file.write_text(f"data: [x]\nlearning_rate: {value}\n")
+    for words in (["--data", "x", f"--learning-rate={value}"], ["--config", str(file)]):
+        with pytest.raises(ValueError, match=r"--learning-rate: .* is no finite number"):
+            parsed(*words)

@@ -1,6 +1,7 @@
 """Options of trainings: dataclass fields that carry their own help, from the command line, YAML or Python."""
 
 import dataclasses
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def parse_options(
         words = [*read_yaml(given.out / "config.yaml", known), *words]
     values = vars(parser.parse_args(words))
     values.pop("config")
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            refuse(f"argument --{name.replace('_', '-')}: {value} is no finite number")
     return config_class(**values)
 
 
