@@ -108,3 +108,19 @@ def test_mistakes_are_said(folder, capsys, models, options, message):
     assert code == (0 if message is None else 2)
     if message:
         assert message in capsys.readouterr().err
+
+
+def test_json_has_no_numbers_that_json_lacks(folder, tmp_path, capsys):
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "flat" / "one.png")
+    black = upscaler(hidden_size=8)
+    for parameter in black.parameters():
+        torch.nn.init.zeros_(parameter)
+    black.save_pretrained(tmp_path / "black")
+    SRGANImageProcessor().save_pretrained(tmp_path / "black")
+    out = tmp_path / "out"
+    words = ["benchmark", str(tmp_path / "black"), "--data", str(tmp_path / "flat"), "--engines", "eager"]
+    assert main([*words, "--batch", "1", "--rounds", "2", "--out", str(out), "--json"]) == 0
+    for text in (capsys.readouterr().out, (out / "benchmark.json").read_text()):
+        (entry,) = json.loads(text, parse_constant=lambda name: pytest.fail(name))["results"].values()
+        assert entry["psnr"] is None, "restored exactly"

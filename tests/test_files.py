@@ -158,14 +158,16 @@ def test_a_model_is_replaced_by_force_and_files_beside_it_stay(models, tmp_path,
     (out / "notes.txt").write_text("mine")
     (out / "sub").mkdir()
     (out / "sub" / "photo.png").write_bytes(b"mine")
+    write_record(out / "evaluation.json", {})
     quantize = ["quantize", str(models / "upscaler"), "--method", "bf16", "--out", str(out)]
     assert main(quantize) == 0
     first = contents(out)
     assert first["notes.txt"] == first["sub/photo.png"] == b"mine"
+    assert "evaluation.json" in first, "there was no model that it could be of"
     assert "use --force" in refused(quantize)
     assert main([*quantize, "--force"]) == 0
     again = contents(out)
-    assert again.keys() == first.keys()
+    assert again.keys() == first.keys() - {"evaluation.json"}
     assert again["model.safetensors"] == first["model.safetensors"]
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
     for name in ("openvino_model.bin", "openvino_model.xml", "quanto_qmap.json", "model-00001-of-00002.safetensors"):

@@ -150,9 +150,12 @@ def model_written_whole(folder: Path) -> Iterator[Path]:
 
     Files of other names stay, and so does a report that hfvision did not write.
     """
+    replaces = (folder / "config.json").is_file()
     with folder_written_whole(folder) as temporary:
         yield temporary
         new = {path.name for path in temporary.iterdir()}
+    if not replaces:
+        return
     weights = {path.name for path in folder.glob("model-*-of-*.safetensors")}
     reports = {name for name in REPORTS if "environment" in read_json(folder / name)}
     old = [
