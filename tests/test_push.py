@@ -300,7 +300,7 @@ def test_a_push_that_was_cut_off_goes_on_where_it_was(hub, folder, monkeypatch, 
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     hub.fail_next(route, 1000)
     assert main(["push", str(folder), "tester/upscaler"]) == 2
-    assert "Run the same again" in capsys.readouterr().err
+    assert "run the same again" in capsys.readouterr().err
     assert commits() == 1
     sent = hub.routes().count("lfs_put")
     hub.mend()

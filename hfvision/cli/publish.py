@@ -15,7 +15,11 @@ EXAMPLES = {
     "push": """examples:
   hfvision push runs/photos user/photos
   hfvision push runs/photos user/photos --private --with-space
-  hfvision push runs/photos user/photos --create-pr""",
+  hfvision push runs/photos user/photos --create-pr
+
+Sign in first: `hf auth login`, or HF_TOKEN. A new repository is public unless --private is given. Refused, before
+anything is sent: tokens and passwords, absolute paths (`hfvision card MODEL_DIR --hide-paths` shortens them), symbolic
+links, pickles under any name. Checkpoints of a training are not sent; metadata is taken off pictures.""",
     "demo": """examples:
   hfvision demo
   hfvision demo --model runs/photos user/upscaler
@@ -25,7 +29,7 @@ EXAMPLES = {
 
 OPEN_TO_ALL = """hfvision: warning: whoever reaches this machine {} can use the demo, without a password: run its \
 models, keep its processor busy and store images here for half an hour. --auth USER:PASSWORD asks for a password; \
-without --host and --share only this machine is answered."""
+leave out --host and --share to serve this machine only."""
 
 
 def card(args: argparse.Namespace) -> None:
@@ -117,12 +121,15 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1, this machine)")
     command.add_argument("--port", type=positive, help="port (default: the first free one from 7860 on)")
     command.add_argument("--share", action="store_true", help="make a public link through Gradio's server")
-    command.add_argument("--auth", type=user_and_password, metavar="USER:PASSWORD", help="ask for these")
+    command.add_argument(
+        "--auth", type=user_and_password, metavar="USER:PASSWORD", help="require this user name and password"
+    )
     command.add_argument(
         "--allowed-hosts",
         nargs="+",
         default=[],
         metavar="NAME",
         help="host names in the address of the page, besides IP addresses and this machine's own: the name of a "
-        "reverse proxy, or *.example.com (other names are refused, as pages of others could reach the demo by them)",
+        "reverse proxy, or *.example.com (other names are refused: this keeps foreign pages from reaching the demo "
+        "through your browser)",
     )

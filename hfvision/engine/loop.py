@@ -45,7 +45,8 @@ class LoopConfig:
 
     out: Path | None = option(None, "folder for what the training makes")
     resume: bool = option(
-        False, "resume from the newest checkpoint in the folder, if there is one; other options are read from there"
+        False,
+        "resume from the newest checkpoint in the folder, if any, with the settings saved there",
     )
     epochs: int = option(10, "passes over the data")
     batch_size: int | None = option(

@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
+from tqdm import tqdm
 
 from ..utils.errors import one_line
 from .checkpoint import Networks, all_checkpoints, file_digest, load_checkpoint
@@ -63,8 +64,9 @@ def load_newest(
                 damage = one_line(error)
         if damage is None:
             if reasons and accelerator.is_main_process:
-                text = "; ".join(reasons)
-                print(f"hfvision: warning: damaged checkpoint: {text}. Resuming from {path}.", file=sys.stderr)
+                tqdm.write(f"hfvision: warning: damaged checkpoint: {'; '.join(reasons)}.", file=sys.stderr)
+            if accelerator.is_main_process:
+                tqdm.write(f"Resuming from {path}.", file=sys.stderr)
             return loaded
         reasons.append(f"{path}: {damage}")
     if reasons:

@@ -128,7 +128,7 @@ def check_text(name: Path, text: str, token: str | None, *, binary: bool = False
     if found := find_path(text, binary=binary):
         raise ValueError(
             f"{name} is not published: it holds the path {found!r} of your disk. Remove it; in records, "
-            "`hfvision card FOLDER --hide-paths` leaves the last part of each."
+            "`hfvision card FOLDER --hide-paths` shortens them."
         )
 
 

@@ -268,8 +268,8 @@ def persistently(call: Callable[[], Any]) -> Any:
                 raise
             if pause is None:
                 raise ConnectionError(
-                    f"The connection to {constants.ENDPOINT} was lost ({cause}). Run the same again: it goes on, and "
-                    "what has arrived is not sent again."
+                    f"There is no connection to {constants.ENDPOINT} ({cause}). Check HF_ENDPOINT and the network, "
+                    "and run the same again: what has arrived is not sent again."
                 ) from error
         time.sleep(pause)
     raise AssertionError

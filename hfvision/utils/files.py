@@ -130,6 +130,7 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
             yield temporary
             files = sorted(path for path in temporary.rglob("*") if path.is_file())
             for path in files:
+                path.chmod(temporary.stat().st_mode & 0o666)  # safetensors writes for the owner alone
                 flush_to_disk(path)
             with suppress(OSError):  # of a folder that holds files, or that something is mounted at
                 temporary.rename(folder)
@@ -325,7 +326,7 @@ def holds_own_model(out: Path) -> bool:
     """Whether a folder holds a model made by hfvision; ValueError for files of other models."""
     there = sorted(name for name in MODEL_FILES if (out / name).exists())
     if there and not is_own_model(out):
-        raise ValueError(f"{out} holds {there[0]}, and no model made by hfvision: choose another --out.")
+        raise ValueError(f"{out} holds {there[0]}, which hfvision did not make: choose another --out.")
     return bool(there)
 
 
