@@ -9,7 +9,8 @@ from ...utils.errors import has_control_characters
 
 def class_names(config: PreTrainedConfig) -> list[str]:
     """The names of a model's classes, in the order of its outputs."""
-    return [config.id2label[number] for number in range(config.num_labels)]
+    labels: dict[int, str] = config.id2label or {}  # pyright: ignore[reportAssignmentType]: its keys become numbers
+    return [labels[number] for number in range(config.num_labels)]
 
 
 def match_classes(model_names: Sequence[str], data_names: Sequence[str]) -> list[int]:

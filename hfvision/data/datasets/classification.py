@@ -1,20 +1,20 @@
 """Labelled image data as splits of the same two columns, and the data that ships with the package."""
 
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
-from .columns import find_column, is_unlabelled, keep_columns
+from ...utils.types import DataSource
+from .columns import features_of, find_column, is_unlabelled, keep_columns
 
 if TYPE_CHECKING:
     import datasets
 
 
 def load_image_dataset(
-    source: str | Path,
+    source: DataSource,
     *,
     validation: float = 0.1,
     seed: int = 0,
@@ -38,12 +38,14 @@ def load_image_dataset(
         source: a folder of class folders, or of `train`, `val`, `test` folders of class folders, where a
             `metadata.csv` or `.jsonl` may add columns or give the labels (`file_name`, `label`); a parquet file or a
             folder of them (`train*.parquet`, …); a folder of `save_to_disk`; a Hub id `user/name`, or
-            `user/name:configuration`; a sample set, `fashion_mnist`.
+            `user/name:configuration`; a sample set, `fashion_mnist`; or a loaded `datasets.Dataset`, `DatasetDict` or
+            stream, which is not changed.
         validation: part of each class, at least 0 and below 1; 0 makes no validation split. A class of two images or
             more has at least one on both sides. Of a stream, about that part of all images is chosen, by a digest of
             their files, and 10,000 of them at most are kept.
         seed: of that choice.
-        streaming: read the source as a stream; it needs `ClassLabel` labels or class folders.
+        streaming: read the source as a stream, as it always is where it is one; it needs `ClassLabel` labels or
+            class folders.
         image_column: where it cannot be told by type (`datasets.Image`) or name (`image`, `img`, …).
         label_column: where it cannot be told by type (`ClassLabel`) or name (`label`, `class`, …).
         validation_group: column of what images belong together: patient, object, day. What is set aside for
@@ -54,19 +56,22 @@ def load_image_dataset(
 
     Raises:
         FileNotFoundError: if there is no such source.
+        TypeError: if it is neither a name nor a data set.
         ValueError: for a source of another form, columns that cannot be told, missing labels or groups, splits whose
             classes differ, a class name with control characters, a single class, or a single group.
     """
     if not 0 <= validation < 1:
         raise ValueError(f"validation must be at least 0 and below 1, got {validation}.")
+    import datasets
+
     from .class_names import check_class_names
     from .sources import open_source
     from .splits import check_groups, check_stream, encode_labels, split_stream, split_validation
 
-    splits = open_source(source, streaming)
-    features = splits["train"].features
-    if features is None:
-        raise ValueError(f"{source} does not say what columns it has: read it without streaming.")
+    opened = open_source(source, streaming)
+    streaming = isinstance(opened, datasets.IterableDatasetDict)
+    splits = cast("dict[str, datasets.Dataset | datasets.IterableDataset]", opened)
+    features = features_of(splits["train"])
     columns = {
         "image": find_column(features, "image", image_column),
         "label": find_column(features, "label", label_column),
@@ -80,16 +85,17 @@ def load_image_dataset(
         del splits["test"]
     for name, split in splits.items():
         splits[name] = keep_columns(split, name, columns)
-    if streaming:
-        check_stream(splits)
-    else:
-        splits = encode_labels(splits, num_proc)
-        check_class_names(splits["train"].features["label"].names)
-        if validation_group is not None:
-            check_groups(splits, validation_group)
-    if "validation" in splits or not validation:
-        return splits
-    return split_stream(splits, validation, seed) if streaming else split_validation(splits, validation, seed)
+    if isinstance(opened, datasets.IterableDatasetDict):
+        check_stream(opened)
+        set_aside = validation and "validation" not in opened
+        return split_stream(opened, validation, seed) if set_aside else opened
+    opened = encode_labels(opened, num_proc)
+    check_class_names(opened["train"].features["label"].names)
+    if validation_group is not None:
+        check_groups(opened, validation_group)
+    if "validation" in opened or not validation:
+        return opened
+    return split_validation(opened, validation, seed)
 
 
 def class_weights(labels: Tensor, num_classes: int) -> Tensor:

@@ -12,6 +12,17 @@ IMAGE_NAMES = ("image", "images", "img", "pixel_values", "picture", "photo", "pi
 LABEL_NAMES = ("label", "labels", "fine_label", "class", "class_name", "category", "target", "y")
 
 
+def features_of(split: "datasets.Dataset | datasets.IterableDataset") -> "datasets.Features":
+    """The columns of a split with their types.
+
+    Raises:
+        ValueError: for a stream that does not say what columns it has.
+    """
+    if split.features is None:
+        raise ValueError("The data does not say what columns it has: read it without streaming.")
+    return split.features
+
+
 def find_column(features: "datasets.Features", what: str, given: str | None) -> str:
     """The column of the images (`what` = "image"), of the labels ("label"), or the given one."""
     import datasets
@@ -33,10 +44,11 @@ def is_unlabelled(split: "datasets.Dataset | datasets.IterableDataset", column: 
     """Whether the split has no column that may hold labels, or one of missing labels, or of -1, alone."""
     import datasets
 
-    if column not in split.features:
+    features = features_of(split)
+    if column not in features:
         return not any(
             isinstance(feature, datasets.ClassLabel) or name.lower() in LABEL_NAMES
-            for name, feature in split.features.items()
+            for name, feature in features.items()
         )
     if isinstance(split, datasets.IterableDataset) or not len(split):
         return False
@@ -49,11 +61,12 @@ def keep_columns(
     """The split with the columns of `columns` alone, by their names there."""
     import datasets
 
-    if missing := [column for column in columns.values() if column not in split.features]:
-        raise ValueError(f"The split {name} has no column {missing[0]!r}; it has: {', '.join(split.features)}.")
+    features = features_of(split)
+    if missing := [column for column in columns.values() if column not in features]:
+        raise ValueError(f"The split {name} has no column {missing[0]!r}; it has: {', '.join(features)}.")
     split = split.select_columns(list(columns.values()))
     split = split.rename_columns({column: wanted for wanted, column in columns.items() if column != wanted})
-    feature = split.features["image"]
+    feature = features_of(split)["image"]
     if isinstance(feature, datasets.Image):
         return split
     stored = (

@@ -7,9 +7,11 @@ from typing import Any
 import datasets
 import numpy as np
 
+from ...utils.types import DataSource
 from ..io.images import MAX_PIXELS, open_image
 from ..io.tree import printable
 from .prepare import encoded
+from .sources import describe_source
 
 LISTED_CLASSES = 12
 SIZES_READ = 64  # only the headers of so many files of a split are read
@@ -40,11 +42,12 @@ def describe_data(
     return "\n".join(lines)
 
 
-def describe_dataset(source: str, splits: datasets.DatasetDict | datasets.IterableDatasetDict) -> str:
+def describe_dataset(source: DataSource, splits: datasets.DatasetDict | datasets.IterableDatasetDict) -> str:
     """[`describe_data`] for what [`load.load_image_dataset`] gives."""
+    source = describe_source(source)
     if isinstance(splits, datasets.IterableDatasetDict):
-        return describe_data(source, dict.fromkeys(splits))
-    counts = {name: class_counts(split) for name, split in splits.items()}
+        return describe_data(source, {str(name): None for name in splits})
+    counts = {str(name): class_counts(split) for name, split in splits.items()}
     return describe_data(source, counts, some_sizes(splits["train"]))
 
 

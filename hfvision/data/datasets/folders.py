@@ -105,7 +105,7 @@ def classes_of(images: Sequence[Path], folder: Path, tree: Tree) -> list[str]:
         if len(parts) > 2 and parts[1].lower() in SPLIT_OF:
             wanted = printable(folder / parts[1] / parts[0])
             raise ValueError(f"{printable(path)}: splits lie inside of class folders. Put them first, as {wanted}.")
-        classes.append(os.fsencode(parts[0]).decode("utf-8", "backslashreplace"))
+        classes.append(os.fsencode(path.parts[depth]).decode("utf-8", "backslashreplace"))
     inside = tree.children(folder)
     for path in inside:
         if not tree.counts[path]:
@@ -176,8 +176,8 @@ def build_splits(splits: Labelled, rows: Rows) -> datasets.DatasetDict:
     except pa.ArrowException as error:
         raise ValueError(f"The metadata files differ in the kinds of their columns: {error}") from error
     for split, (images, labels) in splits.items():
-        table = {"image": image_column(images)}
-        features = {"image": datasets.Image()}
+        table: dict[str, Any] = {"image": image_column(images)}
+        features: dict[str, Any] = {"image": datasets.Image()}
         for name, kind in types.items():
             table[name] = pa.array([rows.get(path, {}).get(name) for path in images], kind)
             features[name] = datasets.features.features.generate_from_arrow_type(kind)
@@ -186,7 +186,9 @@ def build_splits(splits: Labelled, rows: Rows) -> datasets.DatasetDict:
                 raise ValueError(f"The split {split} has the class {unknown[0]!r}, of which train has no image.")
             table["label"] = pa.array([numbers[label] for label in labels], pa.int64())
             features["label"] = datasets.ClassLabel(names=names)
-        made[split] = datasets.Dataset.from_dict(table, features=datasets.Features(features), split=split)
+        made[split] = datasets.Dataset.from_dict(
+            table, features=datasets.Features(features), split=datasets.NamedSplit(split)
+        )
     return datasets.DatasetDict(made)
 
 

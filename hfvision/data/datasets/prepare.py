@@ -21,6 +21,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ...models.image_processing_classification import flatten_pil
 from ..io.images import read_image
+from .columns import features_of
 from .splits import digest
 
 CHUNK_PIXELS = 2**22  # decoded before they are resized, at once: photographs are large
@@ -83,7 +84,7 @@ def encoded(image: dict[str, Any] | None) -> bytes:
     if is_local_path(image["path"]):  # whatever characters the name has that mean something in an address
         return Path(image["path"]).read_bytes()
     with fsspec.open(image["path"], "rb") as file:
-        return file.read()
+        return file.read()  # pyright: ignore[reportAttributeAccessIssue]: the stubs forget that it may be a file
 
 
 def bad_image(place: str, image: dict[str, Any] | None, error: Exception) -> str:
@@ -171,7 +172,7 @@ class MemoryImages(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int | Tensor) -> dict[str, Tensor]:
         return {"images": self.images[index], "labels": self.labels[index], "index": self.index[index]}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
@@ -225,7 +226,7 @@ def prepare_images(
             images[rows], read[rows] = batch["images"], batch["read"]
             for row in (done + torch.nonzero(~batch["read"])[:, 0]).tolist():
                 error = lazy.check(row)
-                if on_bad_image == "stop":
+                if error is not None and on_bad_image == "stop":
                     raise error
                 bad_images.append(str(error))
             done = rows.stop
@@ -279,7 +280,7 @@ def stream_items(
     bad_images: list[str],
 ) -> Iterator[dict[str, Tensor]]:
     """The prepared images of a stream; what could not be read is added to `bad_images`."""
-    classes = stream.features["label"].num_classes
+    classes = len(features_of(stream)["label"].names)
     for number, row in enumerate(stream):
         try:
             data = encoded(row["image"])
@@ -329,7 +330,7 @@ class IterableImages(IterableDataset):
         stream = split.cast_column("image", datasets.Image(decode=False)).shuffle(seed=seed, buffer_size=buffer_size)
         self.stream = split_dataset_by_node(stream, process_index, num_processes)
         self.name = str(split.split or "data")
-        self.on_bad_image = on_bad_image
+        self.on_bad_image: Literal["stop", "skip"] = on_bad_image
         self.reader = PixelReader(processor)
         self.epoch = 0
 

@@ -14,12 +14,13 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
 from ...models.image_processing_classification import flatten_pil
+from ...utils.types import DataSource
 from ..io.images import MAX_PIXELS, check_size, open_image, pillow_errors, read_image
 from ..io.tree import Tree, read_tree
 from .columns import IMAGE_NAMES
 from .folders import SPLIT_OF, image_column
 from .prepare import bad_image, encoded
-from .sources import name_splits, open_source
+from .sources import name_splits, open_source, without_streams
 
 IGNORED = 255  # the label of pixels that do not count
 MASK_NAMES = (
@@ -38,7 +39,7 @@ LAYOUT = "Put images into {0}/images and masks of the same names into {0}/masks.
 
 
 def load_mask_dataset(
-    source: str | Path,
+    source: DataSource,
     *,
     validation: float = 0.1,
     seed: int = 0,
@@ -54,7 +55,8 @@ def load_mask_dataset(
     Args:
         source: a folder with the folders `images` and `masks`, or with `train`, `val`, `test` folders that have these;
             a mask has its image's name, whatever the suffix. Or a parquet file, a folder of them (`train*.parquet`,
-            …), a folder of `save_to_disk`, or a Hub id `user/name`, with a column of images and one of masks.
+            …), a folder of `save_to_disk`, a Hub id `user/name`, or a loaded `datasets.Dataset` or `DatasetDict`,
+            with a column of images and one of masks.
         validation: part of the training images, at least 0 and below 1; 0 makes no validation split.
         seed: of that choice.
         image_column: where it cannot be told by type and name (`image`, `img`, …).
@@ -68,9 +70,11 @@ def load_mask_dataset(
     """
     if not 0 <= validation < 1:
         raise ValueError(f"validation must be at least 0 and below 1, got {validation}.")
-    path = Path(source)
-    tabular = (*path.glob("*.parquet"), *path.glob("data/*.parquet"), *path.glob("*.json"))
-    splits = pair_folders(path) if path.is_dir() and not tabular else open_source(source, streaming=False)
+    folder = Path(source) if isinstance(source, str | Path) else None
+    if folder is not None and folder.is_dir() and not is_tabular(folder):
+        splits = pair_folders(folder)
+    else:
+        splits = without_streams(open_source(source, streaming=False), source)
     columns = find_columns(splits["train"].features, image_column, mask_column)
     for name, split in splits.items():
         if missing := [column for column in columns.values() if column not in split.features]:
@@ -87,6 +91,10 @@ def load_mask_dataset(
         splits["train"] = train.select(np.flatnonzero(~chosen))
         splits["validation"] = train.select(np.flatnonzero(chosen))
     return splits
+
+
+def is_tabular(folder: Path) -> bool:
+    return any((*folder.glob("*.parquet"), *folder.glob("data/*.parquet"), *folder.glob("*.json")))
 
 
 def find_columns(features: datasets.Features, image: str | None, mask: str | None) -> dict[str, str]:
@@ -126,13 +134,13 @@ def pair_folders(folder: Path) -> datasets.DatasetDict:
         pairs = {"image": [images[key] for key in sorted(images)], "mask": [masks[key] for key in sorted(masks)]}
         rows = {column: image_column(paths) for column, paths in pairs.items()}
         features = datasets.Features(image=datasets.Image(), mask=datasets.Image())
-        splits[name] = datasets.Dataset.from_dict(rows, features=features, split=name)
+        splits[name] = datasets.Dataset.from_dict(rows, features=features, split=datasets.NamedSplit(name))
         used.update(pairs["image"], pairs["mask"])
     tree.left_out.add("images in other folders", *(path for path in tree.images if path not in used))
     tree.left_out.add("metadata files, which masks do not need", *tree.metadata)
     if text := tree.left_out.describe(folder):
         warnings.warn(text, stacklevel=3)
-    return name_splits(datasets.DatasetDict(splits), folder)
+    return without_streams(name_splits(datasets.DatasetDict(splits), folder), folder)
 
 
 def folders_of(tree: Tree, root: Path, names: Sequence[str]) -> list[Path]:

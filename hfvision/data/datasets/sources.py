@@ -1,33 +1,43 @@
-"""Opens what a user names as data: a sample set, a folder, parquet files, or a data set of the Hub."""
+"""Opens what a user gives as data: a sample set, a folder, parquet files, a data set of the Hub, or a loaded one."""
 
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
 from ...utils.connection import no_connection
+from ...utils.types import DataSource
 from ..io.tree import METADATA_NAMES, read_tree
 from .folders import SPLIT_NAMES, SPLIT_OF, read_image_folder
 from .samples import SAMPLES
 
 Splits = datasets.DatasetDict | datasets.IterableDatasetDict
+LOADED = (datasets.Dataset, datasets.DatasetDict, datasets.IterableDataset, datasets.IterableDatasetDict)
 
 
-def open_source(source: str | Path, streaming: bool) -> Splits:
+def open_source(source: DataSource, streaming: bool) -> Splits:
     """The splits of `source`, named `train`, `validation` and `test`, with the columns that it has.
 
     A single split becomes `train`; splits of other names are left out, with a warning, as is what a folder holds
-    beside its data.
+    beside its data. A loaded data set is not changed.
 
     Raises:
         FileNotFoundError: if there is no such source.
         ValueError: if it cannot be read as a data set.
+        TypeError: if it is neither a name nor a data set.
     """
+    if isinstance(source, LOADED):
+        return name_splits(open_loaded(source, streaming), describe_source(source))
+    if not isinstance(source, str | Path):
+        raise TypeError(
+            f"Data must be a name, a folder, a datasets.Dataset or a DatasetDict, got {type(source).__name__}."
+        )
     path = Path(source)
     if not path.exists() and (SAMPLES / source / "train.parquet").exists():
         path = SAMPLES / source
@@ -43,10 +53,55 @@ def open_source(source: str | Path, streaming: bool) -> Splits:
         groups = group_parquet(parquet, path).items()
         # one by one: read together, all would silently be given the class names of the first
         parts = [open_files("parquet", {split: files}, streaming, path) for split, files in groups]
-        splits = type(parts[0])({split: part[split] for part in parts for split in part})
+        splits = as_splits({str(split): part[split] for part in parts for split in part})
     else:
         return open_folder(path, streaming)
     return name_splits(splits, source)
+
+
+def open_loaded(source: datasets.Dataset | datasets.IterableDataset | Splits, streaming: bool) -> Splits:
+    splits = as_splits(
+        {str(name): split for name, split in source.items()} if isinstance(source, dict) else {"train": source}
+    )
+    if not splits:
+        raise ValueError("The data has no splits.")
+    return as_streams(splits) if streaming and isinstance(splits, datasets.DatasetDict) else splits
+
+
+def as_splits(parts: Mapping[str, datasets.Dataset | datasets.IterableDataset]) -> Splits:
+    """Data sets, or streams, as the mapping that datasets has for them."""
+    streams = any(isinstance(part, datasets.IterableDataset) for part in parts.values())
+    kind = datasets.IterableDatasetDict if streams else datasets.DatasetDict
+    return kind(cast(Any, parts))
+
+
+def source_list(sources: DataSource | Sequence[DataSource]) -> list[DataSource]:
+    """One source, or several, as a list."""
+    return [sources] if isinstance(sources, (str, Path, *LOADED)) else list(sources)
+
+
+def describe_source(source: DataSource) -> str:
+    """What messages and records call some data: its name, or for a loaded data set its fingerprint.
+
+    >>> describe_source("photos/")
+    'photos/'
+    """
+    if not isinstance(source, LOADED):
+        return str(source)
+    first = next(iter(source.values()), None) if isinstance(source, dict) else source
+    fingerprint = getattr(first, "_fingerprint", None)
+    return f"{type(source).__name__} in memory" + (f" ({fingerprint})" if fingerprint else "")
+
+
+def without_streams(splits: Splits, source: DataSource) -> datasets.DatasetDict:
+    """Splits whose rows can be counted and read in any order.
+
+    Raises:
+        ValueError: for a stream.
+    """
+    if isinstance(splits, datasets.IterableDatasetDict):
+        raise ValueError(f"{describe_source(source)} is a stream, which cannot be used here: give a datasets.Dataset.")
+    return splits
 
 
 def open_hub(source: str, streaming: bool) -> Splits:
@@ -79,9 +134,9 @@ def open_folder(path: Path, streaming: bool) -> Splits:
 
 def as_streams(splits: datasets.DatasetDict) -> datasets.IterableDatasetDict:
     """Of shards, which worker processes share."""
-    return datasets.IterableDatasetDict(
-        {name: split.to_iterable_dataset(num_shards=min(64, max(1, len(split)))) for name, split in splits.items()}
-    )
+    shards = {name: min(64, max(1, len(split))) for name, split in splits.items()}
+    streams: Any = {name: split.to_iterable_dataset(num_shards=shards[name]) for name, split in splits.items()}
+    return datasets.IterableDatasetDict(streams)
 
 
 def find_parquet(path: Path) -> list[Path]:
@@ -102,12 +157,11 @@ def open_saved(path: Path, streaming: bool) -> Splits:
         saved = datasets.load_from_disk(path)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} cannot be read as a saved data set: {reason(error)}") from error
-    splits = datasets.DatasetDict(train=saved) if isinstance(saved, datasets.Dataset) else saved
-    return as_streams(splits) if streaming else splits
+    return open_loaded(saved, streaming)
 
 
 def open_files(
-    builder: str, files: dict[str, list[Path | str]], streaming: bool, path: Path, **options: Any
+    builder: str, files: Mapping[str, Sequence[Path | str]], streaming: bool, path: Path, **options: Any
 ) -> Splits:
     patterns = {split: [escape(str(f)) if isinstance(f, Path) else f for f in files[split]] for split in files}
     try:
@@ -124,7 +178,7 @@ def reason(error: Exception) -> str:
 
 def group_parquet(files: list[Path], folder: Path) -> dict[str, list[Path]]:
     """The files of each split, told by the word that their names begin with."""
-    words = {file: re.match(r"[a-z]*", file.name.lower())[0] for file in files}
+    words = {file: re.sub(r"[^a-z].*", "", file.name.lower()) for file in files}
     groups = {split: [f for f in files if words[f] in names] for split, names in SPLIT_NAMES.items()}
     groups = {split: group for split, group in groups.items() if group}
     odd = [file.name for file in files if not any(file in group for group in groups.values())]
@@ -138,16 +192,17 @@ def group_parquet(files: list[Path], folder: Path) -> dict[str, list[Path]]:
 
 def name_splits(splits: Splits, source: str | Path) -> Splits:
     if len(splits) == 1:
-        return type(splits)(train=next(iter(splits.values())))
+        return as_splits({"train": next(iter(splits.values()))})
+    found_names = [str(name) for name in splits]
     named = {}
     for wanted, names in SPLIT_NAMES.items():
-        found = [name for name in splits if name.lower() in names]
+        found = [name for name in found_names if name.lower() in names]
         if len(found) > 1:
             raise ValueError(f"{source} has two splits of one kind: {', '.join(found)}.")
         if found:
             named[wanted] = splits[found[0]]
     if "train" not in named:
-        raise ValueError(f"{source} has no split train; it has {', '.join(splits)}.")
-    if others := [name for name in splits if name.lower() not in SPLIT_OF]:
+        raise ValueError(f"{source} has no split train; it has {', '.join(found_names)}.")
+    if others := [name for name in found_names if name.lower() not in SPLIT_OF]:
         warnings.warn(f"Left out of {source}: the splits {', '.join(others)}.", stacklevel=4)
-    return type(splits)(named)
+    return as_splits(named)

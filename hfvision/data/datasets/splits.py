@@ -8,6 +8,8 @@ from typing import Any
 import datasets
 import numpy as np
 
+from .columns import features_of
+
 STREAM_VALIDATION = 10_000  # images at most that are taken out of a stream for validation
 
 
@@ -28,7 +30,7 @@ def encode_labels(splits: datasets.DatasetDict, num_proc: int | None = None) -> 
     for name, split in splits.items():
         if split.features["label"] != feature:
             raise ValueError(f"The splits train and {name} differ in the type, names or order of their classes.")
-        used[name] = used_labels(split, name)
+        used[name] = used_labels(split, str(name))
     classes = feature.names if is_class else sorted(used["train"])
     if not dtype.endswith("string"):
         check_range(used, len(classes) if is_class else None)
@@ -64,7 +66,7 @@ def whole_numbers(splits: datasets.DatasetDict) -> datasets.DatasetDict:
     if not all(getattr(label, "dtype", "") in ("float32", "float64") for label in labels):
         return splits
     for name, split in splits.items():
-        if not all(label.is_integer() for label in used_labels(split, name)):
+        if not all(label.is_integer() for label in used_labels(split, str(name))):
             return splits
     return splits.cast_column("label", datasets.Value("int64"))
 
@@ -161,13 +163,13 @@ def check_groups(splits: datasets.DatasetDict, column: str) -> None:
 
 
 def check_stream(splits: datasets.IterableDatasetDict) -> None:
-    feature = splits["train"].features["label"]
-    if not isinstance(feature, datasets.ClassLabel) or feature.num_classes < 2:
+    feature = features_of(splits["train"])["label"]
+    if not isinstance(feature, datasets.ClassLabel) or len(feature.names) < 2:
         raise ValueError(
             f"A stream needs a ClassLabel of two classes or more, got {feature}: read it without streaming."
         )
     for name, split in splits.items():
-        if split.features["label"] != feature:
+        if features_of(split)["label"] != feature:
             raise ValueError(f"The splits train and {name} differ in the type, names or order of their classes.")
 
 
@@ -177,12 +179,13 @@ def split_stream(splits: datasets.IterableDatasetDict, part: float, seed: int) -
     Skipping the first images would skip others in each process and worker that reads a share of the stream.
     """
     train = splits["train"]
+    features = features_of(train)
     raw = train.cast_column("image", datasets.Image(decode=False))
 
     def side(inside: bool) -> datasets.IterableDataset:
-        by = "group" if "group" in train.features else "image"
+        by = "group" if "group" in features else "image"
         chosen = raw.filter(partial(in_part, part=part, seed=seed, inside=inside), input_columns=by)
-        return chosen.map(dict).cast(train.features)  # a filtered stream would not decode
+        return chosen.map(dict).cast(features)  # a filtered stream would not decode
 
     sides = {"train": side(False), "validation": side(True).take(STREAM_VALIDATION)}
     return datasets.IterableDatasetDict(splits | sides)
