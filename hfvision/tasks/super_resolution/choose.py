@@ -1,0 +1,43 @@
+"""Which network suits a photograph: one for clean images, or one for compressed and noisy ones, and how much of it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .quality import SourceQuality
+
+Kind = Literal["photo", "clean", "gan"]
+NETWORKS: dict[Kind, dict[int, str]] = {
+    "photo": {2: "sr-photo-x2", 4: "sr-photo-x4"},
+    "clean": {2: "sr-light-x2", 3: "sr-light-x3", 4: "sr-light-x4"},
+    "gan": {4: "sr-photo-gan-x4"},
+}
+NOISY = 4.0  # levels of 8 bit; fine texture alone reaches 4 in one photograph of twenty
+BLOCKY = 1.15  # clean photographs stay below
+FINE_JPEG = 96  # quality from which the clean network takes a share
+FINE_SHARE = 0.5  # of the photo network for such files
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kind of network, the share of the photo network in it (0 to 1), and the reason in words."""
+
+    kind: Kind
+    denoise: float
+    reason: str
+
+
+def choose(quality: SourceQuality) -> Choice:
+    """The network for an image of this quality: `photo` for lossy files, and for others if they are noisy or show the
+    block edges of an earlier compression; else `clean`."""
+    noisy = quality.noise >= NOISY
+    if quality.lossy:
+        stored = f"{quality.format}" + (f" of quality {quality.jpeg_quality}" if quality.jpeg_quality else "")
+        if (quality.jpeg_quality or 0) >= FINE_JPEG and not noisy:
+            return Choice("photo", FINE_SHARE, stored)
+        return Choice("photo", 1.0, stored + (f", noise {quality.noise:.1f}" if noisy else ""))
+    stored = f"lossless {quality.format}" if quality.lossy is False else quality.format or "pixels"
+    if quality.blockiness >= BLOCKY:
+        return Choice("photo", 1.0, f"{stored} with block edges of an earlier compression")
+    if noisy:
+        return Choice("photo", 1.0, f"{stored}, noise {quality.noise:.1f} of 255")
+    return Choice("clean", 0.0, f"{stored} without noise")
