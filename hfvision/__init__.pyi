@@ -1,19 +1,12 @@
 """The public names, for type checkers and editors; `__init__.py` imports each when it is first used."""
 
+from .compression.config import ClassifierPruneConfig as ClassifierPruneConfig
+from .compression.config import SuperResPruneConfig as SuperResPruneConfig
 from .compression.fold import fold as fold
 from .compression.quantize import quantize as quantize
-from .compression.recipe import (
-    ClassifierPruneConfig as ClassifierPruneConfig,
-)
-from .compression.recipe import (
-    SuperResPruneConfig as SuperResPruneConfig,
-)
-from .compression.recipe import (
-    prune_and_train as prune_and_train,
-)
+from .compression.recipe import prune_and_train as prune_and_train
 from .data.datasets.classification import load_image_dataset as load_image_dataset
 from .data.datasets.expand import expand_dataset as expand_dataset
-from .data.datasets.mask_crops import MaskAugmentation as MaskAugmentation
 from .data.datasets.prepare import prepare_images as prepare_images
 from .data.datasets.samples import sample_dataset as sample_dataset
 from .data.datasets.samples import sample_photos as sample_photos
@@ -22,8 +15,9 @@ from .data.io.images import read_image as read_image
 from .data.io.images import read_photo as read_photo
 from .data.io.video import read_frames as read_frames
 from .data.io.video import write_frames as write_frames
-from .data.transforms.augment import Augmentation as Augmentation
 from .data.transforms.augment import FreshAugmentation as FreshAugmentation
+from .data.transforms.augmentation import Augmentation as Augmentation
+from .data.transforms.augmentation import MaskAugmentation as MaskAugmentation
 from .hub.checkpoints import checkpoint as checkpoint
 from .hub.checkpoints import list_checkpoints as list_checkpoints
 from .hub.loading import load_model as load_model
@@ -104,21 +98,17 @@ from .tasks.anomaly.gan import (
 )
 from .tasks.classification.binary import evaluate_binary as evaluate_binary
 from .tasks.classification.calibrate import calibrate as calibrate
+from .tasks.classification.config import ClassifierTrainingConfig as ClassifierTrainingConfig
 from .tasks.classification.distill import Distiller as Distiller
 from .tasks.classification.evaluate import evaluate_classifier as evaluate_classifier
-from .tasks.classification.train import (
-    ClassifierTrainingConfig as ClassifierTrainingConfig,
-)
 from .tasks.classification.train import (
     train_classifier as train_classifier,
 )
 from .tasks.classification.transfer import add_lora as add_lora
 from .tasks.classification.transfer import load_start as load_start
+from .tasks.segmentation.config import SegmenterTrainingConfig as SegmenterTrainingConfig
 from .tasks.segmentation.evaluate import evaluate_segmenter as evaluate_segmenter
 from .tasks.segmentation.predict import segment as segment
-from .tasks.segmentation.train import (
-    SegmenterTrainingConfig as SegmenterTrainingConfig,
-)
 from .tasks.segmentation.train import (
     load_segmenter as load_segmenter,
 )

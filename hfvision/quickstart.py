@@ -13,8 +13,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForImageToImage, pipeline
 
 from .compression.benchmark import benchmark
+from .compression.config import ClassifierPruneConfig
 from .compression.quantize import quantize
-from .compression.recipe import ClassifierPruneConfig, prune_and_train
+from .compression.recipe import prune_and_train
 from .data.datasets.prepare import prepare_images
 from .data.datasets.samples import sample_dataset, sample_photos
 from .data.io.images import read_image
@@ -27,8 +28,9 @@ from .robustness.attacks.gradient import pgd
 from .robustness.attacks.threat import PixelClassifier
 from .robustness.pictures import attack_grid
 from .tasks.classification.confidence import is_low, recorded_threshold
+from .tasks.classification.config import ClassifierTrainingConfig
 from .tasks.classification.evaluate import predict_logits
-from .tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from .tasks.classification.train import train_classifier
 from .tasks.super_resolution.config import SuperResTrainingConfig
 from .tasks.super_resolution.train import train_superres
 from .tasks.super_resolution.upscale import load_upscaler, save_image, upscale

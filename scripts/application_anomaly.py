@@ -48,7 +48,8 @@ from hfvision.tasks.anomaly.gan import (
     save_normality,
     stack_images,
 )
-from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
+from hfvision.tasks.classification.train import train_classifier
 from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
 from hfvision.tasks.super_resolution.train import train_superres
 from hfvision.utils.report import image_grid, markdown_table, write_record, write_text, written_whole

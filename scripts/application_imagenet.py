@@ -41,7 +41,8 @@ from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.data.datasets.prepare import prepare_images
 from hfvision.engine.checkpoint import checkpoints
 from hfvision.engine.options import parse_options
-from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
+from hfvision.tasks.classification.train import train_classifier
 from hfvision.utils.report import markdown_table, write_record
 
 RECIPE = Path(__file__).parent / "recipes" / "gpu8_imagenet_resnet50.yaml"

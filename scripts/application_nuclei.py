@@ -24,7 +24,8 @@ from hfvision.cli.main import main as hfvision
 from hfvision.data.datasets.segmentation import load_mask_dataset
 from hfvision.engine.options import parse_options
 from hfvision.publishing.cards.write import record_about, write_card
-from hfvision.tasks.segmentation.train import SegmenterTrainingConfig, train_segmenter
+from hfvision.tasks.segmentation.config import SegmenterTrainingConfig
+from hfvision.tasks.segmentation.train import train_segmenter
 
 RECIPE = Path(__file__).with_name("recipes") / "nuclei.yaml"
 LIMITS = (

@@ -24,8 +24,9 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from hfvision.compression.benchmark import benchmark
+from hfvision.compression.config import ClassifierPruneConfig
 from hfvision.compression.quantize import quantize
-from hfvision.compression.recipe import ClassifierPruneConfig, prune_and_train
+from hfvision.compression.recipe import prune_and_train
 from hfvision.data.datasets.class_names import class_names, match_classes
 from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.data.datasets.prepare import MemoryImages, prepare_images
@@ -40,8 +41,9 @@ from hfvision.robustness.attacks.apgd import apgd
 from hfvision.robustness.attacks.threat import PixelClassifier
 from hfvision.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from hfvision.robustness.pictures import attack_grid
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.evaluate import predict_logits
-from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from hfvision.tasks.classification.train import train_classifier
 from hfvision.utils.report import markdown_table, write_record, write_text, written_whole
 
 RECIPE = Path(__file__).with_name("recipes") / "signs.yaml"

@@ -49,8 +49,9 @@ from hfvision.models.image_processing_classification import flatten_pil
 from hfvision.publishing.cards.write import record_about, write_card
 from hfvision.tasks.classification.binary import evaluate_binary, format_binary, write_binary
 from hfvision.tasks.classification.calibrate import calibrate, format_calibration
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.evaluate import predict_logits
-from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from hfvision.tasks.classification.train import train_classifier
 from hfvision.tasks.super_resolution.baselines import interpolations, network
 from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
 from hfvision.tasks.super_resolution.train import train_superres

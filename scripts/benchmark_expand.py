@@ -24,7 +24,7 @@ from PIL import Image
 from hfvision import sample_photos
 from hfvision.data.datasets.expand import expand_dataset
 from hfvision.data.io.images import read_image, to_rgb
-from hfvision.data.transforms.augment import PRESETS
+from hfvision.data.transforms.augmentation import PRESETS
 from hfvision.utils.report import environment, write_record
 
 

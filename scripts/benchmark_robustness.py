@@ -46,7 +46,8 @@ from hfvision.robustness.attacks.gradient import pgd
 from hfvision.robustness.attacks.square import square
 from hfvision.robustness.attacks.threat import PixelClassifier
 from hfvision.robustness.attacks.worst_case import worst_case
-from hfvision.tasks.classification.train import ClassifierLoss, ClassifierTrainingConfig
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
+from hfvision.tasks.classification.train import ClassifierLoss, make_adversary
 from hfvision.tasks.classification.transfer import default_processor
 from hfvision.utils.report import environment, markdown_table, write_record
 
@@ -174,7 +175,7 @@ def cost(rounds: int, batch_size: int = 200) -> dict[str, Any]:
     for number in range(rounds + 1):
         for name, options in methods.items():
             config = ClassifierTrainingConfig(data="noise", **options)
-            compute_loss = ClassifierLoss(config, normalize, 10, adversary=config.adversary(normalize))
+            compute_loss = ClassifierLoss(config, normalize, 10, adversary=make_adversary(config, normalize))
             net.train()
             start = time.process_time()
             compute_loss(net, batch, number)["loss"].backward()

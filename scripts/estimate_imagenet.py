@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from hfvision.engine.options import parse_options
 from hfvision.inspection.layers import summarize
-from hfvision.tasks.classification.train import ClassifierTrainingConfig
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.transfer import load_start
 from hfvision.utils.report import markdown_table
 

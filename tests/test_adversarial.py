@@ -17,8 +17,9 @@ from hfvision.hub.loading import load_model
 from hfvision.robustness.adversarial import Adversary, has_collapsed, mart_loss, trades_loss
 from hfvision.robustness.attacks.gradient import pgd
 from hfvision.robustness.awp import PerturbedWeights
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.evaluate import predict_logits
-from hfvision.tasks.classification.train import ClassifierTrainingConfig
+from hfvision.tasks.classification.train import make_adversary
 
 NORMALIZE = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 METHODS = ["pgd", "trades", "mart", "fast", "rs_fgsm"]
@@ -215,7 +216,7 @@ def test_settings_that_cannot_be_meant_are_refused(options, message):
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 8 / 255), ("l2", 0.5)])
 def test_epsilon_suits_the_norm_where_it_is_not_given(norm, epsilon):
     config = ClassifierTrainingConfig(data="photos", adversarial="pgd", norm=norm)
-    assert config.adversary(NORMALIZE).epsilon == pytest.approx(epsilon)
+    assert make_adversary(config, NORMALIZE).epsilon == pytest.approx(epsilon)
 
 
 def test_frozen_statistics_stay_frozen_under_attack():

@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pictures
 
 from hfvision import ClassifierTrainingConfig, load_image_dataset
-from hfvision.data.transforms.augment import PRESETS
+from hfvision.data.transforms.augmentation import PRESETS
 from hfvision.engine.options import parse_options
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

@@ -10,7 +10,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from hfvision import read_image, sample_dataset, sample_photos
 from hfvision.data.transforms import augment as module
-from hfvision.data.transforms.augment import PRESETS, Augmentation, FreshAugmentation, augment, augment_pil, mix
+from hfvision.data.transforms.augment import FreshAugmentation, augment, augment_pil, mix
+from hfvision.data.transforms.augmentation import PRESETS, Augmentation
 from hfvision.data.transforms.keyed import image_keys
 from hfvision.metrics.psnr import psnr
 

@@ -15,7 +15,8 @@ from transformers import AutoModelForImageClassification, pipeline
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor
 from hfvision.cli.main import main
-from hfvision.tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
+from hfvision.tasks.classification.train import train_classifier
 
 QUICK = ["--model", "cnn:tiny", "--epochs", "3", "--batch-size", "8", "--learning-rate", "0.01", "--augment", "none"]
 

@@ -9,7 +9,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from hfvision import read_image, sample_photos
 from hfvision.data.transforms.blur_kernels import filter_image, gaussian_kernel, sinc_kernel
-from hfvision.data.transforms.degradations import FILTERS, PRESETS, Degradation, area_weights, degrade, resize
+from hfvision.data.transforms.degradation_presets import PRESETS, Degradation
+from hfvision.data.transforms.degradations import FILTERS, area_weights, degrade, resize
 from hfvision.data.transforms.keyed import image_keys
 from hfvision.data.transforms.noise import gaussian_noise, poisson_noise, sensor_noise
 from hfvision.data.transforms.resize import downscale, through_jpeg, through_webp

@@ -12,7 +12,7 @@ import torch
 
 from hfvision import sample_dataset
 from hfvision.data.datasets.expand import expand_dataset
-from hfvision.data.transforms.augment import PRESETS
+from hfvision.data.transforms.augmentation import PRESETS
 
 STRONG = PRESETS["strong"]
 

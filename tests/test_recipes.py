@@ -15,9 +15,10 @@ from PIL import Image
 from transformers import pipeline
 
 from hfvision.engine.options import parse_options
-from hfvision.tasks.classification.train import ClassifierTrainingConfig
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.transfer import load_start
-from hfvision.tasks.segmentation.train import SegmenterTrainingConfig, load_segmenter
+from hfvision.tasks.segmentation.config import SegmenterTrainingConfig
+from hfvision.tasks.segmentation.train import load_segmenter
 from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
 from hfvision.tasks.super_resolution.train import load_generator
 

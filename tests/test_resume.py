@@ -24,10 +24,10 @@ from training_toy import BrightOrDark, fresh_model, run_toy
 
 from hfvision.cli.main import main
 from hfvision.engine.checkpoint import checkpoints
+from hfvision.engine.config import LoopConfig
 from hfvision.engine.interrupt import Interrupted
 from hfvision.engine.lock import NAME as LOCK
 from hfvision.engine.lock import process_start
-from hfvision.engine.loop import LoopConfig
 from hfvision.utils.files import HOST
 
 SETTINGS = {"epochs": 3, "batch_size": 8, "checkpoint_minutes": 0, "ema": 0.9}

@@ -26,7 +26,8 @@ from hfvision.cli.main import main
 from hfvision.data.datasets.photos import load_photos
 from hfvision.data.transforms.crops import RandomCrops, turned, turned_back
 from hfvision.data.transforms.resize import downscale
-from hfvision.engine.loop import LoopConfig, Opponent, train
+from hfvision.engine.config import LoopConfig
+from hfvision.engine.loop import Opponent, train
 from hfvision.publishing.cards.write import card_files
 from hfvision.tasks.super_resolution.blend import blend
 from hfvision.tasks.super_resolution.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from training_toy import ATTACKED, BrightOrDark, attack_toy, fresh_model, gan_toy, run_toy
 
 from hfvision.engine.checkpoint import checkpoints
-from hfvision.engine.loop import LoopConfig, learning_rate_factor
+from hfvision.engine.config import LoopConfig
+from hfvision.engine.loop import learning_rate_factor, make_accelerator
 from hfvision.engine.optimizer import make_optimizer
 
 TOY = Path(__file__).with_name("training_toy.py")
@@ -301,6 +302,11 @@ def test_runs_of_a_few_steps(batch_size):
     assert len(run_toy(fresh_model(), LoopConfig(epochs=1, batch_size=batch_size))) == 1
 
 
+def test_unknown_optimizers_are_refused():
+    with pytest.raises(ValueError, match=r"timm has no optimizer 'adamm'.*Did you mean 'adam'\?"):
+        make_accelerator(LoopConfig(optimizer="adamm"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -308,7 +314,6 @@ def test_runs_of_a_few_steps(batch_size):
         ({"batch_size": -1}, "batch_size must be above 0"),
         ({"warmup": 1.0}, "warmup must be at least 0 and below 1, got 1.0"),
         ({"patience": 0}, "patience must be above 0 or not given"),
-        ({"optimizer": "adamm"}, "timm has no optimizer 'adamm'"),
         ({"resume": True}, "resume needs out"),
     ],
 )

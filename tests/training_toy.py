@@ -25,10 +25,12 @@ from hfvision import (
 from hfvision.data.transforms.crops import RandomCrops
 from hfvision.data.transforms.normalize import Normalize
 from hfvision.engine.checkpoint import checkpoints, load_checkpoint, model_state, save_checkpoint
+from hfvision.engine.config import LoopConfig
 from hfvision.engine.ema import EMA
 from hfvision.engine.interrupt import Interrupted
-from hfvision.engine.loop import LoopConfig, Opponent, train
-from hfvision.tasks.classification.train import ClassifierLoss, ClassifierTrainingConfig
+from hfvision.engine.loop import Opponent, train
+from hfvision.tasks.classification.config import ClassifierTrainingConfig
+from hfvision.tasks.classification.train import ClassifierLoss, make_adversary
 from hfvision.tasks.super_resolution.gan import DiscriminatorLoss
 from hfvision.tasks.super_resolution.losses import SuperResolutionLoss
 
@@ -103,7 +105,7 @@ def attack_toy(method: str, batch_size: int, normalization: str = "none", **sett
     options = {"mixed_precision": "no", "augment": "none", "attack_steps": 3, "epochs": 2, "learning_rate": 0.02}
     config = ClassifierTrainingConfig(data="toy", adversarial=method, batch_size=batch_size, **(options | settings))
     normalize = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    compute_loss = ClassifierLoss(config, normalize, 2, adversary=config.adversary(normalize))
+    compute_loss = ClassifierLoss(config, normalize, 2, adversary=make_adversary(config, normalize))
     model = fresh_model(norm=normalization)
     train(model, BrightOrDarkImages(), compute_loss, dataclasses.replace(config, out=settings.get("out")))
     return model.state_dict()

@@ -155,10 +155,10 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
 
     from ..data.datasets.prepare import prepare_images
     from ..hub.loading import load_model
-    from ..robustness.attacks.threat import DEFAULT_EPSILON
     from ..robustness.evaluate import choose, evaluate_robustness
     from ..robustness.pictures import draw_all
     from ..robustness.summary import compare, format_comparison, format_robustness
+    from ..robustness.threat_model import DEFAULT_EPSILON
     from ..utils.report import write_record
 
     names = ["robustness.json", *(["compared.json"] if args.compare else []), "epsilon.png", "attack.png", "loss.png"]

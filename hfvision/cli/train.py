@@ -27,12 +27,12 @@ def train(args: argparse.Namespace) -> None:
     from ..engine.options import parse_options
 
     if args.task == "classifier":
-        from ..tasks.classification.train import ClassifierTrainingConfig as Config
+        from ..tasks.classification.config import ClassifierTrainingConfig as Config
         from ..tasks.classification.train import train_classifier as run
 
         what = "an image classifier"
     elif args.task == "segmenter":
-        from ..tasks.segmentation.train import SegmenterTrainingConfig as Config
+        from ..tasks.segmentation.config import SegmenterTrainingConfig as Config
         from ..tasks.segmentation.train import train_segmenter as run
 
         what = "a segmenter, which finds the class of each pixel"
@@ -49,7 +49,8 @@ def show_augment(args: argparse.Namespace) -> None:
     import torch
     from torchvision.transforms.v2.functional import to_pil_image
 
-    from ..data.transforms.augment import PRESETS, augment_pil
+    from ..data.transforms.augment import augment_pil
+    from ..data.transforms.augmentation import PRESETS
     from ..data.transforms.keyed import image_keys
     from ..utils.report import image_grid
 
@@ -76,7 +77,8 @@ def show_degradation(args: argparse.Namespace) -> None:
     from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, to_pil_image
 
     from ..data.datasets.photos import load_photos
-    from ..data.transforms.degradations import PRESETS, degrade
+    from ..data.transforms.degradation_presets import PRESETS
+    from ..data.transforms.degradations import degrade
     from ..data.transforms.keyed import image_keys
     from ..utils.report import image_grid
 

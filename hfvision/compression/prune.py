@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +16,9 @@ from transformers.initialization import no_init_weights
 
 from ..inspection.layers import attention_flops
 from ..tasks.base import task_of
+from .config import Metric
 from .groups import Group, find_groups, narrowed
 
-Metric = Literal["params", "macs", "latency"]
 LEAST = 0.1  # of each group's units stay, so that no layer is cut through
 
 

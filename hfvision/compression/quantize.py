@@ -16,7 +16,8 @@ from ..data.datasets.class_names import class_names, match_classes
 from ..data.datasets.classification import load_image_dataset
 from ..data.datasets.photos import load_photos
 from ..data.datasets.prepare import prepare_images
-from ..data.transforms.degradations import PRESETS, degrade
+from ..data.transforms.degradation_presets import PRESETS
+from ..data.transforms.degradations import degrade
 from ..data.transforms.keyed import image_keys
 from ..data.transforms.normalize import Normalize
 from ..data.transforms.resize import modcrop, quantize_8bit

@@ -19,78 +19,32 @@ from ..data.datasets.class_names import class_names, match_classes
 from ..data.datasets.classification import load_image_dataset
 from ..data.datasets.prepare import prepare_images
 from ..data.transforms.crops import RandomCrops
-from ..data.transforms.degradations import PRESETS, degrade
+from ..data.transforms.degradation_presets import PRESETS
+from ..data.transforms.degradations import degrade
 from ..data.transforms.keyed import image_keys
 from ..data.transforms.normalize import Normalize
 from ..engine.folder import training_folder
-from ..engine.options import as_plain, command_line, option, parse_options
+from ..engine.options import as_plain, command_line, parse_options
 from ..engine.resume import FREE_OPTIONS, changes
 from ..hub.loading import load_config, load_model
 from ..hub.records import earlier_record, read_record_of, training_step
 from ..metrics.accuracy import accuracy
 from ..publishing.cards.write import write_card
 from ..tasks.base import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, task_of
+from ..tasks.classification.config import ClassifierTrainingConfig
 from ..tasks.classification.evaluate import predict_logits
-from ..tasks.classification.train import ClassifierTrainingConfig, train_classifier
+from ..tasks.classification.train import train_classifier
 from ..tasks.super_resolution.config import SuperResTrainingConfig
 from ..tasks.super_resolution.train import split_photographs, train_superres
 from ..tasks.super_resolution.validation import Validation
 from ..utils.files import check_model_folder, folder_written_whole
 from ..utils.report import write_record
-from .prune import Metric, Pruned, magnitude_importance, prune, taylor_importance
+from .config import ClassifierPruneConfig, Metric, PruneOptions, SuperResPruneConfig
+from .prune import Pruned, magnitude_importance, prune, taylor_importance
 from .quantize import check_out, refuse_quantized
 
 BATCH = 64
 CUT = "cut.json"  # beside the weights of a cut
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneOptions:
-    """What is cut, beside how what is left is trained.
-
-    Raises:
-        ValueError: for none or several targets, or a number out of its range.
-    """
-
-    model: str = option("", "the parent: Hub id, folder or shipped checkpoint; it is not changed")
-    target_params: float | None = option(None, "parameters to be left: a part of the parent's up to 1, or a number")
-    target_macs: float | None = option(None, "multiply-adds of an image to be left: a part, or a number")
-    target_latency: float | None = option(None, "time of an image to be left: a part, or milliseconds, on this CPU")
-    importance: Literal["taylor", "magnitude"] = option("taylor", "what rates channels and heads: data, or weights")
-    importance_images: int = option(1024, "training images or crops that taylor looks at")
-    rounds: int = option(1, "cut and train so many times, each time by the same part")
-    finetune: bool = option(True, "train what is left, with the parent as teacher unless another is given")
-
-    def __post_init__(self):
-        super().__post_init__()
-        if len([name for name in ("params", "macs", "latency") if getattr(self, f"target_{name}") is not None]) != 1:
-            raise ValueError("Say what is to be left by one of target_params, target_macs and target_latency.")
-        if self.target()[1] <= 0:
-            raise ValueError(f"The target must be above 0, got {self.target()[1]}.")
-        for name in ("importance_images", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not self.finetune and self.rounds > 1:
-            raise ValueError("Several rounds train in between: leave finetune on, or cut in one.")
-
-    def target(self) -> tuple[Metric, float]:
-        """What is to be left, and how much of it."""
-        names: tuple[Metric, ...] = ("params", "macs", "latency")
-        return next((n, getattr(self, f"target_{n}")) for n in names if getattr(self, f"target_{n}") is not None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifierPruneConfig(PruneOptions, ClassifierTrainingConfig):
-    """How [`prune_and_train`] makes a classifier smaller."""
-
-    out: Path = option(Path("runs/pruned"), "folder for the pruned model and what tells of its training")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SuperResPruneConfig(PruneOptions, SuperResTrainingConfig):
-    """How [`prune_and_train`] makes an upscaler smaller."""
-
-    out: Path = option(Path("runs/pruned"), "folder for the pruned model and what tells of its training")
 
 
 def parse_prune_options(model: str, options: list[str], prog: str = "hfvision prune MODEL") -> PruneOptions:

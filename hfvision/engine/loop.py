@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-import timm.optim
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import DataLoaderShard
@@ -22,10 +20,11 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from .checkpoint import load_model_state, model_state, restore_random_states, save_checkpoint
+from .config import LoopConfig
 from .ema import EMA
 from .folder import training_folder
-from .optimizer import make_optimizer
-from .options import as_plain, option
+from .optimizer import check_optimizer, make_optimizer
+from .options import as_plain
 from .precision import choose_precision
 from .progress import divergence, format_entry, mean_over_processes, show
 from .resume import load_newest
@@ -35,73 +34,13 @@ Config = TypeVar("Config", bound="LoopConfig")
 LossFunction = Callable[[nn.Module, dict[str, Tensor], int], dict[str, Tensor]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """How [`train`] trains; `--help` of a training command explains each option.
+def make_accelerator(config: LoopConfig) -> Accelerator:
+    """The Accelerator of a training.
 
     Raises:
-        ValueError: for a number out of its range.
+        ValueError: for an optimizer that timm lacks, and for trackers that are not installed.
     """
-
-    out: Path | None = option(None, "folder for what the training makes")
-    resume: bool = option(
-        False,
-        "resume from the newest checkpoint in the folder, if any, with the settings saved there",
-    )
-    epochs: int = option(10, "passes over the data")
-    batch_size: int | None = option(
-        None, "images a step and process (default: 128; fewer where the set has fewer than 4,096 images a process)"
-    )
-    steps_per_epoch: int | None = option(None, "batches that count as an epoch, for data whose length is not known")
-    accumulate: int = option(1, "batches whose gradients make one step of the optimizer")
-    optimizer: str = option("adamw", "any optimizer of timm: sgd, adamw, nmuon (Muon with Nesterov momentum), lion …")
-    learning_rate: float = option(2e-3, "at the peak of the schedule")
-    momentum: float = option(0.9, "of the optimizers that have it")
-    weight_decay: float = option(0.01, "not applied to biases and normalisations")
-    layer_decay: float | None = option(None, "factor on the learning rate from each layer to the one before it")
-    schedule: Literal["cosine", "triangular", "constant"] = option("cosine", "of the learning rate after its rise")
-    warmup: float = option(0.2, "part of the steps in which the learning rate rises")
-    max_grad_norm: float | None = option(None, "longer gradients are shortened to this norm")
-    ema: float = option(0.0, "decay of the moving average of the weights, which is then what is evaluated and kept")
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = option(
-        "auto", "auto takes bf16 where the hardware computes in it, else fp32"
-    )
-    compile: bool = option(False, "compile the model with torch.compile")
-    gradient_checkpointing: bool = option(False, "compute activations again in the backward pass, to save memory")
-    patience: int | None = option(None, "stop after so many epochs without a better result on the validation data")
-    keep: Literal["best", "last"] = option("best", "the epoch whose weights come out: best by validation, or last")
-    checkpoint_minutes: float = option(5.0, "time from one checkpoint to the next")
-    keep_checkpoints: int = option(2, "how many of the newest checkpoints are kept")
-    workers: int = option(0, "processes that read data; sets held in memory need none")
-    trackers: list[str] = option([], "tensorboard, wandb, trackio")
-    seed: int = option(0, "of weights, data order and augmentation")
-
-    def __post_init__(self):
-        for name in ("epochs", "accumulate", "learning_rate", "keep_checkpoints"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
-        for name in ("batch_size", "steps_per_epoch", "layer_decay", "max_grad_norm", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0 or not given, got {getattr(self, name)}.")
-        for name in ("warmup", "ema", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}.")
-        for name in ("weight_decay", "checkpoint_minutes", "workers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
-        if self.steps_per_epoch is not None and self.steps_per_epoch % self.accumulate:
-            raise ValueError(
-                f"steps_per_epoch must be a multiple of accumulate={self.accumulate}, got {self.steps_per_epoch}."
-            )
-        if self.optimizer not in timm.optim.list_optimizers():
-            known = ", ".join(timm.optim.list_optimizers())
-            raise ValueError(f"timm has no optimizer {self.optimizer!r}; it has {known}.")
-        if self.resume and self.out is None:
-            raise ValueError("resume needs out, the folder of the training that is to go on.")
-
-
-def make_accelerator(config: LoopConfig) -> Accelerator:
-    """The Accelerator of a training. Missing trackers raise ValueError with the line that installs them."""
+    check_optimizer(config.optimizer)
     AcceleratorState._reset_state()  # another training of this process may have had another precision
     precision = choose_precision(config.mixed_precision)
     try:

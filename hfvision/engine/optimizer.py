@@ -1,5 +1,6 @@
 """The optimizer of a training: timm's, with what it needs on a CPU."""
 
+import difflib
 from functools import partial
 
 import timm.optim
@@ -10,6 +11,15 @@ from torch import nn
 from .precision import choose_precision
 
 orthogonalize = muon.zeropower_via_newtonschulz
+
+
+def check_optimizer(name: str) -> None:
+    """Raise ValueError where timm has no optimizer called `name`."""
+    known = timm.optim.list_optimizers()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"timm has no optimizer {name!r}; it has {', '.join(known)}.{hint}")
 
 
 def make_optimizer(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import HfArgumentParser
 
 MAX_YAML = 100_000  # bytes
 MAX_DEPTH = 20
@@ -32,6 +31,8 @@ def parse_options(
         ValueError: for a file that is no YAML mapping, and for unknown options or values, there or in `arguments`.
         SystemExit: after `--help`.
     """
+
+    from transformers import HfArgumentParser
 
     def refuse(message: str) -> None:
         raise ValueError(f"{message} (see {prog} --help)")

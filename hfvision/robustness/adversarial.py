@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
@@ -21,13 +21,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data.transforms.keyed import normal, uniform
 from ..data.transforms.normalize import Normalize
-from .attacks.threat import Norm, PixelClassifier, parse_epsilon, project, steepest, under_attack
+from .attacks.threat import PixelClassifier, project, steepest, under_attack
+from .threat_model import DEFAULT_WEIGHTS, ONE_STEP, Method, Norm, check_adversary
 
-Method = Literal["pgd", "trades", "mart", "fast", "rs_fgsm"]
 NOISE_STREAM = 101  # of the keyed random numbers; augmentation uses lower ones
 # Keeps gradients of images from vanishing in fp16; a power of two changes no other digit.
 GRADIENT_SCALE = 2.0**7
-DEFAULT_WEIGHTS = {"trades": 6.0, "mart": 5.0}
 COLLAPSE = 0.5  # of the best multi-step accuracy so far
 
 
@@ -147,27 +146,20 @@ class Adversary:
     multi_step: bool = False
 
     def __post_init__(self):
-        self.epsilon = parse_epsilon(self.epsilon, self.norm)
-        if self.epsilon == 0:
-            raise ValueError("epsilon 0 leaves nothing to train against: leave adversarial out.")
-        if self.one_step and self.norm != "linf":
-            raise ValueError(
-                f"adversarial={self.method} is for norm=linf: choose pgd, trades or mart for {self.norm}."
-            )
-        if self.steps < 1:
-            raise ValueError(f"attack_steps must be at least 1, got {self.steps}.")
-        if self.step_size is not None and not self.step_size > 0:
-            raise ValueError(f"attack_step_size must be above 0, got {self.step_size}.")
+        self.epsilon = check_adversary(
+            self.method,
+            epsilon=self.epsilon,
+            norm=self.norm,
+            steps=self.steps,
+            step_size=self.step_size,
+            weight=self.weight,
+        )
         if self.weight is None:
             self.weight = DEFAULT_WEIGHTS.get(self.method, 0.0)
-        elif self.method not in DEFAULT_WEIGHTS:
-            raise ValueError(f"adversarial_weight is for trades and mart; {self.method} has none.")
-        elif self.weight < 0:
-            raise ValueError(f"adversarial_weight must not be negative, got {self.weight}.")
 
     @property
     def one_step(self) -> bool:
-        return self.method in ("fast", "rs_fgsm")
+        return self.method in ONE_STEP
 
     @property
     def sees_clean(self) -> bool:

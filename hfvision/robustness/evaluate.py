@@ -23,11 +23,12 @@ from ..data.transforms.normalize import Normalize
 from ..utils.report import write_record
 from .attacks.gradient import attacking, fgsm, pgd
 from .attacks.square import square
-from .attacks.threat import Norm, PixelClassifier, name_of, parse_epsilon
+from .attacks.threat import PixelClassifier, name_of
 from .attacks.worst_case import ENSEMBLE, Attack, worst_case
 from .corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from .masking import MEASURES, right
 from .summary import ATTACK, CORRUPTION, CURVE, MASKING, summarize
+from .threat_model import Norm, parse_epsilon
 
 AttackName = Literal["worst_case", "apgd", "pgd", "fgsm", "square"]
 ATTACKS: dict[str, dict[str, Attack]] = {

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..metrics.accuracy import wilson_interval
 from .attacks.gradient import Goal, ce, fgsm, look, look_uphill, pgd
 from .attacks.square import square
-from .attacks.threat import Norm, norms, steepest, under_attack
+from .attacks.threat import norms, steepest, under_attack
 from .attacks.worst_case import Attack
+from .threat_model import Norm
 
 SMALLEST = 20  # images that the model has right: of fewer nothing is said
 # From model, images, labels, epsilon, norm and seed to bool (N,).

@@ -14,9 +14,10 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..data.datasets.class_names import class_names, match_classes
 from ..utils.report import BLUE, ORANGE, written_whole
 from .attacks.gradient import Goal, ce, look, look_uphill, pgd, random_points
-from .attacks.threat import Norm, PixelClassifier, steepest, under_attack
+from .attacks.threat import PixelClassifier, steepest, under_attack
 from .masking import right
 from .summary import epsilon_text
+from .threat_model import Norm
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 

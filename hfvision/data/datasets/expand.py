@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from ..io.images import read_image
-from ..transforms.augment import Augmentation, augment_pil
+from ..transforms.augment import augment_pil
+from ..transforms.augmentation import Augmentation
 from ..transforms.keyed import image_keys
 from .prepare import bad_image, encoded
 

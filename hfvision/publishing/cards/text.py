@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from ...hub.records import Record, bare, data_name, was_trained
-from ...robustness.attacks.threat import DEFAULT_EPSILON
+from ...robustness.threat_model import DEFAULT_EPSILON
 from ...tasks.base import SEGMENTATION, task_of
 from ...tasks.segmentation.card import segmentation_limits
 from ...utils.markdown import code, fenced, plain

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..threat_model import Norm
 from .gradient import (
     Best,
     Goal,
@@ -22,7 +23,7 @@ from .gradient import (
     score_of,
     set_out,
 )
-from .threat import Norm, project, steepest
+from .threat import project, steepest
 
 
 def dlr(logits: Tensor, goal: Goal) -> Tensor:

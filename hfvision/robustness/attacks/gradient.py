@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ...data.transforms.keyed import image_keys, normal, scramble, uniform
-from .threat import Norm, check_batch, norms, parse_epsilon, project, steepest, under_attack
+from ..threat_model import Norm, parse_epsilon
+from .threat import check_batch, norms, project, steepest, under_attack
 
 
 @dataclass

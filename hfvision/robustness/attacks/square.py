@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ...data.transforms.keyed import uniform
+from ..threat_model import Norm
 from .gradient import Best, attacking, ce, check_counts, look, margin, pixel_keys, set_out
-from .threat import Norm, norms
+from .threat import norms
 
 # The part of the pixels in a square is 0.8 at first and halved after these of 10,000 queries.
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

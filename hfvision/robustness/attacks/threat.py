@@ -3,8 +3,6 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,31 +10,7 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ...data.transforms.normalize import Normalize
-
-Norm = Literal["linf", "l2"]
-# What most of the literature measures with, on CIFAR-10.
-DEFAULT_EPSILON: dict[Norm, str] = {"linf": "8/255", "l2": "0.5"}
-
-
-def parse_epsilon(value: str | float, norm: Norm) -> float:
-    """The radius of a ball in units of pixels in [0, 1]: `"8/255"`, `"0.03"` or a number.
-
-    Raises:
-        ValueError: for an unknown norm, and if it is no number, not finite, negative, or above 1 with L∞.
-    """
-    if norm not in ("linf", "l2"):
-        raise ValueError(f"norm must be linf or l2, got {norm!r}.")
-    try:
-        epsilon = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"epsilon must be a number or a fraction as 8/255, got {value!r}.") from error
-    if not math.isfinite(epsilon) or epsilon < 0:
-        raise ValueError(f"epsilon must be finite and not negative, got {value!r}.")
-    if norm == "linf" and epsilon > 1:
-        raise ValueError(
-            f"epsilon {epsilon:g} is above 1, and pixels are in [0, 1]: 8 of 255 grey levels are 8/255, not 8."
-        )
-    return epsilon
+from ..threat_model import Norm
 
 
 def check_batch(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor | None = None) -> None:

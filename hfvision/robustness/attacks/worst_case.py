@@ -6,10 +6,11 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..threat_model import Norm
 from .apgd import apgd
 from .gradient import Best, attacking, check_counts, look, margin, set_out
 from .square import square
-from .threat import Norm, norms
+from .threat import norms
 
 # Called as attack(model, images, labels, epsilon, norm=…, seed=…).
 Attack = Callable[..., Tensor]

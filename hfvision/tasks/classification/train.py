@@ -1,12 +1,11 @@
 """Trains an image classifier from a data set and a start model to a folder that `from_pretrained` loads."""
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,137 +17,32 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ...data.datasets.classification import class_weights, load_image_dataset
 from ...data.datasets.describe import describe_dataset
 from ...data.datasets.prepare import IterableImages, prepare_images
-from ...data.transforms.augment import PRESETS, Augmentation, augment, mix
+from ...data.transforms.augment import augment, mix
 from ...data.transforms.keyed import image_keys
 from ...data.transforms.normalize import Normalize
 from ...engine.folder import training_folder
-from ...engine.loop import LoopConfig, make_accelerator, train, with_batch_size
-from ...engine.options import as_plain, option, training_command, yaml_mapping
+from ...engine.loop import make_accelerator, train, with_batch_size
+from ...engine.options import as_plain, training_command
 from ...engine.progress import at_chance, chance_advice
 from ...hub.records import lineage
 from ...metrics.accuracy import accuracy
-from ...robustness.adversarial import Adversary, Method, has_collapsed, mart_loss, trades_loss
+from ...robustness.adversarial import Adversary, has_collapsed, mart_loss, trades_loss
 from ...robustness.attacks.gradient import pgd
-from ...robustness.attacks.threat import DEFAULT_EPSILON, Norm
 from ...robustness.awp import PerturbedWeights
 from ...robustness.corruptions import corrupt_some
 from ...utils.report import confusion_picture, folder_written_whole, training_curve, write_record, write_text
+from .config import ClassifierTrainingConfig
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
 from .transfer import add_lora, freeze, load_start, number_layers
 from .whitening import whiten_stem
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassifierTrainingConfig(LoopConfig):
-    """How [`train_classifier`] trains; `hfvision train classifier --help` explains each option.
-
-    Raises:
-        ValueError: for options that are out of range or do not go together.
-    """
-
-    out: Path = option(Path("runs/classifier"), "folder for the model and what tells of its training")
-    data: str = option("", "Hub id, folder of class folders, parquet file or folder, or a sample set: fashion_mnist")
-    image_column: str | None = option(None, "column of the images, where it is not found by itself")
-    label_column: str | None = option(None, "column of the labels, where it is not found by itself")
-    validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
-    validation_group: str | None = option(
-        None, "column of patients, objects …: all images of one are on the same side of that choice"
-    )
-    streaming: bool = option(False, "read the data as a stream: for sets larger than the disk")
-    memory_limit: float = option(4.0, "GB; sets whose decoded images fit are held in memory")
-    bad_images: Literal["stop", "skip"] = option("stop", "what to do about an image that cannot be read")
-    model: str = option("cnn:cifar", "start: a preset (cnn:resnet18, vit:small), timm/NAME, Hub id or folder")
-    model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{distillation_token: true}'")
-    image_size: int | None = option(None, "side in pixels that images are brought to (default: the model's)")
-    num_channels: int | None = option(None, "1 for grey images, 3 for colours (default: the model's, or 3)")
-    trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
-    freeze: Literal["none", "backbone"] = option("none", "backbone: train the head alone")
-    lora_rank: int | None = option(None, "train low-rank adapters of this rank in place of the weights")
-    dora: bool = option(False, "weight-decomposed adapters (DoRA)")
-    whiten: bool = option(False, "start a CNN's stem as the frozen whitening of the training images' patches")
-    augment: Literal["none", "classic", "strong", "upright", "imagenet"] = option(
-        "strong", "preset of the augmentation"
-    )
-    flip: bool | None = option(None, "mirror images (default: as the preset)")
-    erasing: float | None = option(None, "probability that a rectangle is erased (default: as the preset)")
-    mixup: float | None = option(None, "alpha of mixup (default: as the preset)")
-    cutmix: float | None = option(None, "alpha of cutmix (default: as the preset)")
-    corruptions: float = option(0.0, "part of the training images that get a random corruption: noise, blur, JPEG …")
-    label_smoothing: float = option(0.1, "part of each label that goes to all classes alike")
-    balance: Literal["none", "weights", "sampling"] = option("none", "against classes of unequal size")
-    teacher: str | None = option(None, "model to distill from: Hub id, folder or shipped checkpoint")
-    distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
-    distillation_weight: float = option(0.5, "part of the loss that the teacher decides")
-    distillation_temperature: float = option(2.0, "softens the teacher's answers")
-    adversarial: Literal["none", Method] = option("none", "train on attacked images: fast is N-FGSM, pgd Madry's")
-    epsilon: str | None = option(
-        None, "how far an attack may change a pixel in [0, 1]; for l2 the whole image (default: 8/255; 0.5 for l2)"
-    )
-    norm: Norm = option("linf", "what epsilon measures")
-    attack_steps: int = option(10, "of pgd, trades and mart")
-    attack_step_size: float | None = option(None, "of pgd, trades and mart (default: 2.5 epsilon / steps)")
-    adversarial_weight: float | None = option(None, "of the divergence in trades (default 6) and mart (default 5)")
-    awp: float = option(0.0, "perturb weights too, by this part of their norm: adversarial weight perturbation")
-    robust_images: int = option(512, "validation images that each epoch's PGD attacks, to choose the best by")
-    tta: Literal["none", "flip", "flip_shift"] = option("none", "test-time augmentation of the final evaluation")
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.data:
-            raise ValueError("data must name the images to train on, as --data photos/ or --data user/name.")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}.")
-        if not 0 <= self.corruptions <= 1:
-            raise ValueError(f"corruptions must be from 0 to 1, got {self.corruptions}.")
-        if self.streaming and self.balance != "none":
-            raise ValueError("balance needs all labels before the training, which streaming does not have.")
-        if self.lora_rank is not None and self.freeze != "none":
-            raise ValueError("lora_rank freezes the weights by itself: leave freeze out.")
-        self.overrides()
-        if self.lora_rank is not None and ":" in self.model:
-            raise ValueError(f"lora_rank adapts a trained model, and {self.model} starts with random weights.")
-        if self.whiten and self.streaming:
-            raise ValueError("whiten looks at images before the training, which streaming cannot.")
-        if self.dora and self.lora_rank is None:
-            raise ValueError("dora needs lora_rank.")
-        if self.adversarial == "none" and (self.awp or self.adversarial_weight is not None):
-            raise ValueError("awp and adversarial_weight need adversarial, as --adversarial trades.")
-        if self.adversarial in ("trades", "mart") and self.teacher:
-            raise ValueError(
-                f"adversarial={self.adversarial} has a loss of its own: a teacher goes with pgd and fast."
-            )
-        if self.adversarial == "mart" and (self.augmentation().mixup or self.augmentation().cutmix):
-            raise ValueError("adversarial=mart needs images of one class each: leave mixup and cutmix out.")
-        if not 0 <= self.awp < 1:
-            raise ValueError(f"awp must be at least 0 and below 1, got {self.awp}.")
-        if self.robust_images < 1:
-            raise ValueError(f"robust_images must be at least 1, got {self.robust_images}.")
-        self.adversary(Normalize((0.0,), (1.0,)))
-
-    def overrides(self) -> dict[str, Any]:
-        """`model_fields` as a dict."""
-        return yaml_mapping("model_fields", self.model_fields)
-
-    def adversary(self, normalize: Normalize) -> Adversary | None:
-        """What attacks the training images, if anything does."""
-        if self.adversarial == "none":
-            return None
-        return Adversary(
-            self.adversarial,
-            normalize,
-            epsilon=self.epsilon or DEFAULT_EPSILON[self.norm],
-            norm=self.norm,
-            steps=self.attack_steps,
-            step_size=self.attack_step_size,
-            weight=self.adversarial_weight,
-        )
-
-    def augmentation(self) -> Augmentation:
-        """The preset with the options that are given."""
-        given = {name: getattr(self, name) for name in ("flip", "erasing", "mixup", "cutmix")}
-        changes = {name: value for name, value in given.items() if value is not None}
-        return dataclasses.replace(PRESETS[self.augment], **changes)
+def make_adversary(config: ClassifierTrainingConfig, normalize: Normalize) -> Adversary | None:
+    """What attacks the training images, if anything does."""
+    if config.adversarial == "none":
+        return None
+    return Adversary(config.adversarial, normalize, **config.attack_settings())
 
 
 @dataclass
@@ -271,7 +165,7 @@ def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -
         number_layers(model)
     distiller = Distiller.from_config(config, model, names) if config.teacher else None
     weights = None if config.balance == "none" else class_weights(trainset.labels, len(names))
-    adversary = config.adversary(normalize)
+    adversary = make_adversary(config, normalize)
     compute_loss = ClassifierLoss(
         config, normalize, len(names), weights if config.balance == "weights" else None, distiller, adversary
     )

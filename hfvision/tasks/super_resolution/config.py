@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ...data.transforms.degradations import PRESETS as DEGRADATIONS
-from ...data.transforms.degradations import Preset
-from ...engine.loop import LoopConfig
+from ...data.transforms.degradation_presets import PRESETS as DEGRADATIONS
+from ...data.transforms.degradation_presets import Preset
+from ...engine.config import LoopConfig
 from ...engine.options import option, yaml_mapping
-from ...models.srgan.configuration_srgan import PRESETS
-from .gan import GANLoss
+from ...models.presets import SRGAN
+
+GANLoss = Literal["vanilla", "relativistic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class SuperResTrainingConfig(LoopConfig):
     )
     validation_data: list[str] = option([], "photographs to choose the best weights by, as data")
     validation: float = option(0.05, "part of the photographs set aside where there are no validation_data")
-    model: str = option("fast-light", f"start: a preset ({', '.join(PRESETS)}), Hub id, folder or shipped checkpoint")
+    model: str = option("fast-light", f"start: a preset ({', '.join(SRGAN)}), Hub id, folder or shipped checkpoint")
     model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{hidden_size: 32}'")
     scale: int | None = option(None, "2, 3 or 4; weights of another scale are taken but for the last layer")
     epochs: int = option(20, "validations; each after steps_per_epoch batches")

@@ -1,7 +1,6 @@
 """The second stage of super-resolution training: a discriminator, and features of a classifier, beside the pixels."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +9,7 @@ from torchvision.transforms.v2.functional import grayscale_to_rgb, rgb_to_graysc
 from transformers import PreTrainedModel
 
 from ...data.transforms.normalize import Normalize
-
-GANLoss = Literal["vanilla", "relativistic"]
+from .config import GANLoss
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: GANLoss) -> Tensor:

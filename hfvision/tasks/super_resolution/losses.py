@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, l1_loss, mse_loss, normalize, pixel_unshuffle
 
 from ...data.transforms.crops import turned, turned_back
-from ...data.transforms.degradations import PRESETS, degrade
+from ...data.transforms.degradation_presets import PRESETS
+from ...data.transforms.degradations import degrade
 from ...data.transforms.keyed import image_keys, uniform
 from ...metrics.psnr import rgb_to_y
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution

@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, to_pil_image
 
-from ...data.transforms.degradations import PRESETS, degrade
+from ...data.transforms.degradation_presets import PRESETS
+from ...data.transforms.degradations import degrade
 from ...data.transforms.keyed import image_keys
 from ...data.transforms.resize import modcrop, quantize_8bit, resize_bicubic
 from ...metrics.psnr import psnr

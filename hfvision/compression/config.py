@@ -1,0 +1,60 @@
+"""The settings of pruning."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..engine.options import option
+from ..tasks.classification.config import ClassifierTrainingConfig
+from ..tasks.super_resolution.config import SuperResTrainingConfig
+
+Metric = Literal["params", "macs", "latency"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneOptions:
+    """What is cut, beside how what is left is trained.
+
+    Raises:
+        ValueError: for none or several targets, or a number out of its range.
+    """
+
+    model: str = option("", "the parent: Hub id, folder or shipped checkpoint; it is not changed")
+    target_params: float | None = option(None, "parameters to be left: a part of the parent's up to 1, or a number")
+    target_macs: float | None = option(None, "multiply-adds of an image to be left: a part, or a number")
+    target_latency: float | None = option(None, "time of an image to be left: a part, or milliseconds, on this CPU")
+    importance: Literal["taylor", "magnitude"] = option("taylor", "what rates channels and heads: data, or weights")
+    importance_images: int = option(1024, "training images or crops that taylor looks at")
+    rounds: int = option(1, "cut and train so many times, each time by the same part")
+    finetune: bool = option(True, "train what is left, with the parent as teacher unless another is given")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len([name for name in ("params", "macs", "latency") if getattr(self, f"target_{name}") is not None]) != 1:
+            raise ValueError("Say what is to be left by one of target_params, target_macs and target_latency.")
+        if self.target()[1] <= 0:
+            raise ValueError(f"The target must be above 0, got {self.target()[1]}.")
+        for name in ("importance_images", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not self.finetune and self.rounds > 1:
+            raise ValueError("Several rounds train in between: leave finetune on, or cut in one.")
+
+    def target(self) -> tuple[Metric, float]:
+        """What is to be left, and how much of it."""
+        names: tuple[Metric, ...] = ("params", "macs", "latency")
+        return next((n, getattr(self, f"target_{n}")) for n in names if getattr(self, f"target_{n}") is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierPruneConfig(PruneOptions, ClassifierTrainingConfig):
+    """How [`prune_and_train`] makes a classifier smaller."""
+
+    out: Path = option(Path("runs/pruned"), "folder for the pruned model and what tells of its training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResPruneConfig(PruneOptions, SuperResTrainingConfig):
+    """How [`prune_and_train`] makes an upscaler smaller."""
+
+    out: Path = option(Path("runs/pruned"), "folder for the pruned model and what tells of its training")
