@@ -140,7 +140,7 @@ def test_a_class_of_a_format_that_is_not_read_is_refused(tmp_path):
     write(tmp_path, *classes("cat", "dog"))
     (tmp_path / "fox").mkdir()
     (tmp_path / "fox/1.jxl").write_bytes(b"\xff\x0a")
-    with pytest.raises(ValueError, match=r"fox has no image that can be read. .*jxl.*: 1"):
+    with pytest.raises(ValueError, match=r"fox has no image that can be read: .*jxl.*: 1"):
         load_image_dataset(tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_a_class_folder_that_cannot_be_read_is_refused(tmp_path):
     write(tmp_path, *classes("cat", "dog", "fox"))
     (tmp_path / "fox").chmod(0)
     try:
-        with pytest.raises(ValueError, match=r"fox has no image that can be read\. .*Permission denied"):
+        with pytest.raises(ValueError, match=r"fox has no image that can be read: .*Permission denied"):
             load_image_dataset(tmp_path)
     finally:
         (tmp_path / "fox").chmod(0o700)
@@ -257,6 +257,112 @@ def test_metadata_gives_the_labels_of_images_without_class_folders(tmp_path, kin
         load_image_dataset(tmp_path)
 
 
+def csv(root: Path, text: str, encoding: str = "utf-8") -> Path:
+    write(root, *(f"i/{number}.png" for number in range(4)))
+    (root / "metadata.csv").write_bytes(text.encode(encoding))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("001", "010"), ["001", "010"]),
+        (("7", "10"), ["7", "10"]),
+        (("2024-01-05", "2024-02-01"), ["2024-01-05", "2024-02-01"]),
+        (("NA", "null"), ["NA", "null"]),
+        (("a\u2028b", "c"), ["a\u2028b", "c"]),
+    ],
+)
+def test_labels_of_a_table_keep_their_spelling(tmp_path, names, found):
+    rows = [f"i\\{number}.png,{names[number % 2]}" for number in range(4)]  # as Windows writes paths
+    data, said = load(csv(tmp_path, "\ufefffile_name,label\r\n" + "\r\n".join(rows)))
+    assert (said, data["train"].features["label"].names) == ("", found)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "message"),
+    [
+        ("file_name,label\ni/0.png,a\ni/1.png,b\ni/0.png,b\n", "utf-8", r"names the image .*0\.png twice"),
+        ("file_name,label\ni/0.png,a\ni/1.png,\ni/2.png,b\n", "utf-8", "1 images of the split train have no label"),
+        ("file_name;label\ni/0.png;a\n", "utf-8", "without a column file_name; the columns are: file_name;label: 1"),
+        ("filename,label\ni/0.png,a\n", "utf-8", "without a column file_name; the columns are: filename, label: 1"),
+        ("file_name,label\ni/0.png,café\n", "latin-1", r"metadata\.csv is no UTF-8 text: save it as UTF-8"),
+        ("file_name,label\ni/0.png,a\n", "utf-16", r"metadata\.csv is no UTF-8 text: save it as UTF-8"),
+        ("", "utf-8", r"metadata\.csv cannot be read: Empty CSV file"),
+    ],
+)
+def test_tables_that_would_give_wrong_labels_are_refused(tmp_path, text, encoding, message):
+    with pytest.raises(ValueError, match=message):
+        load_image_dataset(csv(tmp_path, text, encoding))
+
+
+def test_tables_that_contradict_each_other_are_refused(tmp_path):
+    csv(tmp_path, "file_name,label\ni/0.png,a\ni/1.png,b\n")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "i/0.png", "label": "c"}\n')
+    with pytest.raises(ValueError, match=r"0\.png twice, with different values"):
+        load_image_dataset(tmp_path)
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "i/2.png", "label": "c"}\nno JSON\n')
+    with pytest.raises(ValueError, match=r"metadata\.jsonl cannot be read"):
+        load_image_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["data/train/a/1.png", "data/train/b/1.png"], r"All images lie in the one folder .*data: .*splits, name it"),
+        (
+            ["training_set/a/1.png", "training_set/b/1.png", "test_set/a/1.png", "test_set/b/1.png"],
+            "look like splits",
+        ),
+        (["train/1.png", "train/2.png"], r"no class folders to train on.*metadata\.csv"),
+        (
+            ["images/1.png", "images/2.png"],
+            r"of one class, 'images': .*class's name.*\.csv files.*: 1 \(labels",
+        ),
+    ],
+)
+def test_layouts_that_would_give_wrong_classes_are_refused_with_what_to_do(tmp_path, names, message):
+    write(tmp_path, *names)
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    with pytest.raises(ValueError, match=message):
+        load_image_dataset(tmp_path)
+
+
+def test_unlabelled_validation_images_are_left_out(tmp_path):
+    write(tmp_path, *classes("train/a/images", "train/b/images"), "val/images/1.png", "test/images/1.png")
+    data, said = load(tmp_path, validation=0.3)
+    assert {name: sum(counts(split).values()) for name, split in data.items()} == {"train": 4, "validation": 2}
+    assert "images of validation in the folder images, which is no class of train: 1 (val/images/1.png)" in said
+
+
+def test_thumbnails_of_file_servers_are_no_images_of_a_class(tmp_path):
+    write(tmp_path, *classes("a", "b"), "a/@eaDir/0.png/SYNOPHOTO_THUMB.jpg", "b/$RECYCLE.BIN/1.png")
+    data, said = load(tmp_path)
+    assert counts(data["train"]) == {"a": 3, "b": 3}
+    assert "hidden folders: 2 (such as a/@eaDir)" in said
+
+
+def test_classes_that_differ_in_case_or_composition_are_named(tmp_path):
+    data, said = load(write(tmp_path, *classes("Cat", "cat", "caf\u00e9", "cafe\u0301")))
+    assert len(counts(data["train"])) == 4
+    assert "'Cat' and 'cat' are two classes" in said
+    assert said.count("two classes") == 2
+
+
+def test_parquet_files_in_folders_of_splits(tmp_path):
+    for split in ("train", "Test"):
+        (tmp_path / split).mkdir()
+        rows = {"image": [shade(40 * n) for n in range(4)], "label": ["a", "b"] * 2}
+        features = Features({"image": ImageFeature(), "label": Value("string")})
+        Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / split / "0000.parquet"))
+    data, said = load(tmp_path)
+    assert (said, {name: len(split) for name, split in data.items()}) == ("", {"train": 4, "test": 4})
+    (tmp_path / "train").rename(tmp_path / "default")
+    (tmp_path / "Test").rename(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"Parquet files are read from the folder that is named.*parquet files.*: 2"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("kind", "labels", "names"),
     [
@@ -310,7 +416,7 @@ def test_description_of_a_data_set(tmp_path):
     assert describe_dataset("pets", data).splitlines() == [
         "Data pets: images from 16×16 to 40×20 pixels",
         "  train: 7 images of 2 classes: cat (3), dog (4)",
-        "  validation: 2 images of 1 classes: dog (2)",
+        "  validation: 2 images of 1 class: dog (2)",
     ]
 
 

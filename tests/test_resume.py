@@ -510,6 +510,25 @@ def test_a_result_at_chance_level_is_said_to_be_one(tmp_path, capfd):
     warning = next(line for line in capfd.readouterr().err.splitlines() if "chance level" in line)
     assert warning.startswith("hfvision: warning: validation: the result is at chance level")
     assert "--learning-rate, now 1e-06" in warning
+    few = ["--validation", "0.05", "--learning-rate", "1e-6"]
+    assert (
+        main(["train", "classifier", "--out", str(tmp_path / "few"), "--data", str(tmp_path / "data"), *QUICK, *few])
+        == 0
+    )
+    warning = capfd.readouterr().err
+    assert "chance level" not in warning
+    assert "validation: 4 images are too few to tell whether anything was learned: give more" in warning
+
+
+def test_a_class_of_which_no_image_can_be_read_is_refused(tmp_path, capfd):
+    for number in range(12):
+        (tmp_path / "data" / "abc"[number % 3]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(tmp_path / "data" / "abc"[number % 3] / f"{number}.png")
+    for path in (tmp_path / "data" / "b").iterdir():
+        path.write_bytes(b"")
+    options = ["--data", str(tmp_path / "data"), "--bad-images", "skip", *QUICK]
+    assert main(["train", "classifier", "--out", str(tmp_path / "out"), *options]) == 2
+    assert "No training image of the class 'b' can be read" in capfd.readouterr().err
 
 
 def test_a_loss_that_explodes_is_said_once(capfd):

@@ -75,6 +75,16 @@ def at_chance(matrix: Sequence[Sequence[int]]) -> bool:
     return recall < 1 and recall <= chance + 1.645 * error
 
 
+def too_few_to_tell(matrix: Sequence[Sequence[int]]) -> bool:
+    """Whether even a recall halfway between guessing and perfect would be taken for chance: see [`at_chance`]."""
+    images = [sum(row) for row in matrix if sum(row)]
+    if len(images) < 2:
+        return True
+    chance = 1 / len(matrix)
+    error = sqrt(sum(chance * (1 - chance) / count for count in images)) / len(images)
+    return 1.645 * error > (1 - chance) / 2
+
+
 def one_class_found(classes: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether a segmenter gives all pixels the same class, by the figures of each class of its evaluation."""
     found = [row["dice_pooled"] > 0.01 for row in classes.values() if row["pixels"]]
@@ -87,6 +97,13 @@ def training_advice(config: Any, history: Sequence[dict[str, float]]) -> str:
         f"train longer (--epochs, now {len(history)}), at another learning rate (--learning-rate, now "
         f"{config.learning_rate:g}), in smaller batches (--batch-size, now {config.batch_size}) or on more images; "
         "the loss in curve.png must fall."
+    )
+
+
+def few_images_advice(images: int) -> str:
+    return (
+        f"{images} image{' is' if images == 1 else 's are'} too few to tell whether anything was learned: give more, "
+        "or set more of them aside (--validation 0.3)."
     )
 
 

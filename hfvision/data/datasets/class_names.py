@@ -1,5 +1,7 @@
 """Names of classes: those of a model, and which of them are which of a data set."""
 
+import unicodedata
+import warnings
 from collections.abc import Sequence
 
 from transformers import PreTrainedConfig
@@ -47,3 +49,12 @@ def check_class_names(names: Sequence[str]) -> None:
     """Raise ValueError for a name that a terminal would obey, with which no model can be loaded."""
     if bad := next(filter(has_control_characters, names), None):
         raise ValueError(f"The class {bad!r} has control characters in its name: rename it.")
+
+
+def warn_of_similar_names(names: Sequence[str]) -> None:
+    """Warn of names that differ only in case, in spaces around them, or in how their characters are composed."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), name)
+        if other != name:
+            warnings.warn(f"{other!r} and {name!r} are two classes: rename one if they are the same.", stacklevel=3)

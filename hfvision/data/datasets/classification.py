@@ -64,7 +64,7 @@ def load_image_dataset(
         raise ValueError(f"validation must be at least 0 and below 1, got {validation}.")
     import datasets
 
-    from .class_names import check_class_names
+    from .class_names import check_class_names, warn_of_similar_names
     from .sources import open_source
     from .splits import check_groups, check_stream, encode_labels, split_stream, split_validation
 
@@ -91,6 +91,7 @@ def load_image_dataset(
         return split_stream(opened, validation, seed) if set_aside else opened
     opened = encode_labels(opened, num_proc)
     check_class_names(opened["train"].features["label"].names)
+    warn_of_similar_names(opened["train"].features["label"].names)
     if validation_group is not None:
         check_groups(opened, validation_group)
     if "validation" in opened or not validation:

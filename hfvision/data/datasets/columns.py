@@ -41,7 +41,7 @@ def find_column(features: "datasets.Features", what: str, given: str | None) -> 
 
 
 def is_unlabelled(split: "datasets.Dataset | datasets.IterableDataset", column: str) -> bool:
-    """Whether the split has no column that may hold labels, or one of missing labels, or of -1, alone."""
+    """Whether the split has no column that may hold labels, or one of missing labels, of -1 or of empty text alone."""
     import datasets
 
     features = features_of(split)
@@ -52,7 +52,7 @@ def is_unlabelled(split: "datasets.Dataset | datasets.IterableDataset", column: 
         )
     if isinstance(split, datasets.IterableDataset) or not len(split):
         return False
-    return set(split.select_columns(column).with_format("arrow")[:][column].unique().to_pylist()) <= {None, -1}
+    return set(split.select_columns(column).with_format("arrow")[:][column].unique().to_pylist()) <= {None, -1, ""}
 
 
 def keep_columns(

@@ -31,13 +31,13 @@ def describe_data(
     for name, counts in splits.items():
         if isinstance(counts, Mapping):
             some = {label: count for label, count in counts.items() if count}
-            text = f"{sum(some.values()):,} images of {len(some)} classes"
+            text = f"{number_of(sum(some.values()), 'image')} of {number_of(len(some), 'class')}"
             if len(some) <= LISTED_CLASSES:
                 text += ": " + ", ".join(f"{printable(label)} ({count:,})" for label, count in some.items())
             else:
                 text += f", {min(some.values()):,} to {max(some.values()):,} of each"
         else:
-            text = "a stream, not counted" if counts is None else f"{counts:,} images"
+            text = "a stream, not counted" if counts is None else number_of(counts, "image")
         lines.append(f"  {name}: {text}")
     return "\n".join(lines)
 
@@ -47,8 +47,13 @@ def describe_dataset(source: DataSource, splits: datasets.DatasetDict | datasets
     source = describe_source(source)
     if isinstance(splits, datasets.IterableDatasetDict):
         return describe_data(source, {str(name): None for name in splits})
-    counts = {str(name): class_counts(split) for name, split in splits.items()}
+    counts = {name: class_counts(splits[name]) for name in ("train", "validation", "test") if name in splits}
     return describe_data(source, counts, some_sizes(splits["train"]))
+
+
+def number_of(count: int, noun: str) -> str:
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{'' if count == 1 else plural}"
 
 
 def describe_sizes(sizes: Sequence[tuple[int, int]]) -> str:

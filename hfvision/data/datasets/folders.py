@@ -1,18 +1,16 @@
 """Folders of images as data sets: their splits, classes and metadata."""
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
 
 from ..io.tree import LeftOut, Tree, printable, read_tree
-from .columns import LABEL_NAMES
+from .metadata import Rows, label_of, read_metadata
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -20,13 +18,16 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-LAYOUT = "Put each image into a folder with its class's name: {0}/cat/1.jpg, {0}/dog/2.jpg."
+LAYOUT = (
+    "Put each image into a folder with its class's name: {0}/cat/1.jpg, {0}/dog/2.jpg; or name them in "
+    "{0}/metadata.csv, with the columns file_name and label."
+)
+PARQUET = "Parquet files are read from the folder that is named, and from its folders data, train, val and test."
 # A folder of these alone is no class.
 DOCUMENTS = frozenset(
     {".csv", ".html", ".ipynb", ".json", ".jsonl", ".log", ".md", ".py", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 )
 
-Rows = Mapping[Path, Mapping[str, Any]]
 # The images of each split, and the class of each where folders tell it.
 Labelled = dict[str, tuple[list[Path], list[str] | None]]
 
@@ -42,9 +43,18 @@ def read_image_folder(root: Path) -> tuple[datasets.DatasetDict, LeftOut]:
         ValueError: for a folder without images, or whose layout does not tell the split or the class of an image.
     """
     tree = read_tree(root)
+    try:
+        return read_splits(tree), tree.left_out
+    except ValueError as error:
+        left_out = tree.left_out.describe(root)
+        raise ValueError(f"{error} {left_out}".strip()) from error
+
+
+def read_splits(tree: Tree) -> datasets.DatasetDict:
+    root = tree.root
     if not tree.images:
-        problem = f"The folder {printable(root)} holds no images and no parquet files. {LAYOUT.format(root)}"
-        raise ValueError(f"{problem} {tree.left_out.describe(root)}".strip())
+        hint = PARQUET if any(".parquet" in reason for reason in tree.left_out.paths) else LAYOUT.format(root)
+        raise ValueError(f"The folder {printable(root)} holds no images and no parquet files. {hint}")
     rows = read_metadata(tree)
     has_label = any(label_of(row) is not None for row in rows.values())
     splits: Labelled = {}
@@ -58,7 +68,11 @@ def read_image_folder(root: Path) -> tuple[datasets.DatasetDict, LeftOut]:
             tree.left_out.add(f"images of {folder.name} without a label", *images)
         else:
             splits[split] = images, classes_of(images, folder, tree) if from_folders else None
-    return build_splits(leave_out_unlabelled_test(splits, tree.left_out), rows), tree.left_out
+    names = set(splits["train"][1] or ())
+    if len(names) == 1:
+        problem = f"All training images are of one class, {names.pop()!r}: at least two are needed."
+        raise ValueError(f"{problem} {LAYOUT.format(root)}")
+    return build_splits(leave_out_unlabelled(splits, tree.left_out), rows)
 
 
 def find_splits(tree: Tree, rows: Rows) -> dict[str, Path]:
@@ -77,6 +91,7 @@ def find_splits(tree: Tree, rows: Rows) -> dict[str, Path]:
                 f"{printable(root)} has the folders {shown}, but no class folders to train on. "
                 f"{LAYOUT.format(root / 'train')}"
             )
+        refuse_unnamed_splits(tree)
         return {"train": root}
     splits: dict[str, Path] = {}
     for path, split in named.items():
@@ -91,12 +106,35 @@ def find_splits(tree: Tree, rows: Rows) -> dict[str, Path]:
     return splits
 
 
+def refuse_unnamed_splits(tree: Tree) -> None:
+    """Raise ValueError for folders such as `training_set` and `test_set`, with folders in them, taken for classes."""
+    likely = [
+        path
+        for path in tree.children(tree.root)
+        if has_classes(tree, path) and SPLIT_OF.keys() & re.split(r"[\W_]+", path.name.lower())
+    ]
+    if len(likely) > 1:
+        names = ", ".join(printable(path.name) for path in likely)
+        raise ValueError(
+            f"The folders {names} of {printable(tree.root)} look like splits: call them train, val and test."
+        )
+
+
 def has_classes(tree: Tree, folder: Path) -> bool:
     return any(tree.counts[path] for path in tree.children(folder))
 
 
 def classes_of(images: Sequence[Path], folder: Path, tree: Tree) -> list[str]:
     """The class of each image: the name of the first folder below `folder`."""
+    inside = tree.children(folder)
+    full = [path for path in inside if tree.counts[path]]
+    if len(full) == 1 and folder == tree.root:
+        below = [path.name.lower() for path in tree.children(full[0]) if tree.counts[path]]
+        if len(below) > 1 or SPLIT_OF.keys() & below:
+            raise ValueError(
+                f"All images lie in the one folder {printable(full[0])}: if the folders in it are the classes or "
+                "splits, name it."
+            )
     classes, depth = [], len(folder.parts)
     for path in images:
         parts = path.parts[depth:]
@@ -106,75 +144,45 @@ def classes_of(images: Sequence[Path], folder: Path, tree: Tree) -> list[str]:
             wanted = printable(folder / parts[1] / parts[0])
             raise ValueError(f"{printable(path)}: splits lie inside of class folders. Put them first, as {wanted}.")
         classes.append(os.fsencode(path.parts[depth]).decode("utf-8", "backslashreplace"))
-    inside = tree.children(folder)
     for path in inside:
         if not tree.counts[path]:
             leave_out_empty(tree, path)
-    full = [path for path in inside if tree.counts[path]]
-    if len(full) == 1 and sum(tree.counts[path] > 0 for path in tree.children(full[0])) > 1 and folder == tree.root:
-        raise ValueError(
-            f"All images lie in the one folder {printable(full[0])}: if the folders in it are the classes, name it."
-        )
     return classes
 
 
 def leave_out_empty(tree: Tree, folder: Path) -> None:
     """Note a class folder without images; refuse it where it may hold images of a format that is not read."""
-    found = LeftOut()
-    for reason, paths in tree.left_out.paths.items():
-        found.add(reason, *(path for path in paths if path.is_relative_to(folder)))
-    files = [path for paths in found.paths.values() for path in paths]
+    files = [path for paths in tree.left_out.paths.values() for path in paths if path.is_relative_to(folder)]
     if any(path.suffix.lower() not in DOCUMENTS and not path.name.startswith(".") for path in files):
         raise ValueError(
-            f"The folder {printable(folder)} has no image that can be read. {found.describe(folder)} Convert them to "
-            "JPEG or PNG, or move the folder away."
+            f"The folder {printable(folder)} has no image that can be read: convert its files to JPEG or PNG, or move "
+            "it away."
         )
     tree.left_out.add("folders without images", folder)
 
 
-def leave_out_unlabelled_test(splits: Labelled, left_out: LeftOut) -> Labelled:
-    """The splits without a `test` whose images are all in one folder that is no class, such as `test/unknown`."""
-    images, labels = splits.get("test", ((), None))
-    if not labels or len(set(labels)) > 1 or labels[0] in (splits["train"][1] or ()):
-        return splits
-    left_out.add(f"images of test in the folder {printable(labels[0])}, which is no class of train", *images)
-    return {name: split for name, split in splits.items() if name != "test"}
-
-
-def read_metadata(tree: Tree) -> dict[Path, dict[str, Any]]:
-    """The other columns for each image that a metadata file names in its column `file_name`."""
-    rows: dict[Path, dict[str, Any]] = {}
-    readers = {".csv": pyarrow.csv.read_csv, ".jsonl": pyarrow.json.read_json, ".parquet": pyarrow.parquet.read_table}
-    there = set(tree.images)
-    for path in tree.metadata:
-        try:
-            table = readers[path.suffix.lower()](str(path))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{printable(path)} cannot be read: {error}") from error
-        if "file_name" not in table.column_names:
-            tree.left_out.add("metadata files without a column file_name", path)
-            continue
-        for row in table.to_pylist():
-            image = Path(os.path.normpath(path.parent / str(row.pop("file_name"))))
-            if image not in there:
-                raise ValueError(f"{printable(path)} names the image {printable(image)}, which is not there.")
-            rows[image] = row
-    return rows
-
-
-def label_of(row: Mapping[str, Any]) -> Any:
-    return next((value for name, value in row.items() if name.lower() in LABEL_NAMES and value is not None), None)
+def leave_out_unlabelled(splits: Labelled, left_out: LeftOut) -> Labelled:
+    """The splits without those whose images are all in one folder that is no class, such as `test/unknown`."""
+    kept = {}
+    for name, (images, labels) in splits.items():
+        if name == "train" or not labels or len(set(labels)) > 1 or labels[0] in (splits["train"][1] or ()):
+            kept[name] = images, labels
+        else:
+            reason = f"images of {name} in the folder {printable(labels[0])}, which is no class of train"
+            left_out.add(reason, *images)
+    return kept
 
 
 def build_splits(splits: Labelled, rows: Rows) -> datasets.DatasetDict:
     names = sorted(set(splits["train"][1] or ()))
     numbers = {name: number for number, name in enumerate(names)}
     columns = [name for name in dict.fromkeys(n for row in rows.values() for n in row) if name != "image"]
-    made = {}
-    try:
-        types = {name: pa.array([row.get(name) for row in rows.values()]).type for name in columns}
-    except pa.ArrowException as error:
-        raise ValueError(f"The metadata files differ in the kinds of their columns: {error}") from error
+    made, types = {}, {}
+    for name in columns:
+        try:
+            types[name] = pa.array([row.get(name) for row in rows.values()]).type
+        except pa.ArrowException as error:
+            raise ValueError(f"The metadata's column {name!r} has values of several kinds: {error}") from error
     for split, (images, labels) in splits.items():
         table: dict[str, Any] = {"image": image_column(images)}
         features: dict[str, Any] = {"image": datasets.Image()}

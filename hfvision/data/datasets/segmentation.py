@@ -20,7 +20,7 @@ from ..io.tree import Tree, read_tree
 from .columns import IMAGE_NAMES
 from .folders import SPLIT_OF, image_column
 from .prepare import bad_image, encoded
-from .sources import name_splits, open_source, without_streams
+from .sources import find_parquet, name_splits, open_source, without_streams
 
 IGNORED = 255  # the label of pixels that do not count
 MASK_NAMES = (
@@ -94,7 +94,7 @@ def load_mask_dataset(
 
 
 def is_tabular(folder: Path) -> bool:
-    return any((*folder.glob("*.parquet"), *folder.glob("data/*.parquet"), *folder.glob("*.json")))
+    return bool(find_parquet(folder)) or any(folder.glob("*.json"))
 
 
 def find_columns(features: datasets.Features, image: str | None, mask: str | None) -> dict[str, str]:

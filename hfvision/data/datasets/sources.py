@@ -45,7 +45,9 @@ def open_source(source: DataSource, streaming: bool) -> Splits:
         splits = open_hub(str(source), streaming)
     elif path.is_file():
         if path.suffix != ".parquet":
-            raise ValueError(f"{path} is no parquet file: give one, or a folder of class folders, or a Hub id.")
+            raise ValueError(
+                f"{path} is no parquet file: give one, or a folder of class folders (archives unpacked), or a Hub id."
+            )
         splits = open_files("parquet", {"train": [path]}, streaming, path)
     elif (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         splits = open_saved(path, streaming)
@@ -141,8 +143,10 @@ def as_streams(splits: datasets.DatasetDict) -> datasets.IterableDatasetDict:
 
 def find_parquet(path: Path) -> list[Path]:
     """The parquet files of a folder, which is then read from them alone."""
-    found = [p for p in sorted(path.glob("*.parquet")) if p.name.lower() not in METADATA_NAMES]
-    found = found or sorted(path.glob("data/*.parquet"))
+    everywhere = [p for pattern in ("*.parquet", "*/*.parquet") for p in sorted(path.glob(pattern))]
+    files = [p for p in everywhere if p.name.lower() not in METADATA_NAMES]
+    found = [p for p in files if p.parent == path] or [p for p in files if p.parent.name == "data"]
+    found = found or [p for p in files if p.parent.name.lower() in SPLIT_OF]
     if found and (images := read_tree(path).images):
         warnings.warn(
             f"{path} is read from its parquet files; {len(images)} image files beside them are left out, the first "
@@ -177,8 +181,9 @@ def reason(error: Exception) -> str:
 
 
 def group_parquet(files: list[Path], folder: Path) -> dict[str, list[Path]]:
-    """The files of each split, told by the word that their names begin with."""
-    words = {file: re.sub(r"[^a-z].*", "", file.name.lower()) for file in files}
+    """The files of each split, told by the word that their names begin with, or by the name of their folder."""
+    names = {file: file.name if file.parent.name.lower() not in SPLIT_OF else file.parent.name for file in files}
+    words = {file: re.sub(r"[^a-z].*", "", name.lower()) for file, name in names.items()}
     groups = {split: [f for f in files if words[f] in names] for split, names in SPLIT_NAMES.items()}
     groups = {split: group for split, group in groups.items() if group}
     odd = [file.name for file in files if not any(file in group for group in groups.values())]

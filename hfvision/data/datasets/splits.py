@@ -54,10 +54,11 @@ def encode_labels(splits: datasets.DatasetDict, num_proc: int | None = None) -> 
 
 def used_labels(split: datasets.Dataset, name: str) -> set[Any]:
     column = split.select_columns("label").with_format("arrow")[:]["label"]
-    if column.null_count:
-        first = np.flatnonzero(column.is_null().to_numpy())[0]
-        raise ValueError(f"{column.null_count} images of the split {name} have no label, the first in row {first}.")
-    return set(column.unique().to_pylist())
+    labels = set(column.unique().to_pylist())
+    if labels & {None, ""}:
+        missing = [row for row, label in enumerate(column.to_pylist()) if label in (None, "")]
+        raise ValueError(f"{len(missing)} images of the split {name} have no label, the first in row {missing[0]}.")
+    return labels
 
 
 def whole_numbers(splits: datasets.DatasetDict) -> datasets.DatasetDict:

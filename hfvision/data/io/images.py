@@ -190,6 +190,8 @@ def open_image(
             if Path(source).stat().st_size == 0:
                 raise ValueError(f"{name} is empty.")
         elif isinstance(source, bytes | bytearray):
+            if not source:
+                raise ValueError("The file is empty.")
             source = io.BytesIO(source)
         silence_libtiff()
         try:

@@ -16,7 +16,7 @@ from .images import FORMATS, HEIF_SUFFIXES, IMAGE_SUFFIXES, INSTALL_HEIF, MAX_PI
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 # What file managers and archives leave behind.
 SYSTEM_FILES = (".ds_store", "thumbs.db", "desktop.ini")
-SYSTEM_FOLDERS = ("__MACOSX", "__pycache__")
+SYSTEM_FOLDERS = ("__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found")
 NAMED = 20  # files that a warning names for each reason
 MANIFEST = re.compile(r"upscale-[0-9]+\.jsonl")
 

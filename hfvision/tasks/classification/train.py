@@ -16,14 +16,14 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ...data.datasets.classification import class_weights, load_image_dataset
 from ...data.datasets.describe import describe_dataset
-from ...data.datasets.prepare import IterableImages, prepare_images
+from ...data.datasets.prepare import IterableImages, MemoryImages, prepare_images
 from ...data.transforms.augment import augment, mix
 from ...data.transforms.keyed import image_keys
 from ...data.transforms.normalize import Normalize
 from ...engine.folder import training_folder
 from ...engine.loop import make_accelerator, train, with_batch_size
 from ...engine.options import as_plain, training_command
-from ...engine.progress import at_chance, chance_advice
+from ...engine.progress import at_chance, chance_advice, few_images_advice, too_few_to_tell
 from ...hub.records import lineage
 from ...metrics.accuracy import accuracy
 from ...robustness.adversarial import Adversary, has_collapsed, mart_loss, trades_loss
@@ -226,8 +226,11 @@ def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -
         write_outputs(config, record)
         for split in held_out:
             print(f"{split}: {record[split]['top1']:.2%} of {record[split]['images']:,} images are right")
-            if at_chance(record[split]["confusion_matrix"]):
-                print(f"hfvision: warning: {split}: {chance_advice(config, history)}", file=sys.stderr)
+            matrix = record[split]["confusion_matrix"]
+            if at_chance(matrix):
+                few = too_few_to_tell(matrix)
+                advice = few_images_advice(record[split]["images"]) if few else chance_advice(config, history)
+                print(f"hfvision: warning: {split}: {advice}", file=sys.stderr)
         print(f"model, record and pictures: {config.out}")
     return record
 
@@ -253,6 +256,10 @@ def prepare_splits(
     for images in splits.values():
         for sentence in getattr(images, "bad_images", []):
             accelerator.print(f"left out: {sentence}", file=sys.stderr)
+    if isinstance(splits["train"], MemoryImages) and splits["train"].bad_images:
+        names = data["train"].features["label"].names
+        if missing := sorted(set(data["train"]["label"][:]) - set(splits["train"].labels.tolist())):
+            raise ValueError(f"No training image of the class {names[missing[0]]!r} can be read.")
     return splits.pop("train"), splits
 
 
