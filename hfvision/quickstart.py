@@ -24,6 +24,7 @@ from .data.transforms.resize import downscale, modcrop, resize_bicubic
 from .hub.checkpoints import DEFAULT_CLASSIFIER, checkpoint
 from .metrics.accuracy import accuracy
 from .metrics.psnr import psnr
+from .records import write_record
 from .robustness.attacks.gradient import pgd
 from .robustness.attacks.threat import PixelClassifier
 from .robustness.pictures import attack_grid
@@ -34,8 +35,9 @@ from .tasks.classification.train import train_classifier
 from .tasks.super_resolution.config import SuperResTrainingConfig
 from .tasks.super_resolution.train import train_superres
 from .tasks.super_resolution.upscale import load_upscaler, save_image, upscale
-from .utils.files import check_folder, read_json, remove_model
-from .utils.report import markdown_table, prediction_grid, side_by_side, write_record, write_text
+from .utils.files import check_folder, read_json, remove_model, write_text
+from .utils.markdown import markdown_table
+from .utils.plots import prediction_grid, side_by_side
 
 SCALE = 2
 HELD_OUT_PHOTO = "cat"

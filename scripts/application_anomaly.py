@@ -36,6 +36,7 @@ from hfvision.engine.options import parse_options
 from hfvision.hub.loading import load_model
 from hfvision.metrics.auroc import auroc, auroc_interval
 from hfvision.publishing.cards.write import record_about, write_card
+from hfvision.records import write_record
 from hfvision.tasks.anomaly.damage import DAMAGES, damage
 from hfvision.tasks.anomaly.gan import (
     PARTS,
@@ -52,7 +53,9 @@ from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.train import train_classifier
 from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
 from hfvision.tasks.super_resolution.train import train_superres
-from hfvision.utils.report import image_grid, markdown_table, write_record, write_text, written_whole
+from hfvision.utils.files import write_text, written_whole
+from hfvision.utils.markdown import markdown_table
+from hfvision.utils.plots import image_grid
 
 RECIPES = Path(__file__).with_name("recipes")
 FALSE_ALARMS = 0.05

@@ -41,9 +41,10 @@ from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.data.datasets.prepare import prepare_images
 from hfvision.engine.checkpoint import checkpoints
 from hfvision.engine.options import parse_options
+from hfvision.records import write_record
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.train import train_classifier
-from hfvision.utils.report import markdown_table, write_record
+from hfvision.utils.markdown import markdown_table
 
 RECIPE = Path(__file__).parent / "recipes" / "gpu8_imagenet_resnet50.yaml"
 MEAN_SIZE = (469, 387)  # pixels of ImageNet's training images, whose archive has 108 kB for each

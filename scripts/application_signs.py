@@ -37,6 +37,7 @@ from hfvision.engine.options import parse_options
 from hfvision.hub.loading import load_model
 from hfvision.metrics.accuracy import accuracy
 from hfvision.publishing.cards.write import record_about, write_card
+from hfvision.records import write_record
 from hfvision.robustness.attacks.apgd import apgd
 from hfvision.robustness.attacks.threat import PixelClassifier
 from hfvision.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -44,7 +45,8 @@ from hfvision.robustness.pictures import attack_grid
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.evaluate import predict_logits
 from hfvision.tasks.classification.train import train_classifier
-from hfvision.utils.report import markdown_table, write_record, write_text, written_whole
+from hfvision.utils.files import write_text, written_whole
+from hfvision.utils.markdown import markdown_table
 
 RECIPE = Path(__file__).with_name("recipes") / "signs.yaml"
 EPSILON = "4/255"

@@ -29,10 +29,12 @@ from tqdm import tqdm
 from hfvision import camera_move, read_frames, read_image, sample_photos, summarize_video, write_frames
 from hfvision.engine.precision import choose_precision
 from hfvision.hub.loading import load_model
+from hfvision.records import write_record
 from hfvision.tasks.super_resolution.baselines import interpolations, network
 from hfvision.tasks.video.flicker import TemporalEvaluation
 from hfvision.tasks.video.summarize import format_summary
-from hfvision.utils.report import markdown_table, side_by_side, write_record
+from hfvision.utils.markdown import markdown_table
+from hfvision.utils.plots import side_by_side
 
 # What the camera does: it stands still, pans, or zooms.
 MOVES = {

@@ -47,6 +47,7 @@ from hfvision.metrics.psnr import psnr
 from hfvision.metrics.ssim import ssim
 from hfvision.models.image_processing_classification import flatten_pil
 from hfvision.publishing.cards.write import record_about, write_card
+from hfvision.records import write_record
 from hfvision.tasks.classification.binary import evaluate_binary, format_binary, write_binary
 from hfvision.tasks.classification.calibrate import calibrate, format_calibration
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
@@ -56,7 +57,9 @@ from hfvision.tasks.super_resolution.baselines import interpolations, network
 from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
 from hfvision.tasks.super_resolution.train import train_superres
 from hfvision.tasks.super_resolution.upscale import upscale
-from hfvision.utils.report import image_grid, markdown_table, side_by_side, write_record, write_text
+from hfvision.utils.files import write_text
+from hfvision.utils.markdown import markdown_table
+from hfvision.utils.plots import image_grid, side_by_side
 
 RECIPES = Path(__file__).with_name("recipes")
 SCALE = 2
@@ -101,7 +104,7 @@ def main() -> None:
         calibrate(str(config.out), str(data), classifier, force=True)
     splits = load_image_dataset(data, **validation_settings(str(classifier)))
     figures = judge(classifier, splits, args.positive, data)
-    print(format_calibration(read_record_of(str(classifier))["calibration"]), format_binary(figures), sep="\n")
+    print(format_calibration(read_record_of(str(classifier)).calibration), format_binary(figures), sep="\n")
     explain_some(classifier, splits["test"], figures, args.out / "explained.png")
     make_card(classifier, LIMITS)
 

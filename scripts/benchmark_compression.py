@@ -27,9 +27,9 @@ from hfvision.data.transforms.normalize import Normalize
 from hfvision.hub.checkpoints import list_checkpoints
 from hfvision.hub.loading import load_model
 from hfvision.metrics.accuracy import accuracy
+from hfvision.records import write_record
 from hfvision.robustness.attacks.gradient import pgd
 from hfvision.tasks.classification.evaluate import predict_logits
-from hfvision.utils.report import write_record
 
 CLASSIFIERS, UPSCALER, ROBUST = ("cnn-cifar10", "vit-cifar10"), "sr-tiny-x2", "cnn-cifar10-robust"
 

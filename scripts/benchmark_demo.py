@@ -22,7 +22,8 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from hfvision import sample_photos
-from hfvision.utils.report import environment, markdown_table
+from hfvision.records import environment
+from hfvision.utils.markdown import markdown_table
 
 
 def memory_mb(process: int) -> float:

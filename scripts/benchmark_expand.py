@@ -25,7 +25,7 @@ from hfvision import sample_photos
 from hfvision.data.datasets.expand import expand_dataset
 from hfvision.data.io.images import read_image, to_rgb
 from hfvision.data.transforms.augmentation import PRESETS
-from hfvision.utils.report import environment, write_record
+from hfvision.records import environment, write_record
 
 
 def crops(count: int, side: int = 32):

@@ -33,11 +33,13 @@ from hfvision.data.transforms.resize import quantize_8bit
 from hfvision.hub.loading import load_model
 from hfvision.metrics.psnr import psnr
 from hfvision.metrics.ssim import ssim
+from hfvision.records import environment
 from hfvision.tasks.super_resolution.baselines import Upscaler, interpolations, network
 from hfvision.tasks.super_resolution.cost import cpu_cost
 from hfvision.tasks.super_resolution.evaluate import naturalness, read_original
 from hfvision.tasks.super_resolution.perceptual import perceptual_distance
-from hfvision.utils.report import environment, markdown_table, write_text
+from hfvision.utils.files import write_text
+from hfvision.utils.markdown import markdown_table
 
 SETS = ("Kodak24", "Set14")
 DEGRADATIONS = ("bicubic", "mild", "strong")

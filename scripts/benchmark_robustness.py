@@ -41,6 +41,7 @@ from hfvision.hub.loading import load_model
 from hfvision.metrics.accuracy import wilson_interval
 from hfvision.models.cnn.configuration_cnn import CNNConfig
 from hfvision.models.cnn.modeling_cnn import CNNForImageClassification
+from hfvision.records import environment, write_record
 from hfvision.robustness.attacks.apgd import apgd
 from hfvision.robustness.attacks.gradient import pgd
 from hfvision.robustness.attacks.square import square
@@ -49,7 +50,7 @@ from hfvision.robustness.attacks.worst_case import worst_case
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.train import ClassifierLoss, make_adversary
 from hfvision.tasks.classification.transfer import default_processor
-from hfvision.utils.report import environment, markdown_table, write_record
+from hfvision.utils.markdown import markdown_table
 
 EPSILON = 8 / 255
 STANDARD, ROBUST = "cnn-cifar10", "cnn-cifar10-robust"

@@ -19,10 +19,11 @@ from torch import nn
 from hfvision.data.io.images import read_image
 from hfvision.data.io.tree import find_images
 from hfvision.hub.loading import load_model
+from hfvision.records import environment, write_record
 from hfvision.tasks.super_resolution.baselines import interpolations, network
 from hfvision.tasks.super_resolution.evaluate import SMALLEST, evaluate_superres, measure_sets
 from hfvision.tasks.super_resolution.report import format_superres
-from hfvision.utils.report import environment, markdown_table, write_record
+from hfvision.utils.markdown import markdown_table
 
 SETS = ("Kodak24", "Set5", "Set14")
 BICUBIC_SET5 = {2: 33.66, 3: 30.39, 4: 28.42}

@@ -50,10 +50,11 @@ from hfvision.engine.ema import EMA
 from hfvision.engine.loop import learning_rate_factor, make_accelerator, train
 from hfvision.models.cnn.configuration_cnn import CNNConfig
 from hfvision.models.cnn.modeling_cnn import CNNForImageClassification
+from hfvision.records import environment, write_record
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.train import ClassifierLoss, train_classifier
 from hfvision.tasks.classification.transfer import default_processor
-from hfvision.utils.report import environment, markdown_table, write_record
+from hfvision.utils.markdown import markdown_table
 
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 128, 2e-3, 0.01, 0.2
 

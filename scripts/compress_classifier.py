@@ -16,7 +16,7 @@ from hfvision.compression.benchmark import benchmark, format_benchmark
 from hfvision.compression.quantize import quantize
 from hfvision.compression.recipe import describe, parse_prune_options, prune_and_train
 from hfvision.data.datasets.classification import load_image_dataset
-from hfvision.utils.report import write_record
+from hfvision.records import write_record
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from hfvision.engine.options import parse_options
 from hfvision.inspection.layers import summarize
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.transfer import load_start
-from hfvision.utils.report import markdown_table
+from hfvision.utils.markdown import markdown_table
 
 RECIPES = Path(__file__).parent / "recipes"
 IMAGES, CLASSES, GPUS = 1_281_167, 1000, 8

@@ -6,9 +6,10 @@ python scripts/make_cards.py
 from pathlib import Path
 
 from hfvision.hub.checkpoints import list_checkpoints
-from hfvision.hub.records import data_name, read_record
 from hfvision.publishing.cards.write import card_files
-from hfvision.utils.report import markdown_table, write_text
+from hfvision.records import read_record
+from hfvision.utils.files import write_text
+from hfvision.utils.markdown import markdown_table
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 INDEX = """# Model cards
@@ -27,7 +28,7 @@ def main() -> None:
         for file, text in files.items():
             write_text(CARDS / name / file, text)
         write_text(folder / "README.md", files["README.md"])
-        rows.append([f"[`{name}`]({name}/README.md)", data_name(read_record(folder)) or ""])
+        rows.append([f"[`{name}`]({name}/README.md)", read_record(folder).data_name or ""])
     write_text(CARDS / "README.md", INDEX.format(table=markdown_table(["model", "trained on"], rows)))
 
 

@@ -15,7 +15,8 @@ from hfvision import (
 )
 from hfvision.data.transforms.resize import downscale, modcrop, resize_bicubic
 from hfvision.inspection.graph import computational_graph, to_svg
-from hfvision.utils.report import side_by_side, write_text
+from hfvision.utils.files import write_text
+from hfvision.utils.plots import side_by_side
 
 DOCS = Path(__file__).parents[1] / "docs"
 # A box is left, top, right, bottom.

@@ -12,9 +12,10 @@ from hfvision.data.datasets.prepare import prepare_images
 from hfvision.hub.checkpoints import FOLDER
 from hfvision.hub.loading import load_model
 from hfvision.publishing.cards.write import card_files
+from hfvision.records import write_record
 from hfvision.tasks.classification.evaluate import evaluate_classifier
 from hfvision.tasks.super_resolution.evaluate import evaluate_superres, find_sets
-from hfvision.utils.report import write_record, write_text
+from hfvision.utils.files import write_text
 
 SETTINGS = ("config.json", "preprocessor_config.json")
 NEXT = "next: python scripts/make_cards.py"

@@ -24,8 +24,8 @@ from hfvision import (
     sample_photos,
 )
 from hfvision.cli.main import main
-from hfvision.hub.records import read_record
 from hfvision.publishing.cards.write import card_files
+from hfvision.records import read_record
 from hfvision.tasks.super_resolution.baselines import interpolations, network
 from hfvision.tasks.super_resolution.evaluate import measure_sets
 
@@ -142,7 +142,7 @@ def test_card_of_a_training_has_its_figures_command_and_cost(run, data):
         assert f"{record[split]['top1']:.2%}" in card
         assert f"{record[split]['images']:,} {split} images" in words
     assert "360 images, 1 epoch, seed 0" in words
-    assert "40 other images chose the weights" in words
+    assert "40 other images were used to select the weights" in words
     assert "Cost: " in words
     entries = ModelCard(card).data.eval_results
     assert [entry.metric_value for entry in entries if entry.metric_type == "accuracy"] == [
@@ -158,8 +158,8 @@ def test_card_says_where_the_newest_weights_were_kept(run, tmp_path):
     record["training"]["config"]["keep"] = "last"
     (tmp_path / "run/record.json").write_text(json.dumps(record))
     words = flat(card_files(tmp_path / "run")["README.md"])
-    assert "40 other images showed its progress; the newest weights were kept" in words
-    assert "chose the weights" not in words
+    assert "40 other images were used to monitor its progress; the newest weights were kept" in words
+    assert "select the weights" not in words
 
 
 def test_robustness_states_norm_radius_images_attack_and_compute(run):
@@ -176,7 +176,7 @@ def test_robustness_states_norm_radius_images_attack_and_compute(run):
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [({"masked": True}, "not to be believed"), ({"complete": False}, "not finished"), ({"notes": ["Mind."]}, "Mind.")],
+    [({"masked": True}, "unreliable"), ({"complete": False}, "not finished"), ({"notes": ["Mind."]}, "Mind.")],
 )
 def test_doubts_about_robustness_are_told(run, change, sentence):
     path = run / "robustness.json"

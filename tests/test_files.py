@@ -18,7 +18,7 @@ from hfvision import (
     SRGANImageProcessor,
 )
 from hfvision.cli.main import main
-from hfvision.utils.report import write_record
+from hfvision.records import write_record
 
 
 @pytest.fixture(scope="module")

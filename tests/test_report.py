@@ -7,13 +7,8 @@ import torch
 from PIL import Image, ImageChops
 
 from hfvision.metrics.calibration import reliability
-from hfvision.utils.report import (
-    confusion_picture,
-    format_evaluation,
-    reliability_diagram,
-    side_by_side,
-    training_curve,
-)
+from hfvision.tasks.classification.evaluate import format_evaluation
+from hfvision.utils.plots import confusion_picture, reliability_diagram, side_by_side, training_curve
 
 
 def opened(path) -> Image.Image:

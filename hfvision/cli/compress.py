@@ -65,7 +65,7 @@ def distill(args: argparse.Namespace) -> None:
 
 def benchmark(args: argparse.Namespace) -> None:
     from ..compression.benchmark import BATCHES, benchmark, format_benchmark, tradeoff_picture
-    from ..utils.report import write_record
+    from ..records import write_record
 
     check_report(args.out, "benchmark.json", "benchmark.png", force=args.force)
     record = benchmark(

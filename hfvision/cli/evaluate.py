@@ -47,8 +47,9 @@ def evaluate_classifier(args: argparse.Namespace) -> None:
 
     from ..data.datasets.prepare import prepare_images
     from ..hub.loading import load_model
-    from ..tasks.classification.evaluate import evaluate_classifier
-    from ..utils.report import confusion_picture, format_evaluation, reliability_diagram, write_record
+    from ..records import write_record
+    from ..tasks.classification.evaluate import evaluate_classifier, format_evaluation
+    from ..utils.plots import confusion_picture, reliability_diagram
 
     check_report(args.out, "evaluation.json", "confusion.png", "reliability.png", force=args.force)
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
@@ -121,9 +122,9 @@ def evaluate_segmenter(args: argparse.Namespace) -> None:
     from ..data.datasets.segmentation import MaskedImages, load_mask_dataset, name_classes
     from ..data.transforms.normalize import Normalize
     from ..hub.loading import load_model
+    from ..records import write_record
     from ..tasks.segmentation.evaluate import evaluate_segmenter, format_segmentation
     from ..tasks.segmentation.pictures import best_and_worst
-    from ..utils.report import write_record
 
     check_report(args.out, "evaluation.json", "masks.png", force=args.force)
     model, processor = load_model(args.model, "image-segmentation", trust_remote_code=args.trust_remote_code)
@@ -155,11 +156,11 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
 
     from ..data.datasets.prepare import prepare_images
     from ..hub.loading import load_model
+    from ..records import write_record
     from ..robustness.evaluate import choose, evaluate_robustness
     from ..robustness.pictures import draw_all
     from ..robustness.summary import compare, format_comparison, format_robustness
     from ..robustness.threat_model import DEFAULT_EPSILON
-    from ..utils.report import write_record
 
     names = ["robustness.json", *(["compared.json"] if args.compare else []), "epsilon.png", "attack.png", "loss.png"]
     if args.out is not None and not (args.force or args.resume) and (args.out / "robustness.json").exists():
@@ -225,9 +226,9 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
 
 def evaluate_superres(args: argparse.Namespace) -> None:
     from ..hub.loading import load_model
+    from ..records import write_record
     from ..tasks.super_resolution.evaluate import evaluate_superres, find_sets
     from ..tasks.super_resolution.report import comparison_picture, format_superres
-    from ..utils.report import write_record
 
     check_report(args.out, "superres.json", *(f"superres_x{n}.png" for n in (2, 3, 4)), force=args.force)
     sets = find_sets(args.data)

@@ -33,15 +33,16 @@ leave out --host and --share to serve this machine only."""
 
 
 def card(args: argparse.Namespace) -> None:
-    from ..publishing.cards.write import is_machine_made, record_about, write_card
+    from ..publishing.cards.write import record_about, write_card
+    from ..publishing.generated import is_generated
 
     if not args.folder.is_dir():
         raise FileNotFoundError(f"There is no folder {args.folder} with a model.")
     old = args.folder / "README.md"
-    if old.is_file() and not is_machine_made(old.read_text(encoding="utf-8")) and not args.force:
+    if old.is_file() and not is_generated(old.read_text(encoding="utf-8")) and not args.force:
         raise ValueError(f"Somebody wrote {old}: use --force to replace it.")
-    data = {"name": args.data_name, "licence": args.data_licence}
-    record_about(args.folder, licence=args.licence, data=data, hide=args.hide_paths)
+    data = {"name": args.data_name, "license": args.data_licence}
+    record_about(args.folder, license=args.licence, data=data, hide=args.hide_paths)
     for path in write_card(args.folder):
         print(path)
 

@@ -52,7 +52,7 @@ def show_augment(args: argparse.Namespace) -> None:
     from ..data.transforms.augment import augment_pil
     from ..data.transforms.augmentation import PRESETS
     from ..data.transforms.keyed import image_keys
-    from ..utils.report import image_grid
+    from ..utils.plots import image_grid
 
     refuse_picture(args)
     if args.degradation:
@@ -80,7 +80,7 @@ def show_degradation(args: argparse.Namespace) -> None:
     from ..data.transforms.degradation_presets import PRESETS
     from ..data.transforms.degradations import degrade
     from ..data.transforms.keyed import image_keys
-    from ..utils.report import image_grid
+    from ..utils.plots import image_grid
 
     scale = args.scale or 4
     photos = load_photos(args.source, scale)

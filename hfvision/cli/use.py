@@ -177,7 +177,7 @@ def info(args: argparse.Namespace) -> None:
     from ..inspection.graph import computational_graph, to_mermaid, to_svg
     from ..inspection.layers import format_table, summarize
     from ..tasks.base import task_of
-    from ..utils.report import write_text
+    from ..utils.files import write_text
 
     if args.graph is not None and args.graph.suffix not in (".md", ".svg"):
         raise ValueError(f"--graph {args.graph} must end in .md (Mermaid) or .svg (picture).")
@@ -205,7 +205,7 @@ def explain(args: argparse.Namespace) -> None:
     from ..hub.loading import load_model
     from ..inspection.explain import explain_image
     from ..tasks.classification.confidence import is_low, low_confidence_note, recorded_threshold
-    from ..utils.report import side_by_side
+    from ..utils.plots import side_by_side
 
     refuse_picture(args)
     image = read_image(args.image)

@@ -24,7 +24,9 @@ from ..metrics.psnr import psnr
 from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, task_of
 from ..tasks.super_resolution.cost import number_of_threads, peak_memory
 from ..tasks.super_resolution.evaluate import read_original
-from ..utils.report import BLUE, ORANGE, markdown_table, written_whole
+from ..utils.files import written_whole
+from ..utils.markdown import markdown_table
+from ..utils.plots import BLUE, ORANGE
 from .engines import ENGINES, Contender, contenders
 from .prune import count
 from .quantize import packed_bytes

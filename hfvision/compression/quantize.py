@@ -1,8 +1,8 @@
 """Quantizes a model: 8-bit OpenVINO for CPUs, quanto's 8 or 4 bits for PyTorch, ONNX for elsewhere, or bf16."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,10 +29,10 @@ from ..metrics.accuracy import accuracy
 from ..metrics.psnr import psnr
 from ..models.image_processing_classification import flatten_pil
 from ..publishing.cards.write import write_card
+from ..records import CompressionStep, ModelRecord, SizeChange, StepQuality, TrainingSettings, write_record
 from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, task_of
 from ..tasks.classification.evaluate import predict_logits
 from ..utils.files import check_model_folder, check_training_folder, model_written_whole
-from ..utils.report import write_record
 from .backends.onnx import save_onnx
 from .backends.openvino import save_openvino, to_int8, to_openvino
 from .backends.quanto import save_quanto
@@ -79,7 +79,7 @@ def quantize(
     seed: int = 0,
     force: bool = False,
     trust_remote_code: bool = False,
-) -> dict[str, Any]:
+) -> ModelRecord:
     """Quantize a model into a folder of its own, which `load_model`, `pipeline` and the commands take like any other.
 
     - `openvino`: weights and activations of 8 bits (NNCF, static, with calibration): smaller and much faster on CPUs,
@@ -134,7 +134,7 @@ def quantize(
     examples = None
     if calibration is not None:
         sources = [calibration] if isinstance(calibration, str) else list(calibration)
-        trained = earlier_record(model).get("training", {}).get("config", {})
+        trained = earlier_record(model).settings
         if task is SUPER_RESOLUTION:
             examples = photograph_examples(parent, sources, images, seed, trained)
         else:
@@ -164,17 +164,21 @@ def quantize(
             (folder / "model.safetensors").unlink()
         if method != "bf16":
             mark_quantized(folder, method, settings)
-        step: dict[str, Any] = {"step": "quantize", "method": method, "settings": settings}
-        step["bytes"] = {
-            "before": packed_bytes(Path(resolve_model(model))),
-            "before_fp32": fp32_bytes,
-            "after": packed_bytes(folder),
-        }
+        quality = None
         if examples is not None and method != "onnx":
             after = examples.measure(load_model(str(folder), task.pipeline)[0])
-            step["validation"] = compare(before, after, examples)
-        record = {"parent": Path(model).name, **earlier_record(model)}
-        record["compression"] = [*record.get("compression", []), step]
+            quality = compare(before, after, examples)
+        size = packed_bytes(Path(resolve_model(model))), packed_bytes(folder)
+        step = CompressionStep(
+            step="quantize",
+            method=method,
+            settings=settings,
+            bytes=SizeChange(before=size[0], before_fp32=fp32_bytes, after=size[1]),
+            validation=quality,
+        )
+        earlier = earlier_record(model)
+        parent = earlier.parent or Path(model).name
+        record = replace(earlier, parent=parent, compression=[*earlier.compression, step])
         write_record(folder / "record.json", record)
         write_card(folder)
     return record
@@ -203,15 +207,17 @@ def labelled_examples(
     sources: Sequence[str],
     images: int,
     seed: int,
-    trained: Mapping[str, Any],
+    trained: TrainingSettings,
 ) -> Examples:
     """Of labelled images: to calibrate with from the training split, to validate with from the validation split, which
     is the one of the model's training where its record has the settings (`trained`)."""
     if len(sources) > 1:
         raise ValueError(f"A classifier calibrates with one data set, got {', '.join(sources)}.")
-    settings = ("validation", "validation_group", "seed") if trained.get("validation") else ()
-    same = {key: trained[key] for key in settings if key in trained}
-    splits = load_image_dataset(sources[0], **{"seed": seed} | same)
+    if trained.validation:
+        options = {"validation": trained.validation, "validation_group": trained.validation_group}
+        splits = load_image_dataset(sources[0], seed=seed if trained.seed is None else trained.seed, **options)
+    else:
+        splits = load_image_dataset(sources[0], seed=seed)
     names = splits["train"].features["label"].names
     order = match_classes(class_names(model.config), names)
     normalize = Normalize.from_processor(processor)
@@ -235,11 +241,11 @@ def labelled_examples(
 
 
 def photograph_examples(
-    model: PreTrainedModel, sources: Sequence[str], images: int, seed: int, trained: Mapping[str, Any]
+    model: PreTrainedModel, sources: Sequence[str], images: int, seed: int, trained: TrainingSettings
 ) -> Examples:
     """Of photographs, made smaller as in training, whose settings `trained` are: crops to calibrate with; the middles
     to validate with, of every fifth photograph, which is not calibrated with where there are five or more."""
-    name = trained.get("degradation", "bicubic")
+    name = trained.degradation or "bicubic"
     if name not in PRESETS:
         raise ValueError(
             f"The record.json of the model names the degradation {name!r}, not one of {', '.join(PRESETS)}."
@@ -330,14 +336,18 @@ def packed_bytes(folder: Path) -> int | None:
     return sum((folder / name).stat().st_size for name in PACKED if (folder / name).is_file())
 
 
-def compare(
-    before: tuple[list[Tensor], float], after: tuple[list[Tensor], float], examples: Examples
-) -> dict[str, Any]:
+def compare(before: tuple[list[Tensor], float], after: tuple[list[Tensor], float], examples: Examples) -> StepQuality:
     if examples.metric == "top1":
         agreement = accuracy(after[0][0], before[0][0].argmax(1))
     else:
         pairs = zip(after[0], before[0], strict=True)
         values = [psnr(one, other).item() for one, other in pairs]
         agreement = sum(min(value, 100.0) for value in values) / len(values)
-    figures = {"images": examples.images, "metric": examples.metric, "before": before[1], "after": after[1]}
-    return figures | {"agreement": agreement, "fingerprint": examples.fingerprint}
+    return StepQuality(
+        images=examples.images,
+        metric=examples.metric,
+        before=before[1],
+        after=after[1],
+        agreement=agreement,
+        fingerprint=examples.fingerprint,
+    )

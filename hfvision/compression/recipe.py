@@ -30,6 +30,7 @@ from ..hub.loading import load_config, load_model
 from ..hub.records import earlier_record, read_record_of, training_step
 from ..metrics.accuracy import accuracy
 from ..publishing.cards.write import write_card
+from ..records import Change, CompressionStep, ModelRecord, StepQuality, write_record
 from ..tasks.base import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, task_of
 from ..tasks.classification.config import ClassifierTrainingConfig
 from ..tasks.classification.evaluate import predict_logits
@@ -38,7 +39,6 @@ from ..tasks.super_resolution.config import SuperResTrainingConfig
 from ..tasks.super_resolution.train import split_photographs, train_superres
 from ..tasks.super_resolution.validation import Validation
 from ..utils.files import check_model_folder, folder_written_whole
-from ..utils.report import write_record
 from .config import ClassifierPruneConfig, Metric, PruneOptions, SuperResPruneConfig
 from .prune import Pruned, magnitude_importance, prune, taylor_importance
 from .quantize import check_out, refuse_quantized
@@ -62,9 +62,9 @@ def parse_prune_options(model: str, options: list[str], prog: str = "hfvision pr
     if task is SEGMENTATION:
         raise ValueError(f"{model} is a segmenter, which this version does not prune.")
     config_class = SuperResPruneConfig if task is SUPER_RESOLUTION else ClassifierPruneConfig
-    trained = read_record_of(model).get("training", {}).get("config", {})
+    trained = read_record_of(model).settings
     names = {"validation", "validation_group", "seed"} & {field.name for field in dataclasses.fields(config_class)}
-    split = {name: trained[name] for name in names if trained.get(name)}
+    split = {name: value for name in names if (value := getattr(trained, name))}
     description = "Cut channels and heads out of a model and train what is left beside its parent."
     return parse_options(config_class, ["--model", model, *options], prog, description, split)
 
@@ -78,11 +78,11 @@ class PruneSetup:
     measure: Callable[[PreTrainedModel], float]
     metric: Literal["top1", "psnr"]
     images: int
-    train: Callable[..., dict[str, Any]]
+    train: Callable[..., ModelRecord]
     base: type
 
 
-def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict[str, Any]:
+def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> ModelRecord:
     """Cut a model down to a target and train what is left, which `config.out` then holds like any training's result.
 
     In `rounds`, each cuts by the same factor and trains for all `epochs`. The folders `cut-1`, … beside the result
@@ -101,7 +101,7 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict
         return cut_and_train(config)
 
 
-def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict[str, Any]:
+def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> ModelRecord:
     """[`prune_and_train`], in a folder that is its own."""
     superres = isinstance(config, SuperResPruneConfig)
     name = (SUPER_RESOLUTION if superres else CLASSIFICATION).pipeline
@@ -110,9 +110,9 @@ def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict[s
     if superres:
         model.fuse()
     task = (superres_setup if superres else classifier_setup)(config, model, processor)
-    steps = earlier_record(config.model).get("compression", [])
+    steps = earlier_record(config.model).compression
     quality, (metric, target) = task.measure(model), config.target()
-    record: dict[str, Any] = {}
+    record = ModelRecord()
     part, first = target, None
     for number in range(1, config.rounds + 1):
         if config.rounds > 1:
@@ -122,7 +122,7 @@ def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict[s
         if cut is None:
             cut = cut_once(model, processor, task, config, (metric, part, quality), folder)
         first = first or cut["before"]
-        steps = [*steps, cut["step"]]
+        steps = [*steps, CompressionStep.from_json(cut["step"], str(folder / CUT))]
         quality = cut["step"]["validation"]["after"]
         if not config.finetune:
             smaller, _ = load_model(str(folder), name)
@@ -137,10 +137,10 @@ def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> dict[s
         trained = task.measure(model)
         steps = [*steps, distill_step(config, task, quality, trained)]
         quality = trained
-    if config.finetune:
-        command = ["hfvision", "prune", config.model]
-        record["training"]["command"] = command_line(command, config, {"model", "resume"})
-    record = {"parent": Path(config.model).name, **record, "compression": steps}
+    if record.training:
+        command = command_line(["hfvision", "prune", config.model], config, {"model", "resume"})
+        record = dataclasses.replace(record, training=dataclasses.replace(record.training, command=command))
+    record = dataclasses.replace(record, parent=record.parent or Path(config.model).name, compression=steps)
     write_record(config.out / "record.json", record)
     write_card(config.out)
     return record
@@ -173,7 +173,7 @@ def cut_once(
     check_model_folder(folder, force=True)
     pruned = prune(model, importance, target, metric)
     step = prune_step(config, pruned, task, quality, task.measure(pruned.model))
-    cut = {"step": step, "before": pruned.before, "config": as_plain(config)}
+    cut = {"step": step.to_json(), "before": pruned.before, "config": as_plain(config)}
     with folder_written_whole(folder) as temporary:
         pruned.model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
@@ -246,42 +246,44 @@ def superres_setup(config: SuperResPruneConfig, model: PreTrainedModel, processo
     return PruneSetup(batches, loss, measure, "psnr", len(held_out), train_superres, SuperResTrainingConfig)
 
 
-def prune_step(config: PruneOptions, pruned: Pruned, task: PruneSetup, before: float, after: float) -> dict[str, Any]:
+def prune_step(config: PruneOptions, pruned: Pruned, task: PruneSetup, before: float, after: float) -> CompressionStep:
     metric, target = config.target()
-    pairs = {
-        name: {"before": int(pruned.before[key]), "after": int(pruned.after[key])}
-        for name, key in (("parameters", "params"), ("macs", "macs"))
-    }
+    latency = None
     if "latency" in pruned.after:
-        pairs["latency_ms"] = {"before": pruned.before["latency"], "after": pruned.after["latency"]}
-    return {
-        "step": "prune",
-        "method": config.importance,
-        "settings": {f"target_{metric}": target, "rounds": config.rounds},
-        **pairs,
-        "validation": {"images": task.images, "metric": task.metric, "before": before, "after": after},
-    }
+        latency = Change(before=pruned.before["latency"], after=pruned.after["latency"])
+    return CompressionStep(
+        step="prune",
+        method=config.importance,
+        settings={f"target_{metric}": target, "rounds": config.rounds},
+        parameters=Change(before=int(pruned.before["params"]), after=int(pruned.after["params"])),
+        macs=Change(before=int(pruned.before["macs"]), after=int(pruned.after["macs"])),
+        latency_ms=latency,
+        validation=step_quality(task, before, after),
+    )
 
 
-def distill_step(config: Any, task: PruneSetup, before: float, after: float) -> dict[str, Any]:
-    return {
-        **training_step(config, config.teacher or config.model),
-        "validation": {"images": task.images, "metric": task.metric, "before": before, "after": after},
-    }
+def distill_step(config: Any, task: PruneSetup, before: float, after: float) -> CompressionStep:
+    step = training_step(config, config.teacher or config.model)
+    return dataclasses.replace(step, validation=step_quality(task, before, after))
 
 
-def describe(record: dict[str, Any]) -> str:
+def step_quality(task: PruneSetup, before: float, after: float) -> StepQuality:
+    return StepQuality(images=task.images, metric=task.metric, before=before, after=after)
+
+
+def describe(record: ModelRecord) -> str:
     """The steps of a compression as lines."""
     lines = []
-    for step in record["compression"]:
+    for step in record.compression:
+        changes = {"parameters": step.parameters, "macs": step.macs, "bytes": step.bytes}
         parts = [
-            f"{name.replace('_', ' ')} {step[name]['before']:,} → {step[name]['after']:,}"
-            for name in ("parameters", "macs", "bytes")
-            if name in step and step[name]["before"]
+            f"{name} {change.before:,} → {change.after:,}"
+            for name, change in changes.items()
+            if change and change.before
         ]
-        if "validation" in step:
-            figures = step["validation"]
-            form = "{:.2%}" if figures["metric"] == "top1" else "{:.2f} dB"
-            parts.append(f"{figures['metric']} {form.format(figures['before'])} → {form.format(figures['after'])}")
-        lines.append(f"{step['step']} ({step['method']}): {', '.join(parts) or json.dumps(step['settings'])}")
+        if step.validation:
+            figures = step.validation
+            form = "{:.2%}" if figures.metric == "top1" else "{:.2f} dB"
+            parts.append(f"{figures.metric} {form.format(figures.before)} → {form.format(figures.after)}")
+        lines.append(f"{step.step} ({step.method}): {', '.join(parts) or json.dumps(step.settings)}")
     return "\n".join(lines)

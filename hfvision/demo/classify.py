@@ -11,7 +11,7 @@ from PIL import Image
 from ..models.image_processing_classification import flatten_pil
 from ..publishing.cards.figures import hardware
 from ..tasks.classification.confidence import is_low, low_confidence_note, recorded_threshold
-from ..utils.report import markdown_table
+from ..utils.markdown import markdown_table
 from .examples import add_examples
 from .limits import on_gpu, read_upload, refuse, upload_field
 from .models import Offers, load, megabytes

@@ -11,7 +11,7 @@ from ..hub.files import resolve_model
 from ..hub.openvino_model import OpenVINOModel
 from ..inspection.graph import computational_graph, in_words, to_svg
 from ..inspection.layers import summarize
-from ..utils.report import markdown_table
+from ..utils.markdown import markdown_table
 from .limits import refuse
 from .models import Offers, load, megabytes
 

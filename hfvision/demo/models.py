@@ -14,7 +14,7 @@ from ..hub.checkpoints import DEFAULT_CLASSIFIER, list_checkpoints
 from ..hub.files import resolve_model
 from ..hub.loading import load_config, load_model, quantization
 from ..hub.openvino_model import OpenVINOModel
-from ..hub.records import read_record
+from ..records import ModelRecord, read_record
 from ..tasks.base import CLASSIFICATION, SUPER_RESOLUTION, Task, task_of
 
 
@@ -103,16 +103,15 @@ def find_offers(extra: Sequence[str] = ()) -> Offers:
 
 def offer(name: str) -> Offer:
     config, folder = load_config(name), Path(resolve_model(name))
-    record = read_record(folder) if folder.is_dir() else {}
-    settings = record.get("training", {}).get("config", {})
+    record = read_record(folder) if folder.is_dir() else ModelRecord()
     return Offer(
         name,
         task_of(config, name),
         scale=getattr(config, "scale", None),
-        parent=record.get("parent"),
+        parent=record.parent,
         quantized=quantization(config) == "openvino",
-        hardened=settings.get("adversarial", "none") != "none",
-        gan=settings.get("gan", "none") != "none",
+        hardened=record.settings.is_adversarial,
+        gan=record.settings.uses_gan,
     )
 
 

@@ -21,9 +21,10 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils.hub import extract_commit_hash
 
 from ..utils.connection import no_connection
+from ..utils.json_files import read_json
 from .files import commit_of, find_file, resolve_model
 from .network_checks import check_finite, check_outputs, check_size
-from .validation import check_config, check_index, check_processor, check_type, library_errors, read_json, read_sizes
+from .validation import check_config, check_index, check_processor, check_type, library_errors, read_sizes
 
 AUTO_MODELS = {
     "image-classification": AutoModelForImageClassification,

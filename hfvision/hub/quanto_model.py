@@ -6,10 +6,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..utils.json_files import read_json
 from ..utils.optional import optional
 from .files import commit_of, find_file
 from .network_checks import check_finite, check_size
-from .validation import library_errors, read_json, read_sizes
+from .validation import library_errors, read_sizes
 
 MAP, WEIGHTS = "quanto_qmap.json", "model.safetensors"
 

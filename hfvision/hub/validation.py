@@ -3,21 +3,19 @@
 Labels (`name`) are what messages call a file: `user/model/config.json` or `runs/x/config.json`.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from safetensors import safe_open
 
 from ..utils.connection import no_connection
-from ..utils.errors import has_control_characters, one_line, printable
+from ..utils.errors import has_control_characters, one_line
+from ..utils.json_files import entries, is_number, refuse
 
-MAX_JSON_BYTES = 10_000_000
-MAX_JSON_DEPTH = 32
 MAX_LABELS = 100_000
 MAX_LABEL_LENGTH = 1_000
 MAX_SIDE = 4_096
@@ -37,16 +35,8 @@ OTHER_FILES = (
 IMPLEMENTATIONS = ("attn_implementation", "experts_implementation", "implementation_internal")  # kernels of the Hub
 PLAIN_NAME = re.compile(r"(timm/)?[\w.-]+")
 WEIGHT_FILE = re.compile(r"[\w-][\w.-]*\.safetensors")
-RECORD_PARTS = (
-    *("about", "training", "evaluation", "robustness", "binary", "calibration"),
-    *("validation", "test", "environment"),
-)
 LAYER_FIELD = re.compile(r"(num_\w*(layers|blocks|stages)|\w*depths?|n_layers?)")
 SIDE_FIELD = re.compile(r"(\w*_)?(size|edge|height|width)")
-
-
-def refuse(name: str, field: str, wanted: str, value: Any) -> NoReturn:
-    raise ValueError(f"{name}: {printable(field, 80)} must be {wanted}, got {printable(repr(value), 80)}.")
 
 
 @contextmanager
@@ -66,58 +56,6 @@ def library_errors(what: str) -> Iterator[None]:
         if offline := no_connection(what, error):
             raise offline from error
         raise ValueError(f"{what} cannot be loaded: {one_line(error)}") from error
-
-
-def read_json(path: Path, name: str | None = None) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: if it is no JSON object, larger than 10 MB, nested deeper than 32 levels, or has numbers that are
-            not finite.
-    """
-    name = name or str(path)
-    try:
-        if (size := path.stat().st_size) > MAX_JSON_BYTES:
-            raise ValueError(f"{name} has {size:,} bytes: at most {MAX_JSON_BYTES:,} are read.")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name} cannot be read: {one_line(error)}") from error
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError(f"{name} is nested too deeply: at most {MAX_JSON_DEPTH} levels are read.") from None
-    except ValueError as error:
-        raise ValueError(f"{name} is not valid JSON: {one_line(error)}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} must hold a JSON object, not {type(value).__name__}.")
-    for _ in entries(value, name):
-        pass
-    return value
-
-
-def entries(value: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
-    """Every value of a JSON object, those inside lists and objects too, with the nearest field that it belongs to.
-
-    Raises:
-        ValueError: for an object nested too deeply, or numbers that are not finite.
-    """
-    stack: list[tuple[str | None, Any, int]] = [(None, value, 1)]
-    while stack:
-        field, item, depth = stack.pop()
-        if depth > MAX_JSON_DEPTH:
-            raise ValueError(f"{name} is nested too deeply: at most {MAX_JSON_DEPTH} levels are read.")
-        if isinstance(item, float) and not math.isfinite(item):
-            refuse(name, str(field), "finite", item)
-        if field is not None:
-            yield field, item
-        if isinstance(item, dict):
-            stack += [(key, child, depth + 1) for key, child in item.items()]
-        elif isinstance(item, list):
-            stack += [(field, child, depth + 1) for child in item]
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_integer(value: Any, low: int, high: int) -> bool:
@@ -237,40 +175,6 @@ def check_normalization(settings: dict[str, Any], name: str) -> None:
         values = value if isinstance(value, list) else [value]
         if value is not None and not (values and all(is_number(v) and low <= v <= 1e6 for v in values)):
             refuse(name, field, "finite numbers" + (" above 0" if low > 0 else ""), value)
-
-
-def check_record(record: dict[str, Any], name: str) -> None:
-    """Raise ValueError for a record whose parts are of wrong types."""
-    for field in RECORD_PARTS:
-        check_object(record, field, name)
-    steps = record.get("compression", [])
-    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        refuse(name, "compression", "a list of objects", steps)
-    check_type(record, "parent", str, "a name", name)
-    training = record.get("training", {})
-    check_object(training, "config", f"{name}: training")
-    config = training.get("config", {})
-    validation = config.get("validation")
-    if validation is not None and not is_number(validation):
-        refuse(name, "validation in training.config", "a number", validation)
-    for field in ("validation_group", "degradation", "adversarial", "gan"):
-        check_type(config, field, str, "a name", f"{name}: training.config")
-    if not isinstance(config.get("seed", 0), int) or isinstance(config.get("seed"), bool):
-        refuse(f"{name}: training.config", "seed", "a whole number", config["seed"])
-
-
-def check_object(settings: dict[str, Any], field: str, name: str) -> None:
-    if not isinstance(settings.get(field, {}), dict):
-        refuse(name, field, "an object", settings[field])
-
-
-@contextmanager
-def record_errors(name: str) -> Iterator[None]:
-    """What reading values of wrong types out of a record raises, as a ValueError that begins with `name`."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{name} holds values that no record of hfvision has: {one_line(error)}.") from error
 
 
 def check_index(index: dict[str, Any], name: str) -> list[str]:

@@ -19,8 +19,9 @@ from ..data.io.picture_metadata import without_metadata
 from ..hub.loading import load_config, load_model, quantization
 from ..tasks.base import find_task, task_of
 from ..utils.connection import is_lost_connection
-from ..utils.report import write_text
-from .cards.write import card_files, is_machine_made
+from ..utils.files import write_text
+from .cards.write import card_files
+from .generated import is_generated
 from .publishable import check_file, check_publishable, is_publishable, kind_of
 from .space import write_space
 
@@ -189,7 +190,7 @@ def write_card_files(folder: Path, target: Path, repo_id: str) -> None:
     """The card of the model in `folder`, written into `target`, unless somebody wrote one."""
     for name, text in card_files(folder, source=repo_id).items():
         own = folder / name
-        if name != "README.md" or not own.is_file() or is_machine_made(own.read_text(encoding="utf-8")):
+        if name != "README.md" or not own.is_file() or is_generated(own.read_text(encoding="utf-8")):
             write_text(target / name, text)
 
 
@@ -219,7 +220,7 @@ def upload(
         persistently(lambda: api.create_branch(repo_id, branch=revision, repo_type=kind, exist_ok=True))
     before = persistently(lambda: api.repo_info(repo_id, repo_type=kind, revision=revision)).sha
     file = "README.md" if kind == "model" else "app.py"
-    mine = is_machine_made((folder / file).read_text(encoding="utf-8"))
+    mine = is_generated((folder / file).read_text(encoding="utf-8"))
     keep = mine and persistently(lambda: is_written(api, repo_id, file, kind, revision))
     if keep and kind == "space":
         raise ValueError(f"{url} is a Space that somebody wrote: it is left as it is.")
@@ -243,7 +244,7 @@ def is_written(api: HfApi, repo_id: str, file: str, kind: str, revision: str | N
     if not api.file_exists(repo_id, file, repo_type=kind, revision=revision):
         return False
     there = Path(api.hf_hub_download(repo_id, file, repo_type=kind, revision=revision))
-    return not is_machine_made(there.read_text(encoding="utf-8"))
+    return not is_generated(there.read_text(encoding="utf-8"))
 
 
 def persistently(call: Callable[[], Any]) -> Any:

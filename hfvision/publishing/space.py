@@ -6,7 +6,7 @@ from transformers import PreTrainedConfig
 
 from ..hub.loading import quantization
 from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, is_own_family, task_of
-from ..utils.report import write_text
+from ..utils.files import write_text
 
 README = """---
 title: {name}

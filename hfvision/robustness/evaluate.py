@@ -20,7 +20,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..data.datasets.class_names import class_names, match_classes
 from ..data.transforms.keyed import image_keys
 from ..data.transforms.normalize import Normalize
-from ..utils.report import write_record
+from ..records import write_record
 from .attacks.gradient import attacking, fgsm, pgd
 from .attacks.square import square
 from .attacks.threat import PixelClassifier, name_of

@@ -12,7 +12,8 @@ from torchvision.transforms.v2.functional import to_dtype
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.datasets.class_names import class_names, match_classes
-from ..utils.report import BLUE, ORANGE, written_whole
+from ..utils.files import written_whole
+from ..utils.plots import BLUE, ORANGE
 from .attacks.gradient import Goal, ce, look, look_uphill, pgd, random_points
 from .attacks.threat import PixelClassifier, steepest, under_attack
 from .masking import right

@@ -1,12 +1,16 @@
 """The tasks that models are trained for, and the one place that says which of them a model does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 from ..hub.loading import AUTO_MODELS, supports
 from ..models.registry import IMAGE_PROCESSORS
+from .card import CardSection
+from .classification import card as classification
+from .segmentation import card as segmentation
+from .super_resolution import card as super_resolution
 
 EXAMPLE_SIDE = 64  # pixels of an example image for a network of any size
 
@@ -22,6 +26,7 @@ class Task:
         verb: the command that applies a model to images.
         noun: what a model of this task is called in messages.
         any_size: whether the network takes images of any size.
+        card: what the card of a model says that differs between tasks.
     """
 
     name: str
@@ -30,6 +35,7 @@ class Task:
     verb: str
     noun: str
     any_size: bool
+    card: CardSection = field(repr=False, compare=False)
 
     @property
     def auto_class(self) -> Any:
@@ -44,9 +50,33 @@ class Task:
         return side if isinstance(side, int) else max(side)
 
 
-CLASSIFICATION = Task("classification", "image-classification", "logits", "classify", "a classifier", False)
-SUPER_RESOLUTION = Task("super_resolution", "image-super-resolution", "reconstruction", "upscale", "an upscaler", True)
-SEGMENTATION = Task("segmentation", "image-segmentation", "logits", "segment", "a segmenter", True)
+CLASSIFICATION = Task(
+    name="classification",
+    pipeline="image-classification",
+    output="logits",
+    verb="classify",
+    noun="a classifier",
+    any_size=False,
+    card=classification.CARD,
+)
+SUPER_RESOLUTION = Task(
+    name="super_resolution",
+    pipeline="image-super-resolution",
+    output="reconstruction",
+    verb="upscale",
+    noun="an upscaler",
+    any_size=True,
+    card=super_resolution.CARD,
+)
+SEGMENTATION = Task(
+    name="segmentation",
+    pipeline="image-segmentation",
+    output="logits",
+    verb="segment",
+    noun="a segmenter",
+    any_size=True,
+    card=segmentation.CARD,
+)
 TASKS = (CLASSIFICATION, SUPER_RESOLUTION, SEGMENTATION)
 
 

@@ -97,6 +97,9 @@ def to_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
 
 
 def finite(value: Any) -> Any:
+    """Plain data with null for numbers that are not finite; an object with `to_json()` is what that returns."""
+    if hasattr(value, "to_json"):
+        return finite(value.to_json())
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,7 @@
-"""Puts text that somebody else wrote into Markdown so that it shows as it is: no HTML, link, heading, fence, table."""
+"""Markdown: tables, and text that somebody else wrote put into it so that it shows as it is, without any markup."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 # Letters that no text needs and that turn it around or end its line.
@@ -43,3 +44,9 @@ def fenced(text: Any, language: str = "") -> str:
 
 def longest_ticks(text: str) -> int:
     return max(map(len, re.findall("`+", text)), default=0)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A GitHub table; the first column is text, the others are aligned to the right."""
+    lines = ["| " + " | ".join(header) + " |", "|---" + "|--:" * (len(header) - 1) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])

@@ -50,6 +50,8 @@ library_name: transformers
 ```
 
 Class `{architecture}` of hfvision; its code travels with the weights.
+
+<!-- hfvision-short-card 1 -->
 """
 
 PIPELINE_USAGE = """from transformers import pipeline

@@ -45,6 +45,8 @@ parameters{classes}.
 
 Class `{architecture}` of hfvision; its code travels with the weights. The
 configuration spells out heads and MLP width of every layer.
+
+<!-- hfvision-short-card 1 -->
 """
 
 CLASSIFIER_USAGE = """from transformers import pipeline

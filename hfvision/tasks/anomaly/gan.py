@@ -22,9 +22,9 @@ from ...data.transforms.resize import downscale, resize_bicubic
 from ...hub.loading import check_complete, load_by, load_config, load_model
 from ...hub.network_checks import check_finite
 from ...hub.records import read_record_of
-from ...hub.validation import read_json
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
-from ...utils.report import write_text, written_whole
+from ...utils.files import write_text, written_whole
+from ...utils.json_files import read_json
 
 FILE, TENSORS = "anomaly.json", "anomaly.safetensors"
 BATCH = 64
@@ -267,9 +267,12 @@ def trained_size(folder: str | Path) -> int:
         ValueError: if that is not recorded.
     """
     try:
-        return read_record_of(str(folder))["training"]["config"]["crop"] * load_config(str(folder)).scale
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder} does not record the size of its training images: give it with --size.") from error
+        crop, scale = read_record_of(str(folder)).settings.crop, getattr(load_config(str(folder)), "scale", None)
+    except (OSError, ValueError):
+        crop = scale = None
+    if crop is None or scale is None:
+        raise ValueError(f"{folder} does not record the size of its training images: give it with --size.")
+    return crop * scale
 
 
 def save_normality(detector: AnomalyDetector, folder: str | Path) -> None:

@@ -16,7 +16,8 @@ from ...data.transforms.normalize import Normalize
 from ...metrics.abstention import area_under_risk_coverage, risk_coverage
 from ...metrics.auroc import auroc, auroc_interval, operating_point, roc_curve, youden_threshold
 from ...metrics.calibration import expected_calibration_error, negative_log_likelihood, reliability
-from ...utils.report import abstention_picture, reliability_diagram, roc_picture, write_record
+from ...records import write_record
+from ...utils.plots import abstention_picture, reliability_diagram, roc_picture
 from .evaluate import predict_logits
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8)  # shares of the images that are answered

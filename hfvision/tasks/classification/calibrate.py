@@ -1,7 +1,7 @@
 """Makes a classifier as sure as it is right, by one temperature that is fitted on validation images."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import DatasetDict
@@ -16,8 +16,9 @@ from ...data.transforms.normalize import Normalize
 from ...hub.loading import load_model, quantization
 from ...hub.records import earlier_record, validation_settings
 from ...metrics.calibration import fit_temperature
+from ...records import Calibration, CalibrationError, ClassifierFigures, ModelRecord, write_record
 from ...utils.files import check_model_folder, model_written_whole
-from ...utils.report import reliability_diagram, write_record
+from ...utils.plots import reliability_diagram
 from .evaluate import evaluate_classifier, predict_logits
 
 
@@ -32,7 +33,7 @@ def calibrate(
     validation_group: str | None = None,
     force: bool = False,
     trust_remote_code: bool = False,
-) -> dict[str, Any]:
+) -> ModelRecord:
     """Fit the temperature of a classifier on validation images, write the calibrated model, say what it gained.
 
     Temperature scaling (Guo et al. 2017, "On calibration of modern neural networks"): the last layer's weights and
@@ -79,11 +80,17 @@ def calibrate(
     temperature = fit_temperature(logits[:, order], labels)
     scale_logits(net, 1 / temperature, images["validation"][0]["images"], Normalize.from_processor(processor))
     after = evaluate_classifier(net, images["test"], processor, names=names)
-    calibration = {"temperature": temperature, "images": len(labels), "split": fitted_on}
-    calibration |= {"data": data, "measured_on": measured_on}
-    for name, figures in (("before", before), ("after", after)):
-        calibration[name] = {key: figures[key] for key in ("nll", "ece")}
-    record = earlier_record(model) | {"test": after, "calibration": calibration}
+    calibration = Calibration(
+        temperature=temperature,
+        images=len(labels),
+        split=fitted_on,
+        data=data,
+        measured_on=measured_on,
+        before=CalibrationError(nll=before["nll"], ece=before["ece"]),
+        after=CalibrationError(nll=after["nll"], ece=after["ece"]),
+    )
+    test = ClassifierFigures.from_json(after, "test")
+    record = replace(earlier_record(model), test=test, calibration=calibration)
     with model_written_whole(out) as folder:
         net.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -136,13 +143,12 @@ def scale_logits(model: PreTrainedModel, factor: float, image: torch.Tensor, nor
         )
 
 
-def format_calibration(calibration: dict[str, Any]) -> str:
+def format_calibration(calibration: Calibration) -> str:
     """The figures of [`calibrate`] for the terminal."""
-    before, after = calibration["before"], calibration["after"]
+    before, after = calibration.before, calibration.after
     lines = {
-        "temperature": f"{calibration['temperature']:.3f}, fitted on {calibration['images']:,} images "
-        f"({calibration['split']})",
-        "calibration error": f"{before['ece']:.2%} before, {after['ece']:.2%} after ({calibration['measured_on']})",
-        "negative log-likelihood": f"{before['nll']:.4f} before, {after['nll']:.4f} after",
+        "temperature": f"{calibration.temperature:.3f}, fitted on {calibration.images:,} images ({calibration.split})",
+        "calibration error": f"{before.ece:.2%} before, {after.ece:.2%} after ({calibration.measured_on})",
+        "negative log-likelihood": f"{before.nll:.4f} before, {after.nll:.4f} after",
     }
     return "\n".join(f"{name:25}{text}" for name, text in lines.items())

@@ -1,7 +1,12 @@
 """Which answers of a classifier are too unsure to be relied on, as measured when it was evaluated."""
 
+import logging
+
 from ...hub.records import read_record_of
-from ...hub.validation import check_type, is_number, refuse
+from ...records import Evaluation, NewerRecordError
+from ...utils.json_files import refuse
+
+logger = logging.getLogger(__name__)
 
 
 def recorded_threshold(name: str) -> float | None:
@@ -17,12 +22,16 @@ def recorded_threshold(name: str) -> float | None:
         FileNotFoundError: if there is no such model.
         ValueError: if the record is malformed.
     """
-    label = f"{name}/record.json"
-    evaluation = check_type(read_record_of(name), "evaluation", dict, "an object", label) or {}
-    part = check_type(evaluation, "low_confidence", dict, "an object", f"{label}: evaluation") or {}
-    threshold = part.get("threshold")
-    if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 1):
-        refuse(label, "threshold of evaluation.low_confidence", "a number from 0 to 1", threshold)
+    try:
+        evaluation = read_record_of(name).evaluation
+    except NewerRecordError as error:
+        logger.warning("%s Its answers are not compared with a threshold of confidence.", error)
+        return None
+    if not isinstance(evaluation, Evaluation) or evaluation.low_confidence is None:
+        return None
+    threshold = evaluation.low_confidence.threshold
+    if not 0 <= threshold <= 1:
+        refuse(f"{name}/record.json", "threshold of evaluation.low_confidence", "a number from 0 to 1", threshold)
     return threshold
 
 

@@ -169,3 +169,32 @@ def single_image_speed(
         "threads": torch.get_num_threads(),
         "dtype": "int8" if quantization(model.config) == "openvino" else str(model.dtype).removeprefix("torch."),
     }
+
+
+def format_evaluation(record: dict[str, Any]) -> str:
+    """The figures of [`evaluate_classifier`], with `model` and `data`, for the terminal.
+
+    Of more than 20 classes, the 20 of the lowest F1 are listed.
+    """
+    low, high = record["top1_interval"]
+    data, speed, latency = record["data"], record["speed"], record["speed"]["latency_ms"]
+    lines = {
+        "model": f"{record['model']}, {record['parameters']:,} parameters",
+        "data": f"{data['source']}, {data['split']}: {record['images']:,} images, {len(record['classes'])} classes",
+        "top-1 accuracy": f"{record['top1']:.2%}, 95% interval {low:.2%} to {high:.2%}",
+        **({"top-5 accuracy": f"{record['top5']:.2%}"} if "top5" in record else {}),
+        "test-time augmentation": record["tta"],
+        "negative log-likelihood": f"{record['nll']:.4f}",
+        "calibration error": f"{record['ece']:.2%}",
+        "speed": f"{speed['images_per_second']:,.0f} images/s, reading and batching included",
+        "one image": f"{latency['median']:.2f} ms, 90% within {latency['p90']:.2f} ms; {speed['dtype']}, "
+        f"{speed['device']}, {speed['threads']} CPU thread{'s' if speed['threads'] > 1 else ''}",
+    }
+    rows = sorted(record["classes"].items(), key=lambda item: item[1]["f1"])[:20]
+    width = max(len(name) for name, _ in rows) + 2
+    shown = "class" if len(rows) == len(record["classes"]) else "worst"
+    table = [f"{shown:{max(width, 7)}}{'images':>8}{'precision':>11}{'recall':>9}{'F1':>9}"]
+    for name, row in rows:
+        scores = f"{row['precision']:>11.2%}{row['recall']:>9.2%}{row['f1']:>9.2%}"
+        table.append(f"{name:{max(width, 7)}}{row['images']:>8,}{scores}")
+    return "\n".join([*(f"{name:25}{text}" for name, text in lines.items()), "", *table])

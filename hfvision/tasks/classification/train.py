@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,15 @@ from ...engine.folder import training_folder
 from ...engine.loop import make_accelerator, train, with_batch_size
 from ...engine.options import as_plain, training_command
 from ...engine.progress import at_chance, chance_advice, few_images_advice, too_few_to_tell
-from ...hub.records import lineage
+from ...hub.records import lineage, recorded_settings
 from ...metrics.accuracy import accuracy
+from ...records import ClassifierFigures, ModelRecord, Training, TrainingData, write_record
 from ...robustness.adversarial import Adversary, has_collapsed, mart_loss, trades_loss
 from ...robustness.attacks.gradient import pgd
 from ...robustness.awp import PerturbedWeights
 from ...robustness.corruptions import corrupt_some
-from ...utils.report import confusion_picture, folder_written_whole, training_curve, write_record, write_text
+from ...utils.files import folder_written_whole, write_text
+from ...utils.plots import confusion_picture, training_curve
 from .config import ClassifierTrainingConfig
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
@@ -104,7 +106,7 @@ class ClassifierLoss:
         return bool(collapses) and collapses[-1] == len(history)
 
 
-def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
+def train_classifier(config: ClassifierTrainingConfig) -> ModelRecord:
     """Train, keep the best by validation accuracy, evaluate on the test split, write model, record and pictures.
 
     `config.out` then holds the model with its processor (`from_pretrained`, `pipeline`), `config.yaml`,
@@ -125,7 +127,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> dict[str, Any]:
         return fit_classifier(config, accelerator)
 
 
-def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -> dict[str, Any]:
+def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -> ModelRecord:
     """[`train_classifier`], in a folder that is its own."""
     torch.manual_seed(config.seed)
     with accelerator.main_process_first():
@@ -204,32 +206,33 @@ def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -
     if config.lora_rank is not None and accelerator.is_main_process:
         save_model(model, processor, config.out / "adapter")
     merged = model.merge_and_unload() if config.lora_rank is not None else model
-    record: dict[str, Any] = {
-        **made_from,
-        "training": {
-            "command": training_command("classifier", config),
-            "config": as_plain(config),
-            "data": {"source": config.data, "classes": names}
-            | ({} if config.streaming else {"fingerprint": data["train"]._fingerprint, "images": len(trainset)})
-            | {"unreadable": sum(len(getattr(part, "bad_images", [])) for part in (trainset, *held_out.values()))},
-            "parameters": merged.num_parameters(),
-            "seconds": round(sum(entry["seconds"] for entry in history), 1),
-            "history": history,
-        },
-    }
-    for split, images in held_out.items():
-        record[split] = evaluate_classifier(
-            merged, images, processor, names=names, tta=config.tta, accelerator=accelerator
-        )
+    training = Training(
+        command=training_command("classifier", config),
+        config=recorded_settings(as_plain(config)),
+        data=TrainingData(
+            source=config.data,
+            classes=names,
+            fingerprint=None if config.streaming else data["train"]._fingerprint,
+            images=None if config.streaming else len(trainset),
+            unreadable=sum(len(getattr(part, "bad_images", [])) for part in (trainset, *held_out.values())),
+        ),
+        parameters=merged.num_parameters(),
+        seconds=round(sum(entry["seconds"] for entry in history), 1),
+        history=history,
+    )
+    options = {"names": names, "tta": config.tta, "accelerator": accelerator}
+    figures = {split: evaluate_classifier(merged, part, processor, **options) for split, part in held_out.items()}
+    evaluated = {split: ClassifierFigures.from_json(values, split) for split, values in figures.items()}
+    record = replace(made_from, training=training, **evaluated)
     if accelerator.is_main_process:
         save_model(merged, processor, config.out)
-        write_outputs(config, record)
+        write_outputs(config, record, history)
         for split in held_out:
-            print(f"{split}: {record[split]['top1']:.2%} of {record[split]['images']:,} images are right")
-            matrix = record[split]["confusion_matrix"]
-            if at_chance(matrix):
-                few = too_few_to_tell(matrix)
-                advice = few_images_advice(record[split]["images"]) if few else chance_advice(config, history)
+            found = evaluated[split]
+            print(f"{split}: {found.top1:.2%} of {found.images:,} images are right")
+            if at_chance(found.confusion_matrix or ()):
+                few = too_few_to_tell(found.confusion_matrix or ())
+                advice = few_images_advice(found.images) if few else chance_advice(config, history)
                 print(f"hfvision: warning: {split}: {advice}", file=sys.stderr)
         print(f"model, record and pictures: {config.out}")
     return record
@@ -272,12 +275,11 @@ def save_model(
         processor.save_pretrained(temporary)
 
 
-def write_outputs(config: ClassifierTrainingConfig, record: dict[str, Any]) -> None:
-    history = record["training"]["history"]
+def write_outputs(config: ClassifierTrainingConfig, record: ModelRecord, history: list[dict[str, float]]) -> None:
     write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
     training_curve(history, config.out / "curve.png")
-    for split in ("validation", "test"):
-        if split in record:
-            matrix = torch.tensor(record[split]["confusion_matrix"])
-            confusion_picture(matrix, record["training"]["data"]["classes"], config.out / f"confusion_{split}.png")
+    for split, figures in (("validation", record.validation), ("test", record.test)):
+        if isinstance(figures, ClassifierFigures) and figures.confusion_matrix:
+            picture = config.out / f"confusion_{split}.png"
+            confusion_picture(figures.confusion_matrix, record.data.classes, picture)
     write_record(config.out / "record.json", record)

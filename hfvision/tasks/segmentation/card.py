@@ -1,88 +1,89 @@
 """What the card of a segmenter says of its quality and its limits."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from huggingface_hub import EvalResult
 
-from ...hub.records import Record, bare, data_name, hub_dataset
-from ...utils.markdown import plain
-from ...utils.report import markdown_table
+from ...records import ModelRecord, SegmenterFigures, strip_path
+from ...records.figures import MaskScores
+from ...utils.markdown import markdown_table, plain
+from ..card import CardSection, CardSubject, ResultData, class_sentence, intended_for, number
 
-VIEWS = {"none": "one view", "flip": "mirrored too", "turn": "turned and mirrored too"}
-
-
-def segmentation_results(record: Record) -> list[tuple[str, str, Record]]:
-    """Data, split and figures, as of `evaluate_segmenter`, of the evaluations in a record."""
-    evaluation = record.get("evaluation", {})
-    if "dice" in evaluation:
-        return [(bare(evaluation["data"]["source"]), evaluation["data"]["split"], evaluation)]
-    name = data_name(record) or "the training data"
-    parts = [(split, record[split]) for split in ("validation", "test") if "dice" in record.get(split, {})]
-    return [(name, split, figures) for split, figures in parts]
+KINDS = {
+    "hfvision_cnn_segmentation": "A segmenter, a convolutional network",
+    "hfvision_vit_segmentation": "A segmenter, a vision transformer with a convolutional decoder,",
+}
+VIEWS = {"none": "one view", "flip": "with horizontal flips", "turn": "with rotations and flips"}
 
 
-def segmentation_tables(record: Record) -> list[str]:
+def segmentation_results(record: ModelRecord) -> list[tuple[str, str, SegmenterFigures]]:
+    """Data, split and figures of the evaluations in a record."""
+    evaluation = record.evaluation
+    if isinstance(evaluation, SegmenterFigures):
+        data = evaluation.data
+        source = strip_path(data.source) if data else "the evaluated images"
+        return [(source, (data.split if data else None) or "test", evaluation)]
+    name = record.data_name or "the training data"
+    parts = {"validation": record.validation, "test": record.test}
+    return [(name, split, part) for split, part in parts.items() if isinstance(part, SegmenterFigures)]
+
+
+def segmentation_tables(record: ModelRecord) -> list[str]:
     """Paragraphs on the quality of a segmenter."""
     paragraphs = []
     for data, split, figures in segmentation_results(record):
-        low, high = figures["dice_interval"]
+        interval = figures.dice_interval
+        within = f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
         paragraphs.append(
-            f"On {figures['images']:,} {plain(split)} images of {plain(data)}, {VIEWS[figures['tta']]}: Dice "
-            f"{figures['dice']:.4f} (95 % interval {low:.4f} to {high:.4f}), IoU {figures['iou']:.4f}, both means "
-            "over images, of all classes but the background."
+            f"On {figures.images:,} {plain(split)} images of {plain(data)}, "
+            f"{VIEWS.get(figures.tta, plain(figures.tta))}: Dice {figures.dice:.4f}{within}, IoU {figures.iou:.4f}, "
+            "both averaged over images and over all classes except the background."
         )
-        groups = {"all": figures} | {
-            plain(f"{figures['by']} {key}"): row for key, row in figures.get("groups", {}).items()
-        }
-        rows = [[key, row["images"], f"{row['dice']:.4f}", f"{row['iou']:.4f}"] for key, row in groups.items()]
-        paragraphs += [markdown_table(["images of", "images", "Dice", "IoU"], rows)] if len(groups) > 1 else []
+        groups: dict[str, MaskScores] = {"all": figures}
+        groups |= {plain(f"{figures.by} {key}"): row for key, row in (figures.groups or {}).items()}
+        if len(groups) > 1:
+            rows = [[key, row.images, f"{row.dice:.4f}", f"{row.iou:.4f}"] for key, row in groups.items()]
+            paragraphs.append(markdown_table(["images of", "images", "Dice", "IoU"], rows))
         scores = [
-            [plain(name), *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("dice", "iou", "dice_pooled"))]
-            for name, row in figures["classes"].items()
+            [plain(name), *(number(value, ".4f") for value in (row.dice, row.iou, row.dice_pooled))]
+            for name, row in figures.classes.items()
         ]
-        paragraphs.append(markdown_table(["class", "Dice", "IoU", "Dice of all pixels together"], scores))
+        paragraphs.append(markdown_table(["class", "Dice", "IoU", "Dice of all pixels pooled"], scores))
     return paragraphs
 
 
-def segmentation_entries(record: Record) -> list[EvalResult]:
-    """The figures as entries of the front matter's `model-index`."""
+def results(subject: CardSubject) -> list[EvalResult]:
+    entries = []
+    for name, split, figures in segmentation_results(subject.record):
+        data = ResultData("image-segmentation", "Image segmentation", name, subject.record.hub_dataset, split)
+        arguments = {"test_time_augmentation": figures.tta} if figures.tta != "none" else None
+        entries.append(data.entry("dice", "Dice", figures.dice, arguments))
+        entries.append(data.entry("iou", "IoU", figures.iou, arguments))
+    return entries
 
-    def entry(data: str, split: str, kind: str, label: str, figures: Mapping[str, Any]) -> EvalResult:
-        return EvalResult(
-            task_type="image-segmentation",
-            task_name="Image segmentation",
-            dataset_type=hub_dataset(record) or "-".join(data.lower().replace(",", "").split()),
-            dataset_name=data,
-            dataset_split=split,
-            metric_type=kind,
-            metric_name=label,
-            metric_value=figures[kind],
-            metric_args={"test_time_augmentation": figures["tta"]} if figures["tta"] != "none" else None,
-        )
 
+def limits(subject: CardSubject) -> list[str]:
+    record = subject.record
+    grouped = [figures.groups for *_, figures in segmentation_results(record) if figures.groups]
+    weakest = ""
+    if grouped:
+        name, scores = min(grouped[-1].items(), key=lambda item: item[1].dice)
+        weakest = f"It is weakest on {plain(name)}: Dice {scores.dice:.3f} on {scores.images:,} images."
     return [
-        entry(data, split, kind, label, figures)
-        for data, split, figures in segmentation_results(record)
-        for kind, label in (("dice", "Dice"), ("iou", "IoU"))
-    ]
-
-
-def segmentation_limits(record: Record) -> list[str]:
-    """Sentences on what a segmenter is for, and what not."""
-    data = data_name(record)
-    grouped = [figures["groups"] for *_, figures in segmentation_results(record) if "groups" in figures]
-    weak = min(grouped[-1].items(), key=lambda item: item[1]["dice"]) if grouped else None
-    told = (
-        f"It is weakest on {plain(weak[0])}: Dice {weak[1]['dice']:.3f} on {weak[1]['images']:,} images."
-        if weak
-        else ""
-    )
-    return [
-        f"For images like those of {plain(data)}." if data else "For images like those it was trained on.",
-        "Every pixel gets one of its classes, also where none fits; touching objects of one class become one region, "
-        "so that regions are no count of objects.",
-        told,
+        intended_for(record),
+        "Every pixel gets one of its classes, even where none fits; touching objects of one class become one region, "
+        "so the number of regions is not a count of objects.",
+        weakest,
         "Areas measured in its masks carry its errors.",
         "It is not a medical device, and must not decide alone where a mistake can hurt somebody.",
     ]
+
+
+CARD = CardSection(
+    pipeline_tag="image-segmentation",
+    kind=lambda config: KINDS.get(config.model_type),
+    classes=lambda config: [class_sentence(config, " in each pixel")],
+    paragraphs=lambda subject: {"Figures": segmentation_tables(subject.record)},
+    results=results,
+    benchmarks=lambda subject: [],
+    limits=limits,
+    example=lambda config: 'print(segment("photo.jpg")[0])',
+)

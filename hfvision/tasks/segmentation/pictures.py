@@ -13,7 +13,7 @@ from torchvision.utils import draw_segmentation_masks
 
 from ...data.datasets.segmentation import MaskedImages
 from ...data.transforms.normalize import Normalize
-from ...utils.report import image_grid
+from ...utils.plots import image_grid
 from .evaluate import TestTimeAugmentation, segment_pixels
 
 

@@ -11,7 +11,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ...data.datasets.class_names import class_names
 from ...data.datasets.segmentation import show_mask
 from ...data.io.images import read_image, to_rgb
-from ...utils.report import written_whole
+from ...utils.files import written_whole
 from .pictures import overlay, palette
 
 MARGIN = 128  # pixels around a tile that are seen with it

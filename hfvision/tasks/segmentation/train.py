@@ -25,13 +25,16 @@ from ...engine.loop import make_accelerator, train, with_batch_size
 from ...engine.options import as_plain, training_command
 from ...engine.progress import chance_advice, one_class_found
 from ...hub.loading import check_task, load_config, load_model, load_weights
+from ...hub.records import recorded_settings
 from ...models.cnn.configuration_cnn import CNNConfig, CNNSegmentationConfig
 from ...models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation, pixel_cross_entropy
 from ...models.image_processing_segmentation import ImageSegmentationProcessor
 from ...models.vit.configuration_vit import VisionTransformerConfig, VisionTransformerSegmentationConfig
 from ...models.vit.modeling_vit_segmentation import VisionTransformerForSemanticSegmentation
+from ...records import ModelRecord, SegmenterFigures, Training, TrainingData, write_record
 from ...utils.errors import one_line
-from ...utils.report import training_curve, write_record, write_text
+from ...utils.files import write_text
+from ...utils.plots import training_curve
 from ..classification.train import save_model
 from ..classification.transfer import default_processor
 from .config import SegmenterTrainingConfig
@@ -167,7 +170,7 @@ def processor_like(processor: Any) -> ImageSegmentationProcessor:
     )
 
 
-def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
+def train_segmenter(config: SegmenterTrainingConfig) -> ModelRecord:
     """Train, keep the best by the Dice coefficient on validation images, evaluate on the test split, write it all.
 
     `config.out` then holds the model with its processor (`from_pretrained`, `pipeline`), `config.yaml`,
@@ -189,7 +192,7 @@ def train_segmenter(config: SegmenterTrainingConfig) -> dict[str, Any]:
         return fit_segmenter(config, accelerator)
 
 
-def fit_segmenter(config: SegmenterTrainingConfig, accelerator: Accelerator) -> dict[str, Any]:
+def fit_segmenter(config: SegmenterTrainingConfig, accelerator: Accelerator) -> ModelRecord:
     """[`train_segmenter`], in a folder that is its own."""
     torch.manual_seed(config.seed)
     columns = {name: getattr(config, name) for name in ("image_column", "mask_column", "validation_group")}
@@ -238,38 +241,39 @@ def fit_segmenter(config: SegmenterTrainingConfig, accelerator: Accelerator) -> 
         score="validation_dice",
         on_best=keep,
     )
-    record: dict[str, Any] = {
-        "training": {
-            "command": training_command("segmenter", config),
-            "config": as_plain(config),
-            "data": {
-                "source": config.data,
-                "classes": names,
-                "images": len(images["train"]),
-                "fingerprint": splits["train"]._fingerprint,
-            },
-            "parameters": model.num_parameters(),
-            "seconds": round(sum(entry["seconds"] for entry in history), 1),
-            "history": history,
-        }
-    }
+    training = Training(
+        command=training_command("segmenter", config),
+        config=recorded_settings(as_plain(config)),
+        data=TrainingData(
+            source=config.data,
+            classes=names,
+            images=len(images["train"]),
+            fingerprint=splits["train"]._fingerprint,
+        ),
+        parameters=model.num_parameters(),
+        seconds=round(sum(entry["seconds"] for entry in history), 1),
+        history=history,
+    )
+    evaluated: dict[str, SegmenterFigures] = {}
     held_out = {name: images[name] for name in ("validation", "test") if name in images}
     for name, part in held_out.items():
         by = config.by if config.by in part.rows.features else None
         options = {"by": by, "tta": config.tta, "accelerator": accelerator}
-        record[name] = evaluate_segmenter(model, part, processor, names=names, **options)
+        figures = evaluate_segmenter(model, part, processor, names=names, **options)
+        evaluated[name] = SegmenterFigures.from_json(figures, name)
+    record = ModelRecord(training=training, **evaluated)
     if accelerator.is_main_process:
         save_model(model, processor, config.out)
         write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
         training_curve(history, config.out / "curve.png")
         for name, part in held_out.items():
-            each, path = record[name]["each"], config.out / f"masks_{name}.png"
+            each, path = evaluated[name].each or (), config.out / f"masks_{name}.png"
             best_and_worst(model, part, normalize, names, each, path, tta=config.tta)
         write_record(config.out / "record.json", record)
         for name in held_out:
-            found = record[name]
-            print(f"{name}: Dice {found['dice']:.4f}, IoU {found['iou']:.4f}, {found['images']:,} images")
-            if one_class_found(found["classes"]):
+            found = evaluated[name]
+            print(f"{name}: Dice {found.dice:.4f}, IoU {found.iou:.4f}, {found.images:,} images")
+            if one_class_found(found.to_json()["classes"]):
                 print(f"hfvision: warning: {name}: {chance_advice(config, history)}", file=sys.stderr)
         print(f"model, record and pictures: {config.out}")
     return record

@@ -10,7 +10,9 @@ from torch.nn.functional import avg_pool2d
 from torchvision.transforms.v2.functional import to_pil_image
 
 from ...data.transforms.resize import downscale
-from ...utils.report import caption_font, markdown_table, written_whole
+from ...utils.files import written_whole
+from ...utils.markdown import markdown_table
+from ...utils.plots import caption_font
 from .baselines import DTYPES, interpolations, network
 from .evaluate import read_original
 

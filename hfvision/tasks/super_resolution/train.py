@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ from ...engine.loop import Opponent, make_accelerator, train
 from ...engine.options import as_plain, training_command
 from ...engine.progress import training_advice
 from ...hub.loading import load_model
-from ...hub.records import lineage
+from ...hub.records import lineage, recorded_settings
 from ...models.srgan.configuration_srgan import PRESETS, SRGANConfig
 from ...models.srgan.image_processing_srgan import SRGANImageProcessor
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
-from ...utils.report import folder_written_whole, side_by_side, training_curve, write_record, write_text
+from ...records import ModelRecord, Training, TrainingData, write_record
+from ...utils.files import folder_written_whole, write_text
+from ...utils.plots import side_by_side, training_curve
 from ..classification.transfer import load_start
 from .config import SuperResTrainingConfig
 from .gan import DiscriminatorLoss, PerceptualLoss
@@ -68,7 +71,7 @@ def load_generator(
     return model
 
 
-def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
+def train_superres(config: SuperResTrainingConfig) -> ModelRecord:
     """Train, keep the best by PSNR on validation photographs (the newest, with a GAN), write model and record.
 
     `config.out` then holds the folded network with its processor (`from_pretrained`, `pipeline`), `config.yaml`,
@@ -90,7 +93,7 @@ def train_superres(config: SuperResTrainingConfig) -> dict[str, Any]:
         return fit_superres(config, accelerator)
 
 
-def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> dict[str, Any]:
+def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> ModelRecord:
     """[`train_superres`], in a folder that is its own."""
     torch.manual_seed(config.seed)
     model = load_generator(config.model, config.overrides(), trust_remote_code=config.trust_remote_code)
@@ -147,22 +150,21 @@ def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> di
         on_best=keep,
         opponent=opponent,
     )
-    record: dict[str, Any] = {
-        **made_from,
-        "training": {
-            "command": training_command("superres", config),
-            "config": as_plain(config),
-            "data": {
-                "sources": config.data,
-                "photographs": len(set(map(id, photos))),
-                "validation_photographs": len(held_out),
-            },
-            "parameters": copy.deepcopy(model).fuse().num_parameters(),
-            **validation.psnr(lambda images: resize_bicubic(images, scale), accelerator, "bicubic_psnr"),
-            "seconds": round(sum(entry["seconds"] for entry in history), 1),
-            "history": history,
-        },
-    }
+    bicubic = validation.psnr(lambda images: resize_bicubic(images, scale), accelerator, "psnr")["psnr"]
+    training = Training(
+        command=training_command("superres", config),
+        config=recorded_settings(as_plain(config)),
+        data=TrainingData(
+            sources=config.data,
+            photographs=len(set(map(id, photos))),
+            validation_photographs=len(held_out),
+        ),
+        parameters=copy.deepcopy(model).fuse().num_parameters(),
+        bicubic_psnr=bicubic,
+        seconds=round(sum(entry["seconds"] for entry in history), 1),
+        history=history,
+    )
+    record = replace(made_from, training=training)
     if accelerator.is_main_process:
         save_upscaler(model, config.out)
         if loss.discriminator is not None:
@@ -175,9 +177,9 @@ def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> di
         best = max(history, key=lambda entry: entry["validation_psnr"]) if by_psnr else history[-1]
         print(
             f"PSNR on {len(held_out)} validation photographs: {best['validation_psnr']:.2f} dB, "
-            f"bicubic {record['training']['bicubic_psnr']:.2f} dB"
+            f"bicubic {bicubic:.2f} dB"
         )
-        no_gain = best["validation_psnr"] <= record["training"]["bicubic_psnr"]
+        no_gain = best["validation_psnr"] <= bicubic
         if by_psnr and config.degradation == "bicubic" and no_gain:
             print(f"hfvision: warning: no better than bicubic: {training_advice(config, history)}", file=sys.stderr)
         print(f"model, record and pictures: {config.out}")

@@ -8,8 +8,9 @@ from PIL import Image, ImageDraw, ImageOps
 
 from ...data.io.video import DamagedVideoError, read_frames
 from ...hub.checkpoints import DEFAULT_CLASSIFIER
-from ...utils.files import check_report
-from ...utils.report import BLUE, ORANGE, caption_font, write_record, written_whole
+from ...records import write_record
+from ...utils.files import check_report, written_whole
+from ...utils.plots import BLUE, ORANGE, caption_font
 from ..classification.confidence import is_low, recorded_threshold
 from .shots import (
     THRESHOLD,

@@ -1,77 +1,14 @@
-"""Records, reports and pictures: what a run leaves for people to look at. Files are written whole or not at all."""
+"""Pictures that a run leaves: of trainings, figures and images. Files are written whole or not at all."""
 
-import os
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from .console import to_json
-from .files import flush_to_disk as flush_to_disk
-from .files import folder_written_whole as folder_written_whole
-from .files import write_text, written_whole
+from .files import written_whole
 
 BLUE, ORANGE = "#2f6db3", "#d9772b"
-LIBRARIES = ("hfvision", "torch", "torchvision", "transformers", "accelerate", "datasets", "timm")
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a run's figures as JSON, with the versions and the machine they came from."""
-    write_text(path, to_json(record | {"environment": environment()}) + "\n")
-
-
-def environment() -> dict[str, Any]:
-    """Versions of the libraries and a description of the machine."""
-    return {
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "machine": {
-            "system": platform.system(),
-            "architecture": platform.machine(),
-            "cpu_cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        },
-    }
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A GitHub table; the first column is text, the others are aligned to the right."""
-    lines = ["| " + " | ".join(header) + " |", "|---" + "|--:" * (len(header) - 1) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
-
-
-def format_evaluation(record: dict[str, Any]) -> str:
-    """The figures of [`tasks.classification.evaluate.evaluate_classifier`], with `model` and `data`, for the terminal.
-
-    Of more than 20 classes, the 20 of the lowest F1 are listed.
-    """
-    low, high = record["top1_interval"]
-    data, speed, latency = record["data"], record["speed"], record["speed"]["latency_ms"]
-    lines = {
-        "model": f"{record['model']}, {record['parameters']:,} parameters",
-        "data": f"{data['source']}, {data['split']}: {record['images']:,} images, {len(record['classes'])} classes",
-        "top-1 accuracy": f"{record['top1']:.2%}, 95% interval {low:.2%} to {high:.2%}",
-        **({"top-5 accuracy": f"{record['top5']:.2%}"} if "top5" in record else {}),
-        "test-time augmentation": record["tta"],
-        "negative log-likelihood": f"{record['nll']:.4f}",
-        "calibration error": f"{record['ece']:.2%}",
-        "speed": f"{speed['images_per_second']:,.0f} images/s, reading and batching included",
-        "one image": f"{latency['median']:.2f} ms, 90% within {latency['p90']:.2f} ms; {speed['dtype']}, "
-        f"{speed['device']}, {speed['threads']} CPU thread{'s' if speed['threads'] > 1 else ''}",
-    }
-    rows = sorted(record["classes"].items(), key=lambda item: item[1]["f1"])[:20]
-    width = max(len(name) for name, _ in rows) + 2
-    shown = "class" if len(rows) == len(record["classes"]) else "worst"
-    table = [f"{shown:{max(width, 7)}}{'images':>8}{'precision':>11}{'recall':>9}{'F1':>9}"]
-    for name, row in rows:
-        scores = f"{row['precision']:>11.2%}{row['recall']:>9.2%}{row['f1']:>9.2%}"
-        table.append(f"{name:{max(width, 7)}}{row['images']:>8,}{scores}")
-    return "\n".join([*(f"{name:25}{text}" for name, text in lines.items()), "", *table])
 
 
 def caption_font(size: int) -> ImageFont.FreeTypeFont:

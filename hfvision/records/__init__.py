@@ -1,0 +1,66 @@
+"""What is recorded of models: typed, versioned, with one reader and one writer."""
+
+from .figures import (
+    BinaryFigures,
+    Calibration,
+    CalibrationError,
+    ClassifierFigures,
+    Evaluation,
+    RobustnessFigures,
+    SegmenterFigures,
+    UpscalerFigures,
+)
+from .files import (
+    REPORTS,
+    NewerRecordError,
+    environment,
+    read_record,
+    read_record_file,
+    record_text,
+    write_record,
+)
+from .model import (
+    About,
+    Change,
+    CompressionStep,
+    ModelRecord,
+    NamedData,
+    SizeChange,
+    StepQuality,
+    Training,
+    TrainingData,
+    TrainingSettings,
+    strip_path,
+)
+from .part import Part, plain_data
+
+__all__ = [
+    "REPORTS",
+    "About",
+    "BinaryFigures",
+    "Calibration",
+    "CalibrationError",
+    "Change",
+    "ClassifierFigures",
+    "CompressionStep",
+    "Evaluation",
+    "ModelRecord",
+    "NamedData",
+    "NewerRecordError",
+    "Part",
+    "RobustnessFigures",
+    "SegmenterFigures",
+    "SizeChange",
+    "StepQuality",
+    "Training",
+    "TrainingData",
+    "TrainingSettings",
+    "UpscalerFigures",
+    "environment",
+    "plain_data",
+    "read_record",
+    "read_record_file",
+    "record_text",
+    "strip_path",
+    "write_record",
+]
