@@ -32,10 +32,10 @@ def main() -> None:
     models, data = [args.model, str(config.out), str(folder)], None
     if isinstance(config.data, str) and "test" in load_image_dataset(config.data, validation=0):
         data = config.data
-    record["benchmark"] = benchmark(models, data=data, engines=["eager"], count=10_000)
-    write_record(Path(folder) / "record.json", record)
+    measured = benchmark(models, data=data, engines=["eager"], count=10_000)
+    write_record(Path(folder) / "record.json", record.to_json() | {"benchmark": measured})
     print(describe(record))
-    print(format_benchmark(record["benchmark"]))
+    print(format_benchmark(measured))
     print(json.dumps({"model": str(config.out), "int8": str(folder)}))
 
 

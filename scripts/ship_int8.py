@@ -33,7 +33,7 @@ def main() -> None:
 
     parent = json.loads((FOLDER / args.name / "record.json").read_text())
     name = f"{args.name}-int8"
-    record = quantize(args.name, FOLDER / name, calibration=args.calibration, force=True)
+    record = quantize(args.name, FOLDER / name, calibration=args.calibration, force=True).to_json()
     leave_code_out(FOLDER / name)
     record["about"] = parent["about"]
     if hasattr(load_config(name), "scale"):

@@ -114,7 +114,7 @@ def test_calibrated_model_is_as_sure_as_it_is_right(data, model, tmp_path):
         )
     assert torch.allclose(after * found["temperature"], before, atol=1e-4)
     assert (out / "reliability.png").is_file()
-    assert json.loads((out / "record.json").read_text())["calibration"] == found
+    assert json.loads((out / "record.json").read_text())["calibration"] == found.to_json()
     with pytest.raises(ValueError, match="holds a model already"):
         calibrate(str(model), str(data), out)
 

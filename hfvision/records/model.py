@@ -1,5 +1,6 @@
 """The record of a model: where it comes from, how it was trained and made smaller, and what is measured of it."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,7 +149,7 @@ class Training(Part):
     parameters: int | None = None
     bicubic_psnr: float | None = None
     seconds: float | None = None
-    history: list[dict[str, float | None]] = field(default_factory=list)
+    history: Sequence[Mapping[str, float | None]] = field(default_factory=list)
     environment: Environment | None = None
     emissions: Emissions | None = None
 

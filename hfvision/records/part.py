@@ -1,6 +1,6 @@
 """Dataclasses that are read from JSON objects, checked, and written back to equal ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from types import UnionType
@@ -105,7 +105,7 @@ def convert(kind: Any, value: Any, name: str, path: str) -> Any:
         return convert_union(arguments, value, name, path)
     if isinstance(origin, type) and issubclass(origin, Part):
         return origin.from_json(value, name, path)
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             refuse(name, path, "an object", value)
         return {key: convert(arguments[1], item, name, f"{path}.{key}") for key, item in value.items()}
@@ -114,7 +114,7 @@ def convert(kind: Any, value: Any, name: str, path: str) -> Any:
             refuse(name, path, f"a list of {len(arguments)} values", value)
         items = zip(arguments, value, strict=True)
         return tuple(convert(each, item, name, f"{path}[{number}]") for number, (each, item) in enumerate(items))
-    if origin is list:
+    if origin in (list, Sequence):
         if not isinstance(value, list | tuple):
             refuse(name, path, "a list", value)
         return [convert(arguments[0], item, name, f"{path}[{number}]") for number, item in enumerate(value)]

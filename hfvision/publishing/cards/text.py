@@ -76,7 +76,9 @@ def method_sentences(record: ModelRecord) -> list[str]:
     config, sentences = record.settings, []
     if config.is_adversarial:
         norm = config.norm or "linf"
-        epsilon = config.epsilon or DEFAULT_EPSILON.get(norm, "an unknown epsilon")
+        epsilon = config.epsilon or {str(name): value for name, value in DEFAULT_EPSILON.items()}.get(
+            norm, "an unknown epsilon"
+        )
         steps = f", {config.attack_steps} steps where the method takes several" if config.attack_steps else ""
         sentences.append(
             f"It was trained on attacked images: {plain(config.adversarial)}, {plain(norm)} within {plain(epsilon)}"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData, eval_result_entries_to_yaml
@@ -153,6 +154,7 @@ def metadata(subject: CardSubject, task: Task, title: str) -> ModelCardData:
     results: list[EvalResult] = task.card.results(subject)
     dataset = None if task.name == "super_resolution" else record.hub_dataset
     emissions = record.training.emissions if record.training else None
+    further: dict[str, Any] = {"co2_eq_emissions": emissions.to_json()} if emissions else {}
     return ModelCardData(
         library_name=method if method in ("openvino", "onnx") else "transformers",
         pipeline_tag=task.card.pipeline_tag,
@@ -162,5 +164,5 @@ def metadata(subject: CardSubject, task: Task, title: str) -> ModelCardData:
         tags=["hfvision", *task.card.tags, *([method] if method else [])],
         model_name=title if results else None,
         eval_results=results or None,
-        **({"co2_eq_emissions": emissions.to_json()} if emissions else {}),
+        **further,
     )

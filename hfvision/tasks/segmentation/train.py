@@ -261,7 +261,7 @@ def fit_segmenter(config: SegmenterTrainingConfig, accelerator: Accelerator) -> 
         options = {"by": by, "tta": config.tta, "accelerator": accelerator}
         figures = evaluate_segmenter(model, part, processor, names=names, **options)
         evaluated[name] = SegmenterFigures.from_json(figures, name)
-    record = ModelRecord(training=training, **evaluated)
+    record = ModelRecord(training=training, validation=evaluated.get("validation"), test=evaluated.get("test"))
     if accelerator.is_main_process:
         save_model(model, processor, config.out)
         write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
