@@ -209,7 +209,7 @@ def ship_int8(parent: str, sample: datasets.Dataset, about: dict[str, Any], comm
         # Every class is to be in the training split, of which the first `count` of this shuffle calibrate.
         for split, images in {"train": sample, "validation": held_out}.items():
             images.to_parquet(f"{folder}/{split}.parquet")
-        record = quantize(parent, FOLDER / name, calibration=folder, images=count, seed=SEED, force=True)
+        record = quantize(parent, FOLDER / name, calibration=folder, images=count, seed=SEED, force=True).to_json()
     leave_code_out(FOLDER / name)
     record["about"] = about
     record["evaluation"] = evaluate(name, held_out, command)
