@@ -9,7 +9,7 @@ from .checkpoints import checkpoint, list_checkpoints
 from .validation import check_inside, library_errors
 
 
-def resolve_model(name: str) -> str:
+def resolve_model(name: str | Path) -> str:
     """What `from_pretrained` takes for `name`: the folder of a shipped checkpoint, a folder, or a Hub id.
 
     A folder of that name comes before a checkpoint.
@@ -17,6 +17,7 @@ def resolve_model(name: str) -> str:
     Raises:
         FileNotFoundError: if `name` looks like a path and is no folder with a model.
     """
+    name = str(name)
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -38,7 +39,7 @@ def commit_of(config: PreTrainedConfig) -> str | None:
     return getattr(config, "_commit_hash", None)
 
 
-def find_file(name: str, file: str, commit: str | None = None) -> Path | None:
+def find_file(name: str | Path, file: str, commit: str | None = None) -> Path | None:
     """The path of one file of a model, fetched where `name` is a Hub id; None if there is none.
 
     Raises:
@@ -48,6 +49,6 @@ def find_file(name: str, file: str, commit: str | None = None) -> Path | None:
         found = cached_file(resolve_model(name), file, revision=commit, _raise_exceptions_for_missing_entries=False)
     if found is None:
         return None
-    if name not in list_checkpoints():
+    if str(name) not in list_checkpoints():
         check_inside(Path(found), Path(found).parent, f"{name}/{file}")
     return Path(found)

@@ -1,10 +1,11 @@
-"""Loads a model with its image processor by a Hub id, a folder, or the name of a shipped checkpoint."""
+"""Loads a model with its image processor: by a Hub id, a folder, the name of a shipped checkpoint, or from memory."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import OfflineModeIsEnabled
+from torch import nn
 from transformers import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     MODEL_FOR_IMAGE_TO_IMAGE_MAPPING,
@@ -14,6 +15,7 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForImageToImage,
     AutoModelForSemanticSegmentation,
+    Pipeline,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -38,12 +40,33 @@ MODEL_MAPPINGS = {
 }
 
 
-def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConfig:
+class LoadedModel(NamedTuple):
+    """A model in evaluation mode and its image processor, as [`load_model`] gives them.
+
+    >>> model, processor = load_model("sr-tiny-x2")
+    >>> load_model("sr-tiny-x2")
+    LoadedModel(SRGANForImageSuperResolution of 41,361 parameters, SRGANImageProcessor)
+    """
+
+    model: PreTrainedModel
+    processor: BaseImageProcessor
+
+    def __repr__(self) -> str:
+        parameters = f"{self.model.num_parameters():,} parameters"
+        return f"LoadedModel({type(self.model).__name__} of {parameters}, {type(self.processor).__name__})"
+
+
+# What takes a model takes a name, a folder, the model, the model with its processor, or a pipeline that has both.
+ModelLike: TypeAlias = str | Path | nn.Module | tuple[nn.Module, BaseImageProcessor] | Pipeline
+
+
+def load_config(name: str | Path, *, trust_remote_code: bool = False) -> PreTrainedConfig:
     """The configuration of a model; arguments and errors as for [`load_model`]."""
     source, label = resolve_model(name), f"{name}/config.json"
     path = find_file(name, "config.json")
     if path is None and is_offline_mode() and not Path(source).is_dir():
-        raise no_connection(label, OfflineModeIsEnabled())
+        offline = OfflineModeIsEnabled()
+        raise no_connection(label, offline) or offline
     if path is None:
         raise ValueError(f"{label} cannot be loaded: there is no such file.")
     settings = read_json(path, label)
@@ -64,24 +87,37 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PreTrainedConf
     return config
 
 
-def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """The model called `name`, in evaluation mode, and its image processor.
+def load_model(name: ModelLike, task: str | None = None, *, trust_remote_code: bool = False) -> LoadedModel:
+    """A model in evaluation mode and its image processor.
 
-    A small image goes through both, so that what is returned works.
+    A model of the Hub or a folder is loaded anew at each call, and a small image goes through both, so that what is
+    returned works. A loaded one is returned as it is, with the processor of the folder that it was loaded from.
+
+    >>> model, processor = load_model("cnn-cifar10-small", "image-classification")
+    >>> model.config.id2label[3]
+    'cat'
+    >>> load_model((model, processor)).model is model
+    True
 
     Args:
-        name: a Hub id, a folder, or a shipped checkpoint.
-        task: `image-classification`, `image-super-resolution` or `image-segmentation`.
+        name: a Hub id, a folder, or a shipped checkpoint; a model, a model with its image processor, or a pipeline.
+        task: `image-classification`, `image-super-resolution` or `image-segmentation`; where not given, the one that
+            the model is for.
         trust_remote_code: run the model code of a Hub repository whose family is not installed here.
 
     Raises:
         FileNotFoundError: if there is no such folder.
+        TypeError: if it is neither a name nor a model.
         ImportError: if a library that it takes is not installed.
         ConnectionError: if it is not on this machine and there is no connection to the Hub.
         ValueError: if it is a model for another task, its files are malformed, name files elsewhere or cannot be
             loaded whole, or configuration, image processor and weights do not fit each other.
     """
+    if not isinstance(name, str | Path):
+        return take_loaded(name, task)
+    name = str(name)
     config = load_config(name, trust_remote_code=trust_remote_code)
+    task = task or only_task(name, config, trust_remote_code)
     check_task(name, task, config, trust_remote_code)
     model = load_compressed(name, config, AUTO_MODELS[task])
     if model is None:
@@ -90,10 +126,53 @@ def load_model(name: str, task: str, *, trust_remote_code: bool = False) -> tupl
         check_complete(report, name, task)
     processor = load_processor(name, config, trust_remote_code=trust_remote_code)
     check_outputs(model.eval(), processor, task, name)
-    return model, processor
+    return LoadedModel(model, processor)
 
 
-def load_processor(name: str, config: PreTrainedConfig, *, trust_remote_code: bool = False) -> BaseImageProcessor:
+def take_loaded(given: Any, task: str | None) -> LoadedModel:
+    """[`load_model`] for a model, a model with its image processor, or a pipeline."""
+    if isinstance(given, Pipeline):
+        given = given.model, given.image_processor
+    model, processor = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+    config = getattr(model, "config", None)
+    if not isinstance(model, nn.Module) or not isinstance(config, PreTrainedConfig):
+        raise TypeError(
+            f"A model must be a name, a folder, a model of transformers, or a model and its image processor, got "
+            f"{type(model).__name__}."
+        )
+    name = type(model).__name__
+    task = task or only_task(name, config, True)
+    check_task(name, task, config, True)
+    if processor is None:
+        origin = origin_of(model)
+        if not origin:
+            raise ValueError(f"{name} comes without its image processor: give both, as (model, processor).")
+        processor = load_processor(origin, load_config(origin))
+    return LoadedModel(model.eval(), processor)  # pyright: ignore[reportArgumentType]: OpenVINO's are called alike
+
+
+def origin_of(model: nn.Module) -> str:
+    """The folder or Hub id that a model was loaded from; empty for one that was made."""
+    folder = getattr(model, "folder", None)  # of a model of OpenVINO
+    return str(folder or getattr(model, "name_or_path", "") or "")
+
+
+def only_task(name: str, config: PreTrainedConfig, trust_remote_code: bool) -> str:
+    """The task that a model of this configuration is for.
+
+    Raises:
+        ValueError: if there is none of `AUTO_MODELS`.
+    """
+    if task := next(
+        (task for task in AUTO_MODELS if supports(config, task, trust_remote_code=trust_remote_code)), None
+    ):
+        return task
+    raise ValueError(f"{name} is a {config.model_type!r} model, which does none of {', '.join(AUTO_MODELS)}.")
+
+
+def load_processor(
+    name: str | Path, config: PreTrainedConfig, *, trust_remote_code: bool = False
+) -> BaseImageProcessor:
     """The image processor of the model called `name`; arguments and errors as for [`load_model`]."""
     source, settings, label = resolve_model(name), {}, f"{name}/preprocessor_config.json"
     for file in ("preprocessor_config.json", "processor_config.json"):
@@ -161,10 +240,12 @@ def weight_files(name: str, config: PreTrainedConfig) -> list[Path]:
     index = find_file(name, "model.safetensors.index.json", commit)
     if index is None:
         raise ValueError(f"{name} has no weights in safetensors: there is no model.safetensors.")
-    files = {file: find_file(name, file, commit) for file in check_index(read_json(index, label), label)}
-    if lost := next((file for file, path in files.items() if path is None), None):
-        raise ValueError(f"{label} names {lost}, which is not there.")
-    return list(files.values())
+    files: list[Path] = []
+    for file in check_index(read_json(index, label), label):
+        if (path := find_file(name, file, commit)) is None:
+            raise ValueError(f"{label} names {file}, which is not there.")
+        files.append(path)
+    return files
 
 
 def check_complete(report: dict[str, Any], name: str, task: str) -> None:
