@@ -107,7 +107,7 @@ def test_evaluation_by_command_agrees_with_the_training_and_with_counting(traine
     assert record["each"] == pytest.approx(json.loads((trained / "record.json").read_text())["test"]["each"], abs=0.01)
     assert Image.open(tmp_path / "report" / "masks.png").size[0] > 300
     model = AutoModelForSemanticSegmentation.from_pretrained(trained)
-    mask = segment(Image.open(discs / "test/images/1.png"), model, ImageSegmentationProcessor.from_pretrained(trained))
+    mask = segment(discs / "test/images/1.png", (model, ImageSegmentationProcessor.from_pretrained(trained))).mask
     true = torch.from_numpy(np.asarray(Image.open(discs / "test/masks/1.png")) > 0)
     both = ((mask == 1) & true).sum()
     assert record["each"][1] == pytest.approx((2 * both / ((mask == 1).sum() + true.sum())).item(), abs=1e-6)
@@ -180,10 +180,10 @@ def test_large_images_go_through_in_tiles_and_come_out_the_same():
     model, processor = CNNForSemanticSegmentation(config).eval(), ImageSegmentationProcessor()
     pixels = np.random.default_rng(0).integers(0, 255, (300, 410, 3), dtype=np.uint8)
     photo = Image.fromarray(pixels)
-    whole = segment(photo, model, processor)
+    whole = segment(photo, (model, processor)).mask
     assert whole.shape == (300, 410)
     assert len(whole.unique()) > 1
-    assert (segment(photo, model, processor, tile=100) == whole).float().mean() > 0.9999
+    assert (segment(photo, (model, processor), tile=100).mask == whole).float().mean() > 0.9999
 
 
 def test_test_time_augmentation_is_the_mean_of_the_ways_an_image_can_lie():

@@ -1,5 +1,6 @@
 """Loads a model with its image processor: by a Hub id, a folder, the name of a shipped checkpoint, or from memory."""
 
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -57,7 +58,7 @@ class LoadedModel(NamedTuple):
 
 
 # What takes a model takes a name, a folder, the model, the model with its processor, or a pipeline that has both.
-ModelLike: TypeAlias = str | Path | nn.Module | tuple[nn.Module, BaseImageProcessor] | Pipeline
+ModelLike: TypeAlias = str | PathLike[str] | nn.Module | tuple[nn.Module, BaseImageProcessor] | Pipeline
 
 
 def load_config(name: str | Path, *, trust_remote_code: bool = False) -> PreTrainedConfig:
@@ -113,9 +114,9 @@ def load_model(name: ModelLike, task: str | None = None, *, trust_remote_code: b
         ValueError: if it is a model for another task, its files are malformed, name files elsewhere or cannot be
             loaded whole, or configuration, image processor and weights do not fit each other.
     """
-    if not isinstance(name, str | Path):
+    if not isinstance(name, str | PathLike):
         return take_loaded(name, task)
-    name = str(name)
+    name = fspath(name)
     config = load_config(name, trust_remote_code=trust_remote_code)
     task = task or only_task(name, config, trust_remote_code)
     check_task(name, task, config, trust_remote_code)

@@ -5,6 +5,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike, fspath
 from pathlib import Path
 from threading import RLock
 
@@ -34,10 +35,11 @@ def load_once(
         model, task, trust_remote_code: as for [`load_model`]; a model that is given is not kept.
         float32: computed in float32, whatever its weights are stored in; a given model in another type is copied.
     """
-    if not isinstance(model, str | Path):
+    if not isinstance(model, str | PathLike):
         return in_float32(load_model(model, task)) if float32 else load_model(model, task)
+    model = fspath(model)
     with _lock:
-        key, stamp = (str(model), task, trust_remote_code, float32), stamp_of(model, trust_remote_code)
+        key, stamp = (model, task, trust_remote_code, float32), stamp_of(model, trust_remote_code)
         if key in _kept and _kept[key][0] == stamp:
             _kept.move_to_end(key)
             return _kept[key][1]
@@ -58,7 +60,7 @@ def forget_models() -> None:
         _kept.clear()
 
 
-def stamp_of(model: str | Path, trust_remote_code: bool) -> Stamp:
+def stamp_of(model: str, trust_remote_code: bool) -> Stamp:
     """What changes when the files of a model do: of a folder their names, sizes and times, of the Hub the commit."""
     folder = Path(resolve_model(model))
     if not folder.is_dir():
@@ -82,8 +84,8 @@ def model_folder(model: ModelLike) -> Iterator[str]:
     A loaded model whose weights are still those of the folder that it was loaded from is named by that folder; another
     one is written, with its image processor, to a folder that is removed at the end.
     """
-    if isinstance(model, str | Path):
-        yield str(model)
+    if isinstance(model, str | PathLike):
+        yield fspath(model)
         return
     loaded = load_model(model)
     origin = origin_of(loaded.model)

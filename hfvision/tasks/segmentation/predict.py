@@ -1,6 +1,8 @@
 """Segments photographs of any size by a trained segmenter, in tiles where they are large."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -10,22 +12,92 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ...data.datasets.class_names import class_names
 from ...data.datasets.segmentation import show_mask
+from ...data.image_source import ImageLike, load_image
 from ...data.io.images import read_image, to_rgb
+from ...hub.loading import ModelLike
+from ...hub.memory import load_once
 from ...utils.files import written_whole
 from .pictures import overlay, palette
 
-MARGIN = 128  # pixels around a tile that are seen with it
+MARGIN = 128  # pixels of context around a tile
+
+
+@dataclass(frozen=True, repr=False)
+class Segmentation:
+    """The class of each pixel of an image.
+
+    Attributes:
+        image: the image, 8-bit RGB.
+        mask: int64 (H, W), numbers of classes.
+        names: of the classes, by number.
+    """
+
+    image: Image.Image
+    mask: Tensor
+    names: list[str]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the pixels of each class, 0 to 1, by name."""
+        counts = self.mask.flatten().bincount(minlength=len(self.names)) / self.mask.numel()
+        return dict(zip(self.names, counts.tolist(), strict=True))
+
+    def to_pil(self) -> Image.Image:
+        """The mask as an image with a palette, whose values are the classes."""
+        return show_mask(self.mask, palette(self.names))
+
+    def overlay(self) -> Image.Image:
+        """The image with its classes in colour, RGB."""
+        return overlay(self.image, self.mask, self.names)
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items() if share)
+        return f"Segmentation({self.mask.shape[1]}×{self.mask.shape[0]}: {found})"
+
+
+def segment(image: ImageLike, model: ModelLike, *, tile: int = 1024, trust_remote_code: bool = False) -> Segmentation:
+    """Find the class of each pixel of an image.
+
+    >>> config = hfvision.CNNSegmentationConfig.from_preset("unet", num_labels=2)
+    >>> model = hfvision.CNNForSemanticSegmentation(config)
+    >>> found = hfvision.segment(hfvision.sample_photos()["cat"], (model, hfvision.ImageSegmentationProcessor()))
+    >>> found.mask.shape
+    torch.Size([300, 451])
+
+    Args:
+        image: path, address, bytes, PIL image or array of any size, see [`load_image`].
+        model: a segmenter by Hub id or folder, or a loaded one. The last models that were named are kept in memory,
+            see [`hub.memory.load_once`].
+        tile: side in pixels of the tiles that large images go through in; see [`segment_image`].
+        trust_remote_code: run the model code of a Hub repository whose family is not installed here.
+
+    Raises:
+        FileNotFoundError: if there is no such image or model.
+        ValueError: for what is no readable image, or no segmenter that can be loaded.
+    """
+    loaded = load_once(model, "image-segmentation", trust_remote_code=trust_remote_code)
+    return segmentation_of(load_image(image), *loaded, tile=tile)
+
+
+def segmentation_of(
+    image: Image.Image, model: PreTrainedModel, processor: BaseImageProcessor, *, tile: int = 1024
+) -> Segmentation:
+    """[`segment`] for an image that is read and a model that is loaded; arguments as for [`segment_image`]."""
+    mask = segment_image(image, model, processor, tile=tile)
+    return Segmentation(to_rgb(image), mask, class_names(model.config))
 
 
 @torch.inference_mode()
-def segment(image: Image.Image, model: PreTrainedModel, processor: BaseImageProcessor, *, tile: int = 1024) -> Tensor:
+def segment_image(
+    image: Image.Image, model: PreTrainedModel, processor: BaseImageProcessor, *, tile: int = 1024
+) -> Tensor:
     """The class of each pixel of an image: int64 (H, W).
 
     Args:
         image: PIL image of any mode and size.
         model: a segmenter, as of [`loading.load_model`].
-        processor: its image processor. Where it keeps the size of images, large ones go through in tiles, each seen
-            with 128 pixels around it; one that resizes gets the whole image.
+        processor: its image processor. Where it keeps the size of images, large ones go through in tiles, each with
+            128 pixels of context around it; one that resizes gets the whole image.
         tile: side of the tiles in pixels.
     """
     image = to_rgb(image)
@@ -33,7 +105,8 @@ def segment(image: Image.Image, model: PreTrainedModel, processor: BaseImageProc
     def classes(part: Image.Image) -> Tensor:
         outputs = model(**processor(part, return_tensors="pt").to(model.device, model.dtype))
         sizes = [(part.height, part.width)]
-        return processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)[0].cpu()
+        found = cast(Any, processor).post_process_semantic_segmentation(outputs, target_sizes=sizes)
+        return found[0].cpu()
 
     if getattr(processor, "do_resize", True) or max(image.size) <= tile + MARGIN:
         return classes(image)
@@ -66,11 +139,8 @@ def segment_file(
     Raises:
         FileNotFoundError, ValueError: if the image cannot be read.
     """
-    image = read_image(source)
-    mask = segment(image, model, processor, tile=tile)
-    names = class_names(model.config)
-    picture = overlay(to_rgb(image), mask, names) if as_overlay else show_mask(mask, palette(names))
+    found = segmentation_of(read_image(source), model, processor, tile=tile)
+    picture = found.overlay() if as_overlay else found.to_pil()
     with written_whole(target) as temporary:
         picture.save(temporary, format="PNG")
-    shares = mask.flatten().bincount(minlength=len(names)) / mask.numel()
-    return dict(zip(names, shares.tolist(), strict=True))
+    return found.shares

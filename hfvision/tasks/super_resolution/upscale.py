@@ -5,18 +5,21 @@ import struct
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ...data.image_source import ImageLike, image_file
 from ...data.io.encoding import VideoEncoding
 from ...data.io.images import Photo, read_photo, to_pil
 from ...data.io.writing import check_format, split_metadata, write_image
 from ...hub.checkpoints import list_checkpoints
-from ...hub.loading import load_model
+from ...hub.loading import ModelLike, load_model
+from ...hub.memory import load_once
 from ...models.srgan.pipeline_srgan import SuperResolutionPipeline
 from ...utils.files import written_whole
 from .tiles import Precision, upscale_pixels
@@ -27,16 +30,35 @@ IN_INFO = ("icc_profile", "exif", "xmp", "dpi", "comment", "text")
 
 
 def load_upscaler(
-    model: str, *, trust_remote_code: bool = False, device: torch.device | str | None = None
+    model: ModelLike, *, trust_remote_code: bool = False, device: torch.device | str | None = None
 ) -> SuperResolutionPipeline:
-    """The super-resolution pipeline, in fp32, of a Hub id, folder or shipped checkpoint; errors as
-    `loading.load_model`."""
+    """The super-resolution pipeline, in float32, of a model.
+
+    >>> load_upscaler("sr-tiny-x2").model.config.scale
+    2
+
+    Args:
+        model: Hub id, folder or name of a shipped checkpoint, or a loaded model, as for [`load_model`].
+        trust_remote_code: run the model code of a Hub repository whose family is not installed here.
+        device: where to compute; the CPU where not given.
+
+    Raises:
+        FileNotFoundError, ImportError, ConnectionError, ValueError: as [`load_model`], and for an upscaler of another
+            family than SR-GAN.
+    """
     network, processor = load_model(model, "image-super-resolution", trust_remote_code=trust_remote_code)
+    check_upscaler(network, processor)
+    place = torch.device(device) if isinstance(device, str) else device
+    return SuperResolutionPipeline(model=network.float(), image_processor=processor, device=place)
+
+
+def check_upscaler(network: Any, processor: Any) -> None:
+    """Raise ValueError for an upscaler of another family than SR-GAN."""
     if not hasattr(processor, "post_process_super_resolution"):
         raise ValueError(
-            f"{model} is of type {network.config.model_type!r}; hfvision upscales with its SR-GAN family."
+            f"{type(network).__name__} is of type {network.config.model_type!r}; hfvision upscales with its SR-GAN "
+            "family."
         )
-    return SuperResolutionPipeline(model=network.float(), image_processor=processor, device=device)
 
 
 def shipped_upscalers() -> dict[int, str]:
@@ -63,9 +85,10 @@ class Upscaling:
     """How images are to be upscaled: by what, to which size, and how it is computed.
 
     Attributes:
-        model: a Hub id, a folder, a shipped checkpoint, what [`load_upscaler`] returned, or any network that has
-            `config.scale` and gives an output with `reconstruction` when it is called with `pixel_values`. None: the
-            shipped checkpoint of that scale, or the nearest to the wanted size that is not below it.
+        model: a Hub id, a folder, a shipped checkpoint, what [`load_model`] or [`load_upscaler`] returned, or any
+            network that has `config.scale` and gives an output with `reconstruction` when it is called with
+            `pixel_values`. None: the shipped checkpoint of that scale, or the nearest to the wanted size that is not
+            below it.
         scale: 2, 3 or 4, of the network; 2 where neither this nor a model or size is given.
         outscale: how many times larger the result is, where it is not the network's scale: the rest is Lanczos.
         fit: (width, height) of a box that the result fills as far as its shape lets it.
@@ -123,11 +146,16 @@ class Upscaling:
                     f"{wanted} for the nearest one and interpolation."
                 )
             name = shipped[wanted]
-        if isinstance(name, str):
+        if isinstance(name, str | PathLike):
+            name = fspath(name)
             if name not in self.loaded:
-                options = {"trust_remote_code": self.trust_remote_code, "device": self.device}
-                self.loaded[name] = load_upscaler(name, **options)
+                options = {"trust_remote_code": self.trust_remote_code, "float32": True}
+                network, processor = load_once(name, "image-super-resolution", **options)
+                check_upscaler(network, processor)
+                self.loaded[name] = network if self.device is None else network.to(device=torch.device(self.device))
             name = self.loaded[name]
+        elif isinstance(name, tuple):
+            name = name[0]
         network = name.model if isinstance(name, SuperResolutionPipeline) else name
         if self.scale not in (None, network.config.scale):
             raise ValueError(f"This model upscales ×{network.config.scale}, not ×{self.scale}.")
@@ -151,37 +179,64 @@ class Upscaling:
         return upscale_pixels(pixels, network, size=size, tile=self.tile, precision=self.dtype)
 
 
+class UpscaleOptions(TypedDict, total=False):
+    """The options of [`upscale`]: fields of [`Upscaling`]."""
+
+    scale: int | None
+    outscale: float | None
+    fit: tuple[int, int] | None
+    tile: int | None
+    dtype: Precision
+    trust_remote_code: bool
+    device: torch.device | str | None
+
+
+@overload
+def upscale(image: np.ndarray, model: Any = None, **options: Unpack[UpscaleOptions]) -> np.ndarray: ...
+@overload
 def upscale(
-    image: str | Path | Image.Image | np.ndarray, model: Any = None, **options: Any
-) -> Image.Image | np.ndarray:
+    image: str | PathLike[str] | bytes | Image.Image, model: Any = None, **options: Unpack[UpscaleOptions]
+) -> Image.Image: ...
+def upscale(image: ImageLike, model: Any = None, **options: Unpack[UpscaleOptions]) -> Image.Image | np.ndarray:
     """An image upscaled by a super-resolution network.
 
     Grey stays grey and 16-bit grey 16-bit, transparency goes through the network too, the ICC profile and other
     metadata are kept in `.info`.
 
+    >>> hfvision.upscale(hfvision.sample_photos()["cat"], "sr-tiny-x2").size
+    (902, 600)
+    >>> hfvision.upscale(np.zeros((20, 30, 3), dtype=np.uint8), "sr-tiny-x2", outscale=1.5).shape
+    (30, 45, 3)
+
     Args:
-        image: path or PIL image of any mode; or uint8 or uint16 array (H, W, C) of grey, grey and alpha, RGB or RGBA.
-        model, options: fields of [`Upscaling`], as `scale=4`, `outscale=2.5` or `fit=(3840, 2160)`.
+        image: path, address, bytes, or PIL image of any mode; or uint8 or uint16 array (H, W) or (H, W, C) of grey,
+            grey and alpha, RGB or RGBA.
+        model: an upscaler, see [`Upscaling`]. The last models that were named are kept in memory, see
+            [`hub.memory.load_once`].
+        options: fields of [`Upscaling`], as `scale=4`, `outscale=2.5` or `fit=(3840, 2160)`.
 
     Returns:
-        A PIL image of the mode L, LA, I;16, RGB or RGBA; an array for an array.
+        A PIL image of the mode L, LA, I;16, RGB or RGBA; an array of as many dimensions for an array.
 
     Raises:
         ValueError, FileNotFoundError: for a file that is no readable image, a model that cannot be loaded, or a file
-            of 16-bit colour, which no PIL image can hold: [`upscale_file`] takes it.
+            of 16-bit color, which no PIL image can hold: [`upscale_file`] takes it.
     """
     upscaling = Upscaling(model, **options)
     if isinstance(image, np.ndarray):
-        return np.concatenate(list(upscaling.strips(image)))
-    photo = read_photo(image)
+        pixels = image[..., None] if image.ndim == 2 else image
+        result = np.concatenate(list(upscaling.strips(pixels)))
+        return result[..., 0] if image.ndim == 2 else result
+    photo = read_photo(image_file(image))
     if photo.pixels.dtype == np.uint16 and photo.pixels.shape[2] > 1:
         raise ValueError(
-            f"{image} has colours of 16 bits, which PIL images cannot hold: use upscale_file(), or give upscale() the "
+            f"{image} has colors of 16 bits, which PIL images cannot hold: use upscale_file(), or give upscale() the "
             "pixels of hfvision.read_photo() as an array."
         )
-    result = to_pil(np.concatenate(list(upscaling.strips(photo.pixels))))
-    result.info = photo.metadata
-    return result
+    picture = to_pil(np.concatenate(list(upscaling.strips(photo.pixels))))
+    picture.info.clear()
+    picture.info.update(photo.metadata)
+    return picture
 
 
 def write_photo(path: Path, strips: Iterator[np.ndarray], size: tuple[int, int], photo: Photo) -> None:
