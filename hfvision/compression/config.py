@@ -1,17 +1,17 @@
 """The settings of pruning."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..engine.options import option
+from ..engine.options import converted, option, settings
 from ..tasks.classification.config import ClassifierTrainingConfig
 from ..tasks.super_resolution.config import SuperResTrainingConfig
+from ..utils.types import as_name, as_path
 
 Metric = Literal["params", "macs", "latency"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class PruneOptions:
     """What is cut, beside how what is left is trained.
 
@@ -19,7 +19,9 @@ class PruneOptions:
         ValueError: for none or several targets, or a number out of its range.
     """
 
-    model: str = option("", "the parent: Hub id, folder or shipped checkpoint; it is not changed")
+    model: str = converted(
+        default="", help="the parent: Hub id, folder or shipped checkpoint; it is not changed", converter=as_name
+    )
     target_params: float | None = option(None, "parameters to be left: a part of the parent's up to 1, or a number")
     target_macs: float | None = option(None, "multiply-adds of an image to be left: a part, or a number")
     target_latency: float | None = option(None, "time of an image to be left: a part, or milliseconds, on this CPU")
@@ -46,15 +48,23 @@ class PruneOptions:
         return next((n, getattr(self, f"target_{n}")) for n in names if getattr(self, f"target_{n}") is not None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ClassifierPruneConfig(PruneOptions, ClassifierTrainingConfig):
     """How [`prune_and_train`] makes a classifier smaller."""
 
-    out: Path = option(Path("runs/pruned"), "folder for the pruned model and what tells of its training")
+    out: Path = converted(
+        default=Path("runs/pruned"),
+        help="folder for the pruned model and what tells of its training",
+        converter=as_path,
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class SuperResPruneConfig(PruneOptions, SuperResTrainingConfig):
     """How [`prune_and_train`] makes an upscaler smaller."""
 
-    out: Path = option(Path("runs/pruned"), "folder for the pruned model and what tells of its training")
+    out: Path = converted(
+        default=Path("runs/pruned"),
+        help="folder for the pruned model and what tells of its training",
+        converter=as_path,
+    )

@@ -1,13 +1,13 @@
 """The settings that all trainings share."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .options import option
+from ..utils.types import as_optional_path
+from .options import convert_fields, converted, option, settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class LoopConfig:
     """How [`train`] trains; `--help` of a training command explains each option.
 
@@ -15,7 +15,7 @@ class LoopConfig:
         ValueError: for a number out of its range.
     """
 
-    out: Path | None = option(None, "folder for what the training makes")
+    out: Path | None = converted(default=None, help="folder for what the training makes", converter=as_optional_path)
     resume: bool = option(
         False,
         "resume from the newest checkpoint in the folder, if any, with the settings saved there",
@@ -49,6 +49,7 @@ class LoopConfig:
     seed: int = option(0, "of weights, data order and augmentation")
 
     def __post_init__(self):
+        convert_fields(self)
         for name in ("epochs", "accumulate", "learning_rate", "keep_checkpoints"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")

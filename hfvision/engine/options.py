@@ -3,20 +3,43 @@
 import dataclasses
 import math
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 import yaml
 
+from ..utils.types import InMemory
+
+Settings = TypeVar("Settings")
 MAX_YAML = 100_000  # bytes
 MAX_DEPTH = 20
 
 
-def option(default: Any, help: str) -> Any:
-    """A dataclass field with its help; a list as default is copied for each instance."""
+def option(default: Any, help: str, converter: Callable[[Any], Any] | None = None) -> Any:
+    """A field of [`settings`] with its help; a list as default is copied for each instance."""
+    metadata = {"help": help, "converter": converter}
     if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata={"help": help})
-    return dataclasses.field(default=default, metadata={"help": help})
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def converted(*, default: Any, help: str, converter: Callable[[Any], Any]) -> Any:
+    """An [`option`] whose value `converter` makes of what a caller gives; type checkers take its argument's type."""
+    return option(default, help, converter)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(converted,))
+def settings(cls: type[Settings]) -> type[Settings]:
+    """A frozen dataclass of [`option`] fields, which are given by name."""
+    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+def convert_fields(config: Any) -> None:
+    """Have the converters of the fields of [`settings`] make their values, in place."""
+    for field in dataclasses.fields(config):
+        if converter := field.metadata.get("converter"):
+            object.__setattr__(config, field.name, converter(getattr(config, field.name)))
 
 
 def parse_options(
@@ -126,9 +149,13 @@ def load_yaml(name: str, text: str | bytes) -> Any:
 
 def as_plain(config: Any) -> dict[str, Any]:
     """The options of a dataclass as YAML and JSON can hold them."""
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
+    return {name: plain(value) for name, value in dataclasses.asdict(config).items()}
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path | InMemory) else value
 
 
 def yaml_mapping(name: str, text: str | None) -> dict[str, Any]:

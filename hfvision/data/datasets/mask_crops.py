@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from math import ceil, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from ..transforms.augmentation import MaskAugmentation
 from ..transforms.keyed import image_keys
 from .segmentation import IGNORED, MaskedImages
 
-FILL = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED}
+FILL: dict[Any, Any] = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED}
 CROP = 64  # stream of the random numbers, beside those of `augment`
 
 
@@ -31,7 +32,9 @@ def mask_transform(augmentation: MaskAugmentation, size: int) -> v2.Transform:
         steps += [
             v2.Pad((window - size + 1) // 2, fill=FILL),  # so that the image's edge comes into crops too
             v2.RandomCrop(window, pad_if_needed=True, fill=FILL),
-            v2.RandomAffine(augmentation.rotation, scale=scale, interpolation=bilinear, fill=FILL),
+            v2.RandomAffine(
+                (-augmentation.rotation, augmentation.rotation), scale=scale, interpolation=bilinear, fill=FILL
+            ),
             v2.CenterCrop(size),
         ]
     else:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import datasets
@@ -14,7 +15,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
 from ...models.image_processing_classification import flatten_pil
-from ...utils.types import DataSource
+from ...utils.types import DataSource, unwrap
 from ..io.images import MAX_PIXELS, check_size, open_image, pillow_errors, read_image
 from ..io.tree import Tree, read_tree
 from .columns import IMAGE_NAMES
@@ -70,7 +71,8 @@ def load_mask_dataset(
     """
     if not 0 <= validation < 1:
         raise ValueError(f"validation must be at least 0 and below 1, got {validation}.")
-    folder = Path(source) if isinstance(source, str | Path) else None
+    source = unwrap(source)
+    folder = Path(source) if isinstance(source, str | PathLike) else None
     if folder is not None and folder.is_dir() and not is_tabular(folder):
         splits = pair_folders(folder)
     else:

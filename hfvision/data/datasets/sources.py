@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from glob import escape
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
 from ...utils.connection import no_connection
-from ...utils.types import DataSource
+from ...utils.types import DataSource, as_name, unwrap
 from ..io.tree import METADATA_NAMES, read_tree
 from .folders import SPLIT_NAMES, SPLIT_OF, read_image_folder
 from .samples import SAMPLES
@@ -32,9 +33,10 @@ def open_source(source: DataSource, streaming: bool) -> Splits:
         ValueError: if it cannot be read as a data set.
         TypeError: if it is neither a name nor a data set.
     """
+    source = unwrap(source)
     if isinstance(source, LOADED):
         return name_splits(open_loaded(source, streaming), describe_source(source))
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | PathLike):
         raise TypeError(
             f"Data must be a name, a folder, a datasets.Dataset or a DatasetDict, got {type(source).__name__}."
         )
@@ -79,7 +81,8 @@ def as_splits(parts: Mapping[str, datasets.Dataset | datasets.IterableDataset]) 
 
 def source_list(sources: DataSource | Sequence[DataSource]) -> list[DataSource]:
     """One source, or several, as a list."""
-    return [sources] if isinstance(sources, (str, Path, *LOADED)) else list(sources)
+    several = sources if isinstance(sources, list | tuple) else [sources]
+    return [unwrap(source) for source in several]
 
 
 def describe_source(source: DataSource) -> str:
@@ -88,11 +91,7 @@ def describe_source(source: DataSource) -> str:
     >>> describe_source("photos/")
     'photos/'
     """
-    if not isinstance(source, LOADED):
-        return str(source)
-    first = next(iter(source.values()), None) if isinstance(source, dict) else source
-    fingerprint = getattr(first, "_fingerprint", None)
-    return f"{type(source).__name__} in memory" + (f" ({fingerprint})" if fingerprint else "")
+    return str(as_name(source))
 
 
 def without_streams(splits: Splits, source: DataSource) -> datasets.DatasetDict:
@@ -195,7 +194,7 @@ def group_parquet(files: list[Path], folder: Path) -> dict[str, list[Path]]:
     return groups or {"train": files}
 
 
-def name_splits(splits: Splits, source: str | Path) -> Splits:
+def name_splits(splits: Splits, source: str | PathLike[str]) -> Splits:
     if len(splits) == 1:
         return as_splits({"train": next(iter(splits.values()))})
     found_names = [str(name) for name in splits]

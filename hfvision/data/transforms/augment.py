@@ -45,7 +45,7 @@ def augment(images: Tensor, keys: Tensor, augmentation: Augmentation) -> Tensor:
         down, right = ((u * (2 * pad + 1)).long() - pad for u, pad in zip((down, right), pads, strict=True))
         images = crop_and_flip(images, down, right, (mirror < 0.5) & a.flip)
     if a.rotation or a.shift or a.shear or a.zoom or a.resized_crop:
-        images = warp(images, *affine_maps(keys, images.shape[-2:], a))
+        images = warp(images, *affine_maps(keys, (images.shape[-2], images.shape[-1]), a))
     if a.light:
         images = relight(images, keys, a.light)
     if a.randaugment or a.trivial_augment:

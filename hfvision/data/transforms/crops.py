@@ -74,13 +74,17 @@ class RandomCrops(Dataset):
         keys = image_keys(self.seed, self.epoch, torch.tensor([index]))
         flip, turns, *places = uniform(keys, 2 + 3 * self.candidates)[0].tolist()
         factors = uniform(keys, self.candidates, stream=1)[0].tolist()
-        crops = [self.crop(*places[3 * i : 3 * i + 3], factor) for i, factor in enumerate(factors)]
+        crops = [
+            self.crop((places[3 * i], places[3 * i + 1], places[3 * i + 2]), factor)
+            for i, factor in enumerate(factors)
+        ]
         crop = crops[0] if self.candidates == 1 else max(crops, key=detail)
         if self.turn:
             crop = turned(crop, flip < 0.5, int(4 * turns))
         return {"labels": crop.contiguous(), "index": torch.tensor(index)}
 
-    def crop(self, which: float, y: float, x: float, factor: float) -> torch.Tensor:
+    def crop(self, place: tuple[float, float, float], factor: float) -> torch.Tensor:
+        which, y, x = place
         photo = self.photos[min(int(torch.searchsorted(self.shares, which, right=True)), len(self.photos) - 1)]
         factor = self.shrink + (1 - self.shrink) * factor
         side = min(round(self.size / factor), *photo.shape[1:])

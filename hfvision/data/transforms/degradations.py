@@ -135,10 +135,10 @@ def shuffled_blur(image: Tensor, left: int, degradation: Degradation, rng: Rando
     """By an isotropic or anisotropic Gaussian; `left` is how many times the image is still to be shrunk at first."""
     side = kernel_side(image, random_side(degradation, rng))
     if rng.random() < 0.5:
-        sigmas = tuple(max(0.1, left * math.sqrt(0.5 * rng.random())) for _ in range(2))
+        first, second = (max(0.1, left * math.sqrt(0.5 * rng.random())) for _ in range(2))
     else:
-        sigmas = (max(0.1, 0.7 * left * rng.random()),) * 2
-    return filter_image(image, gaussian_kernel(side, sigmas, rng.uniform(0, math.pi)))
+        first = second = max(0.1, 0.7 * left * rng.random())
+    return filter_image(image, gaussian_kernel(side, (first, second), rng.uniform(0, math.pi)))
 
 
 def shuffled_resize(image: Tensor, left: int, target: Sequence[int], degradation: Degradation, rng: Random) -> Tensor:
@@ -160,13 +160,14 @@ def random_blur(image: Tensor, scale: int, number: int, degradation: Degradation
     sigmas = [scale / 4 * rng.uniform(*degradation.sigmas[number]) for _ in range(2)]
     if kind % 2 == 0:
         sigmas[1] = sigmas[0]
-    shape, betas = (
+    shapes: tuple[tuple[Shape, tuple[float, float]], ...] = (
         ("gaussian", (1, 1)),
         ("generalized", degradation.generalized_beta),
         ("plateau", degradation.plateau_beta),
-    )[kind // 2]
+    )
+    shape, betas = shapes[kind // 2]
     beta = rng.uniform(betas[0], 1) if rng.random() < 0.5 else rng.uniform(1, betas[1])
-    kernel = gaussian_kernel(kernel_side(image, side), tuple(sigmas), rng.uniform(0, math.pi), shape, beta)
+    kernel = gaussian_kernel(kernel_side(image, side), (sigmas[0], sigmas[1]), rng.uniform(0, math.pi), shape, beta)
     return filter_image(image, kernel)
 
 

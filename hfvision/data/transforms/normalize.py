@@ -48,4 +48,4 @@ class Normalize:
     def __call__(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != len(self.mean):
             raise ValueError(f"Expected images (N, {len(self.mean)}, H, W), got {tuple(images.shape)}.")
-        return normalize(to_dtype(images, torch.float32, scale=True), self.mean, self.std)
+        return normalize(to_dtype(images, torch.float32, scale=True), list(self.mean), list(self.std))

@@ -1,9 +1,9 @@
 """Making the small image from the large one exactly as the super-resolution literature does, by MATLAB's `imresize`,
 and what JPEG and WebP make of an image."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from math import ceil
-from numbers import Real
 from typing import Any
 
 import torch
@@ -36,18 +36,17 @@ def resize_bicubic(x: Tensor, scale_or_size: float | tuple[int, int], antialias:
     """
     if x.ndim != 4 or not x.is_floating_point() or 0 in x.shape[-2:]:
         raise ValueError(f"Expected a float tensor (N, C, H, W), got {x.dtype} of shape {tuple(x.shape)}.")
-    if isinstance(scale_or_size, Real):
+    if not isinstance(scale_or_size, Sequence):
         if not 0 < scale_or_size < float("inf"):
             raise ValueError(f"The scale must be a positive number, got {scale_or_size}.")
-        scales = (scale_or_size, scale_or_size)
+        scales = [scale_or_size, scale_or_size]
         # 3 · (1/3 in floating point) may come out a hair above 1
-        size = tuple(ceil(length * scale_or_size - 1e-9) for length in x.shape[-2:])
+        size = [ceil(length * scale_or_size - 1e-9) for length in x.shape[-2:]]
     else:
-        size = tuple(scale_or_size)
-        if len(size) != 2 or any(length < 1 or length != int(length) for length in size):
+        if len(scale_or_size) != 2 or any(length < 1 or length != int(length) for length in scale_or_size):
             raise ValueError(f"The size must be two positive whole numbers (height, width), got {scale_or_size}.")
-        size = tuple(map(int, size))
-        scales = tuple(new / old for new, old in zip(size, x.shape[-2:], strict=True))
+        size = [int(length) for length in scale_or_size]
+        scales = [new / old for new, old in zip(size, x.shape[-2:], strict=True)]
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     rows, columns = (
         bicubic_weights(old, new, scale, antialias).to(x.device, dtype)

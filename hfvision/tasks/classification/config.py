@@ -1,17 +1,17 @@
 """The settings of a training of a classifier."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ...data.transforms.augmentation import PRESETS, Augmentation
 from ...engine.config import LoopConfig
-from ...engine.options import option, yaml_mapping
+from ...engine.options import converted, option, settings, yaml_mapping
 from ...robustness.threat_model import DEFAULT_EPSILON, Method, Norm, check_adversary
+from ...utils.types import as_name, as_optional_name, as_path
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ClassifierTrainingConfig(LoopConfig):
     """How [`train_classifier`] trains; `hfvision train classifier --help` explains each option.
 
@@ -19,8 +19,14 @@ class ClassifierTrainingConfig(LoopConfig):
         ValueError: for options that are out of range or do not go together.
     """
 
-    out: Path = option(Path("runs/classifier"), "folder for the model and what tells of its training")
-    data: str = option("", "Hub id, folder of class folders, parquet file or folder, or a sample set: fashion_mnist")
+    out: Path = converted(
+        default=Path("runs/classifier"), help="folder for the model and what tells of its training", converter=as_path
+    )
+    data: str = converted(
+        default="",
+        help="Hub id, folder of class folders, parquet file or folder, or a sample set: fashion_mnist",
+        converter=as_name,
+    )
     image_column: str | None = option(None, "column of the images, where it is not found by itself")
     label_column: str | None = option(None, "column of the labels, where it is not found by itself")
     validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
@@ -30,7 +36,11 @@ class ClassifierTrainingConfig(LoopConfig):
     streaming: bool = option(False, "read the data as a stream: for sets larger than the disk")
     memory_limit: float = option(4.0, "GB; sets whose decoded images fit are held in memory")
     bad_images: Literal["stop", "skip"] = option("stop", "what to do about an image that cannot be read")
-    model: str = option("cnn:cifar", "start: a preset (cnn:resnet18, vit:small), timm/NAME, Hub id or folder")
+    model: str = converted(
+        default="cnn:cifar",
+        help="start: a preset (cnn:resnet18, vit:small), timm/NAME, Hub id or folder",
+        converter=as_name,
+    )
     model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{distillation_token: true}'")
     image_size: int | None = option(None, "side in pixels that images are brought to (default: the model's)")
     num_channels: int | None = option(None, "1 for grey images, 3 for colours (default: the model's, or 3)")
@@ -49,7 +59,9 @@ class ClassifierTrainingConfig(LoopConfig):
     corruptions: float = option(0.0, "part of the training images that get a random corruption: noise, blur, JPEG …")
     label_smoothing: float = option(0.1, "part of each label that goes to all classes alike")
     balance: Literal["none", "weights", "sampling"] = option("none", "against classes of unequal size")
-    teacher: str | None = option(None, "model to distill from: Hub id, folder or shipped checkpoint")
+    teacher: str | None = converted(
+        default=None, help="model to distill from: Hub id, folder or shipped checkpoint", converter=as_optional_name
+    )
     distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
     distillation_weight: float = option(0.5, "part of the loss that the teacher decides")
     distillation_temperature: float = option(2.0, "softens the teacher's answers")

@@ -1,15 +1,15 @@
 """The settings of a training of a segmenter."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ...data.transforms.augmentation import MaskAugmentation
 from ...engine.config import LoopConfig
-from ...engine.options import option, yaml_mapping
+from ...engine.options import converted, option, settings, yaml_mapping
+from ...utils.types import as_name, as_path
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class SegmenterTrainingConfig(LoopConfig):
     """How [`train_segmenter`] trains; `hfvision train segmenter --help` explains each option.
 
@@ -17,8 +17,12 @@ class SegmenterTrainingConfig(LoopConfig):
         ValueError: for options that are out of range or do not go together.
     """
 
-    out: Path = option(Path("runs/segmenter"), "folder for the model and what tells of its training")
-    data: str = option("", "folder with images/ and masks/, parquet file or folder, or Hub id")
+    out: Path = converted(
+        default=Path("runs/segmenter"), help="folder for the model and what tells of its training", converter=as_path
+    )
+    data: str = converted(
+        default="", help="folder with images/ and masks/, parquet file or folder, or Hub id", converter=as_name
+    )
     image_column: str | None = option(None, "column of the images, where it is not found by itself")
     mask_column: str | None = option(None, "column of the masks, where it is not found by itself")
     validation_group: str | None = option(
@@ -28,7 +32,11 @@ class SegmenterTrainingConfig(LoopConfig):
     classes: list[str] = option([], "names of the masks' values 0, 1, … (default: background foreground, or numbers)")
     validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
     memory_limit: float = option(4.0, "GB of decoded images that are held in memory")
-    model: str = option("cnn:unet", "start: a preset (cnn:unet, vit:cifar), timm/NAME, a segmenter or a classifier")
+    model: str = converted(
+        default="cnn:unet",
+        help="start: a preset (cnn:unet, vit:cifar), timm/NAME, a segmenter or a classifier",
+        converter=as_name,
+    )
     model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{decoder_widths: [32, 16, 8]}'")
     num_channels: int | None = option(None, "1 for grey images, 3 for colours (default: the model's, or 3)")
     trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")

@@ -1,19 +1,19 @@
 """The settings of a training of a super-resolution network."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ...data.transforms.degradation_presets import PRESETS as DEGRADATIONS
 from ...data.transforms.degradation_presets import Preset
 from ...engine.config import LoopConfig
-from ...engine.options import option, yaml_mapping
+from ...engine.options import converted, option, settings, yaml_mapping
 from ...models.presets import SRGAN
+from ...utils.types import as_name, as_names, as_optional_name, as_path
 
 GANLoss = Literal["vanilla", "relativistic"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class SuperResTrainingConfig(LoopConfig):
     """How [`train_superres`] trains; `hfvision train superres --help` explains each option.
 
@@ -21,13 +21,23 @@ class SuperResTrainingConfig(LoopConfig):
         ValueError: for options that are out of range or do not go together.
     """
 
-    out: Path = option(Path("runs/upscaler"), "folder for the model and what tells of its training")
-    data: list[str] = option(
-        [], "photographs: folders, files, parquet files or Hub ids; what is given twice is drawn from twice as often"
+    out: Path = converted(
+        default=Path("runs/upscaler"), help="folder for the model and what tells of its training", converter=as_path
     )
-    validation_data: list[str] = option([], "photographs to choose the best weights by, as data")
+    data: list[str] = converted(
+        default=[],
+        help="photographs: folders, files, parquet files or Hub ids; what is given twice is drawn from twice as often",
+        converter=as_names,
+    )
+    validation_data: list[str] = converted(
+        default=[], help="photographs to choose the best weights by, as data", converter=as_names
+    )
     validation: float = option(0.05, "part of the photographs set aside where there are no validation_data")
-    model: str = option("fast-light", f"start: a preset ({', '.join(SRGAN)}), Hub id, folder or shipped checkpoint")
+    model: str = converted(
+        default="fast-light",
+        help=f"start: a preset ({', '.join(SRGAN)}), Hub id, folder or shipped checkpoint",
+        converter=as_name,
+    )
     model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{hidden_size: 32}'")
     scale: int | None = option(None, "2, 3 or 4; weights of another scale are taken but for the last layer")
     epochs: int = option(20, "validations; each after steps_per_epoch batches")
@@ -45,7 +55,11 @@ class SuperResTrainingConfig(LoopConfig):
     pixel_loss: Literal["l1", "l2", "charbonnier"] = option("l1", "of the pixels")
     luma: float = option(0.0, "part of the pixel loss that brightness alone decides, which PSNR is measured on")
     pixel_weight: float = option(1.0, "of the pixel loss")
-    teacher: str | None = option(None, "larger network to distill from: Hub id, folder or shipped checkpoint")
+    teacher: str | None = converted(
+        default=None,
+        help="larger network to distill from: Hub id, folder or shipped checkpoint",
+        converter=as_optional_name,
+    )
     distillation: Literal["pixels", "features"] = option("pixels", "what is learned from the teacher")
     distillation_weight: float = option(0.5, "part of the pixel loss that the teacher decides")
     self_ensemble: bool = option(False, "show the teacher each crop flipped or turned at random: its mean is better")
@@ -54,8 +68,10 @@ class SuperResTrainingConfig(LoopConfig):
     grid_weight: float = option(1.0, "of patterns of the scale's period, as which a GAN likes to fake texture")
     discriminator_learning_rate: float = option(1e-4, "at the peak of the schedule")
     r1: float = option(0.0, "weight of the R1 penalty on the discriminator's gradient")
-    perceptual: str | None = option(
-        None, "classifier whose features are compared in the second stage: as model, or timm/NAME"
+    perceptual: str | None = converted(
+        default=None,
+        help="classifier whose features are compared in the second stage: as model, or timm/NAME",
+        converter=as_optional_name,
     )
     perceptual_weight: float = option(1.0, "of the features")
     learning_rate: float = option(1e-3, "at the peak of the schedule")

@@ -150,9 +150,10 @@ class Upscaling:
             name = fspath(name)
             if name not in self.loaded:
                 options = {"trust_remote_code": self.trust_remote_code, "float32": True}
-                network, processor = load_once(name, "image-super-resolution", **options)
-                check_upscaler(network, processor)
-                self.loaded[name] = network if self.device is None else network.to(device=torch.device(self.device))
+                loaded = load_once(name, "image-super-resolution", **options)
+                network: Any = loaded.model
+                check_upscaler(network, loaded.processor)
+                self.loaded[name] = network if self.device is None else network.to(self.device)
             name = self.loaded[name]
         elif isinstance(name, tuple):
             name = name[0]
