@@ -5,7 +5,7 @@ import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
 
 import yaml
 
@@ -16,30 +16,42 @@ MAX_YAML = 100_000  # bytes
 MAX_DEPTH = 20
 
 
-def option(default: Any, help: str, converter: Callable[[Any], Any] | None = None) -> Any:
+def option(default: Any, help: str) -> Any:
     """A field of [`settings`] with its help; a list as default is copied for each instance."""
-    metadata = {"help": help, "converter": converter}
     if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+        return dataclasses.field(default_factory=lambda: list(default), metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+class Converted(NamedTuple):
+    default: Any
+    help: str
+    converter: Callable[[Any], Any]
 
 
 def converted(*, default: Any, help: str, converter: Callable[[Any], Any]) -> Any:
     """An [`option`] whose value `converter` makes of what a caller gives; type checkers take its argument's type."""
-    return option(default, help, converter)
+    return Converted(default, help, converter)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(converted,))
 def settings(cls: type[Settings]) -> type[Settings]:
-    """A frozen dataclass of [`option`] fields, which are given by name."""
+    """A frozen dataclass of [`option`] and [`converted`] fields, which are given by name."""
+    converters: dict[str, Callable[[Any], Any]] = {}
+    for base in reversed(cls.__mro__):
+        converters |= vars(base).get("converters", {})
+    for name, field in [*vars(cls).items()]:
+        if isinstance(field, Converted):
+            converters[name] = field.converter
+            setattr(cls, name, option(field.default, field.help))
+    cls.converters = converters  # pyright: ignore[reportAttributeAccessIssue]
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
 def convert_fields(config: Any) -> None:
     """Have the converters of the fields of [`settings`] make their values, in place."""
-    for field in dataclasses.fields(config):
-        if converter := field.metadata.get("converter"):
-            object.__setattr__(config, field.name, converter(getattr(config, field.name)))
+    for name, converter in config.converters.items():
+        object.__setattr__(config, name, converter(getattr(config, name)))
 
 
 def parse_options(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from .blur_kernels import filter_image, gaussian_kernel, sinc_kernel
+from .blur_kernels import Shape, filter_image, gaussian_kernel, sinc_kernel
 from .degradation_presets import PRESETS, Degradation, Range
 from .keyed import scramble
 from .noise import gaussian_noise, poisson_noise, sensor_noise
