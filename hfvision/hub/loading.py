@@ -1,5 +1,7 @@
 """Loads a model with its image processor: by a Hub id, a folder, the name of a shipped checkpoint, or from memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -21,6 +23,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging
 from transformers.utils.hub import extract_commit_hash
 
 from ..utils.connection import no_connection
@@ -212,7 +215,7 @@ def load_by(
     numbers = sum(read_sizes(path, f"The weights {name}/{path.name}") for path in weight_files(name, config))
     if not (trust_remote_code and auto.__name__ in (getattr(config, "auto_map", None) or {})):
         check_size(config, auto, numbers, f"{name}/config.json")
-    with library_errors(f"The weights {name}/model.safetensors"):
+    with library_errors(f"The weights {name}/model.safetensors"), without_progress_bars():
         model, report = auto.from_pretrained(
             resolve_model(name),
             config=config,
@@ -224,6 +227,18 @@ def load_by(
         )
     check_finite(model.state_dict().items(), f"{name}/model.safetensors")
     return model, report
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing how it loads weights."""
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
 
 
 def weight_files(name: str, config: PreTrainedConfig) -> list[Path]:

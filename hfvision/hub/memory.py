@@ -15,11 +15,11 @@ from torch import nn
 
 from .checkpoints import list_checkpoints
 from .files import commit_of, resolve_model
-from .loading import LoadedModel, ModelLike, load_config, load_model, origin_of
+from .loading import LoadedModel, ModelLike, check_task, load_config, load_model, origin_of
 
 KEPT = 4  # models, those used last
 Stamp = tuple[tuple[str, int, int, int], ...] | str | None
-_kept: OrderedDict[tuple[str, str | None, bool, bool], tuple[Stamp, LoadedModel]] = OrderedDict()
+_kept: OrderedDict[tuple[str, bool, bool], tuple[Stamp, LoadedModel]] = OrderedDict()
 _lock = RLock()
 
 
@@ -39,10 +39,13 @@ def load_once(
         return in_float32(load_model(model, task)) if float32 else load_model(model, task)
     model = fspath(model)
     with _lock:
-        key, stamp = (model, task, trust_remote_code, float32), stamp_of(model, trust_remote_code)
+        key, stamp = (model, trust_remote_code, float32), stamp_of(model, trust_remote_code)
         if key in _kept and _kept[key][0] == stamp:
             _kept.move_to_end(key)
-            return _kept[key][1]
+            loaded = _kept[key][1]
+            if task is not None:
+                check_task(model, task, loaded.model.config, True)
+            return loaded
         _kept.pop(key, None)
         if float32:
             loaded = in_float32(load_once(model, task, trust_remote_code=trust_remote_code))
