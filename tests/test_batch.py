@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from hfvision import (
     CNNConfig,
@@ -412,3 +412,40 @@ def test_the_cases(run, tmp_path):
         code, _, said = run("upscale", source, "--out", tmp_path / f"{case}-out")
         assert code == 0, said
         assert len(list((tmp_path / f"{case}-out").glob("*_x2.png"))) == made
+
+
+def test_raw_files_of_cameras_are_named_and_their_previews_not_taken(run, tmp_path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254] = 1  # a smaller version of another image in the file
+    for name in ("one.dng", "two.tif"):
+        picture().save(tmp_path / name, "TIFF", tiffinfo=tags)
+    picture().save(tmp_path / "three.CR2", "TIFF")
+    picture().save(tmp_path / "four.tif")
+    code, printed, said = run("upscale", tmp_path, "--out", tmp_path / "out")
+    assert code == 1
+    assert printed.count(" → ") == 1
+    assert "four_x2.png" in printed
+    assert "one.dng (.dng files" in said
+    assert "three.CR2 (.cr2 files" in said
+    assert "two.tif is a camera's raw file" in said
+    for name in ("one.dng", "three.CR2"):
+        code, _, said = run("classify", tmp_path / name, model="classifier")
+        assert (code, f"{name} is a camera's raw file, which is not read" in said) == (2, True)
+
+
+def test_formats_that_cannot_hold_the_result_are_refused(run, tmp_path):
+    picture().save(tmp_path / "a.png")
+    Image.new("LA", (8, 8)).save(tmp_path / "b.png")
+    write_frames(tmp_path / "film.mp4", [np.asarray(picture(n, (32, 24))) for n in range(3)])
+    for source, out, message in (
+        ("a.png", "large.gif", "large.gif cannot be written: .gif is no format for it; choose .png"),
+        ("a.png", "large.jxl", "large.jxl cannot be written: .jxl is no format for it; choose .png"),
+        ("a.png", "large.pdf", "large.pdf cannot be written: .pdf is no format for it; choose .png"),
+        ("b.png", "large.bmp", "large.bmp cannot hold transparency"),
+        ("b.png", "large.ppm", "large.ppm cannot hold transparency"),
+        ("film.mp4", "large.png", "large.png must end in .m4v, .mkv, .mov, .mp4, .webm, as it is to be a video"),
+        ("film.mp4", "large.avi", "large.avi must end in .m4v, .mkv, .mov, .mp4, .webm, as it is to be a video"),
+    ):
+        code, _, said = run("upscale", tmp_path / source, "--out", tmp_path / out)
+        assert (code, message in said) == (2, True), said
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png", "film.mp4"}

@@ -1,8 +1,10 @@
 """Films as they come: covers, cut files, transparency, interlacing, subtitles, old formats, HDR."""
 
 import io
+import struct
 import warnings
 from fractions import Fraction
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -250,6 +252,121 @@ def test_a_size_that_changes_midway_is_not_stretched(tmp_path):
     black, red, blue = (0, 0, 0), (200, 30, 30), (30, 40, 200)
     columns = frames[9][20, [8, 26, 40, 56, 72, 88, 104, 120]].astype(int)
     assert np.abs(columns - [black, black, red, red, blue, blue, black, black]).max() < 16
+
+
+@pytest.mark.parametrize("kind", ["mkv starts late", "ts joined", "mpg joined", "mp4 in fragments"])
+def test_times_of_whole_films_are_no_damage(tmp_path, kind):
+    source, count = tmp_path / f"film.{kind[:3].strip()}", 40
+    if kind.startswith("mkv"):
+        with av.open(str(source), "w") as writer:
+            encode(writer, add_video(writer), [picture(n) for n in range(count)], start=250)
+    elif kind.endswith("joined"):
+        codec, sound = ("libx264", "aac") if source.suffix == ".ts" else ("mpeg2video", "mp2")
+        part = plain(tmp_path / f"part{source.suffix}", 20, codec, sound=sound)
+        source.write_bytes(2 * part.read_bytes())
+    else:
+        with av.open(str(source), "w", options={"movflags": "frag_keyframe+empty_moov"}) as writer:
+            encode(writer, add_video(writer, g="5"), [picture(n) for n in range(count)])
+    assert upscale(source, tmp_path / "large.mkv") == ""
+    times = [time for time, _ in read_frames(tmp_path / "large.mkv")]
+    assert len(times) == count
+    assert all(0.03 < after - before < 0.4 for before, after in pairwise(times))
+
+
+def test_a_film_in_fragments_that_is_cut_off_is_said_to_be(tmp_path):
+    source = tmp_path / "film.mp4"
+    with av.open(str(source), "w", options={"movflags": "frag_keyframe+empty_moov"}) as writer:
+        encode(writer, add_video(writer, g="5"), [picture(n) for n in range(40)])
+    source.write_bytes(source.read_bytes()[: int(0.55 * source.stat().st_size)])
+    with pytest.raises(DamagedVideoError, match="its last part is cut off"):
+        upscale(source, tmp_path / "large.mp4")
+    assert 5 <= len(rgb(tmp_path / "large.mp4")) < 40
+
+
+def test_a_film_with_a_hole_is_kept_up_to_its_end(tmp_path):
+    source = plain(tmp_path / "film.mp4", 60, g="10")
+    data = bytearray(source.read_bytes())
+    begin = data.index(b"mdat")
+    data[begin + (len(data) - begin) // 4 : begin + (len(data) - begin) // 3] = b"\0" * (
+        (len(data) - begin) // 3 - (len(data) - begin) // 4
+    )
+    source.write_bytes(data)
+    with pytest.raises(DamagedVideoError, match="packets are damaged"):
+        upscale(source, tmp_path / "large.mp4")
+    times = [time for time, _ in read_frames(tmp_path / "large.mp4")]
+    assert len(times) > 40
+    assert times[-1] == pytest.approx(59 / 25, abs=0.05)
+
+
+def test_films_without_times(tmp_path):
+    source = tmp_path / "film.h264"
+    with av.open(str(source), "w", format="h264") as writer:
+        encode(writer, add_video(writer), [picture(n) for n in range(12)])
+    [pair] = output_paths([tmp_path], None, "x2")
+    assert pair == (source, tmp_path / "film_x2.mkv")
+    assert upscale(*pair) == ""
+    assert [time for time, _ in read_frames(pair[1])] == pytest.approx([n / 25 for n in range(12)], abs=2e-3)
+
+
+def test_an_image_that_is_called_a_film_is_refused(tmp_path):
+    Image.fromarray(picture(1)).save(tmp_path / "film.mp4", "PNG")
+    with pytest.raises(ValueError, match=r"film\.mp4 is an image, not a video"):
+        upscale(tmp_path / "film.mp4", tmp_path / "large.mp4")
+
+
+UPRIGHT = {  # the matrix of a track, and where the red half of the film then is
+    "mirrored": ((-1, 0, 0, 1), "right"),
+    "upside down": ((1, 0, 0, -1), "left"),
+    "turned": ((0, 1, -1, 0), "top"),
+    "turned and mirrored": ((0, -1, -1, 0), "bottom"),
+}
+
+
+@pytest.mark.parametrize(("matrix", "red"), UPRIGHT.values(), ids=UPRIGHT)
+def test_mirrored_films_come_out_as_players_show_them(tmp_path, matrix, red):
+    source = plain(tmp_path / "film.mp4", 3)
+    data = bytearray(source.read_bytes())
+    where = data.index(b"tkhd") + 44
+    a, b, c, d = (65536 * number for number in matrix)
+    data[where : where + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    source.write_bytes(data)
+    upscale(source, tmp_path / "large.mkv")
+    frame = rgb(tmp_path / "large.mkv")[1].astype(int)
+    height, width = frame.shape[:2]
+    assert (height > width) == (red in ("top", "bottom"))
+    points = {"left": (10, 3), "right": (10, -3), "top": (3, 10), "bottom": (-3, 10)}
+    reddish = {side for side, (y, x) in points.items() if frame[y, x, 0] > frame[y, x, 2]}
+    assert red in reddish
+    assert {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}[red] not in reddish
+
+
+def test_the_shape_of_pixels_is_kept_or_they_are_made_square(tmp_path):
+    source = tmp_path / "film.mp4"
+    with av.open(str(source), "w") as writer:
+        video = add_video(writer)
+        video.codec_context.sample_aspect_ratio = Fraction(3, 2)
+        encode(writer, video, [picture(n) for n in range(3)])
+    for suffix in (".mp4", ".mkv", ".mov"):
+        assert upscale(source, tmp_path / f"large{suffix}") == ""
+        with av.open(str(tmp_path / f"large{suffix}")) as reader:
+            assert reader.streams.video[0].sample_aspect_ratio == Fraction(3, 2)
+            assert reader.streams.video[0].width == 128
+    assert "has pixels of the shape 3/2, which are made square" in upscale(source, tmp_path / "large.webm")
+    assert rgb(tmp_path / "large.webm")[0].shape == (96, 192, 3)
+
+
+def test_the_time_code_of_a_camera_is_kept(tmp_path):
+    source = tmp_path / "film.mov"
+    with av.open(str(source), "w") as writer:
+        video = add_video(writer)
+        video.metadata["timecode"] = "01:00:00:00"
+        encode(writer, video, [picture(n) for n in range(3)])
+    assert [stream.type for stream in av.open(str(source)).streams] == ["video", "data"]
+    for suffix in (".mov", ".mp4"):
+        assert upscale(source, tmp_path / f"large{suffix}") == ""
+        with av.open(str(tmp_path / f"large{suffix}")) as reader:
+            assert [stream.type for stream in reader.streams] == ["video", "data"]
+            assert reader.streams.video[0].metadata["timecode"] == "01:00:00:00"
 
 
 SUBTITLE = "1\n00:00:00,000 --> 00:00:00,200\nGood morning\n\n"

@@ -74,7 +74,7 @@ def each(
     if failures:
         more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
         raise IncompleteBatchError(
-            f"{len(failures)} of {len(items)} files could not be {done}: {'; '.join(failures[:NAMED])}{more}"
+            f"{len(failures)} of {len(items)} files could not be {done}: {'; '.join(text.rstrip('.') for text in failures[:NAMED])}{more}"
         )
 
 

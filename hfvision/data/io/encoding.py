@@ -1,5 +1,6 @@
 """Which encoder writes a film, into which container and form of pixels."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,12 +113,14 @@ def choose_encoder(
     import av
 
     container, suffix = container_of(target), target.suffix.lower()
-    name = ALIASES.get(encoding.codec, encoding.codec)
+    name = ALIASES.get(encoding.codec, encoding.codec) if encoding.codec else None
     if name is None and alpha and suffix not in ALPHA_ENCODERS:
         raise ValueError(f"{target} cannot hold transparency: choose {', '.join(ALPHA_ENCODERS)}.")
     if name is None:
         webm = "libsvtav1" if deep and not alpha else "libvpx-vp9"
         name = ALPHA_ENCODERS[suffix] if alpha else webm if suffix == ".webm" else "libx264"
+    if name == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors alone
     codec = av.Codec(name, "w")
     if encoding.codec is not None and codec.canonical_name not in supported_codecs(container):
         raise ValueError(f"{suffix} cannot hold {encoding.codec}: choose another --codec, or .mkv.")

@@ -32,6 +32,8 @@ else:
     register_heif_opener()
     FORMATS.append("HEIF")
     IMAGE_SUFFIXES |= HEIF_SUFFIXES
+RAW_SUFFIXES = frozenset({".3fr", ".arw", ".cr2", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".pef", ".sr2", ".srw"})
+DNG_VERSION, NEW_SUBFILE_TYPE = 50706, 254  # tags of TIFF
 MAX_PIXELS = 178_000_000
 # What a photograph's EXIF says of more than how its file is built.
 EXIF_TAGS = (
@@ -101,17 +103,18 @@ def read_photo(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixel
         deep = is_deep(image) and image.mode != "CMYK"
         if deep and isinstance(source, Image.Image):
             raise ValueError("Pillow would cut this image's 16 bits to 8: give the file itself.")
+        deep_file = None if not deep or isinstance(source, Image.Image) else source
         check_size(image, name, max_pixels)
         with pillow_errors(name, max_pixels):
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             metadata = metadata_of(image)
-        if not deep:
+        if deep_file is None:
             image = normalise_mode(image, name, max_pixels)
             if "icc_profile" not in image.info:
                 metadata.pop("icc_profile", None)
             pixels = np.asarray(image)
             return Photo(pixels.reshape(*pixels.shape[:2], -1), metadata)
-        pixels = read_deep(source, image, name, max_pixels)
+        pixels = read_deep(deep_file, image, name, max_pixels)
     return Photo(np.ascontiguousarray(UPRIGHT.get(orientation, np.asarray)(pixels)), metadata)
 
 
@@ -122,23 +125,28 @@ def read_deep(source: str | Path | bytes | BinaryIO, image: Image.Image, name: s
     """
     try:
         import av
+        import av.error
     except ImportError:
         raise ImportError(
             f"{name} has colours of 16 bits, which are read by PyAV: pip install 'hfvision[video]'"
         ) from None
     with pillow_errors(name, max_pixels):
         image.load()
-    if hasattr(source, "seek"):
+    if isinstance(source, str | Path):
+        data = Path(source).read_bytes()
+    elif isinstance(source, bytes | bytearray):
+        data = source
+    else:
         source.seek(0)
-        source = source.read()
-    data = Path(source).read_bytes() if isinstance(source, str | Path) else source
+        data = source.read()
+    parts, pixels = 0, None
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             frame = next(container.decode(video=0))
             parts = len(frame.format.components)
-            pixels = frame.to_ndarray(format="rgba64le")
-    except (av.FFmpegError, StopIteration, ValueError):
-        pixels = None
+            pixels = frame.to_ndarray(format="rgba64le").astype(np.uint16, copy=False)
+    except (av.error.FFmpegError, StopIteration, ValueError):
+        pass
     upper = np.asarray(image.convert("RGBA"))[..., :3]
     if pixels is None or pixels.shape[:2] != upper.shape[:2] or ((pixels[..., :3] >> 8) != upper).any():
         raise ValueError(f"{name} has colours of 16 bits in a form that is not read here: save it as a plain PNG.")
@@ -197,11 +205,26 @@ def open_image(
         try:
             with pillow_errors(name, max_pixels):
                 opened = Image.open(source, formats=FORMATS)
+            if is_raw(opened, name):
+                opened.close()
+                raise ValueError(f"{name} is a camera's raw file, which is not read: develop it to TIFF or PNG first.")
         except ValueError:
             if kind := tiff_numbers(source):
                 raise ValueError(f"{name} has {kind}: convert it to 8 or 16 bits first.") from None
             raise
     return opened
+
+
+def is_raw(image: Image.Image, name: str) -> bool:
+    """Whether a TIFF file called `name` is a camera's raw file, of which Pillow reads a small preview alone."""
+    if image.format != "TIFF":
+        return False
+    if Path(name).suffix.lower() in RAW_SUFFIXES:
+        return True
+    tags: Any = getattr(image, "tag_v2", {})
+    with suppress(Exception):
+        return DNG_VERSION in tags or bool(tags.get(NEW_SUBFILE_TYPE, 0) & 1)  # reduced: the image itself is elsewhere
+    return False
 
 
 def warn_of_frames(image: Image.Image, name: str) -> None:
@@ -226,7 +249,7 @@ def silence_libtiff() -> None:
 
 def tiff_numbers(source: str | Path | BinaryIO) -> str | None:
     """What kind of numbers a TIFF file holds that Pillow cannot open; None for another file or reason."""
-    if not hasattr(source, "read"):
+    if isinstance(source, str | Path):
         with suppress(OSError), Path(source).open("rb") as file:
             return tiff_numbers(file)
         return None
@@ -319,7 +342,8 @@ def normalise_mode(image: Image.Image, name: str, max_pixels: int) -> Image.Imag
 def cmyk_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        made = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return made or image.convert("RGB")
     except (ImageCms.PyCMSError, OSError):
         return image.convert("RGB")
 

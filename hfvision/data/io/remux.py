@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import av
+import av.error
 from av.stream import Disposition
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -14,7 +15,7 @@ STALE = frozenset(
     {
         *("alpha_mode", "bps", "compatible_brands", "duration", "encoder", "handler_name", "major_brand"),
         *("minor_version", "number_of_bytes", "number_of_frames", "rotate", "vendor_id", "_statistics_tags"),
-        *("_statistics_writing_app", "_statistics_writing_date_utc"),
+        *("_statistics_writing_app", "_statistics_writing_date_utc", "software"),
     }
 )
 
@@ -48,6 +49,8 @@ def copy_streams(
     for stream in reader.streams:
         if stream.index == film.index:
             continue
+        if stream.type == "data" and film.metadata.get("timecode") and writer.format.name in ("mov", "mp4"):
+            continue  # made anew of the film's metadata
         second_film = stream.type == "video" and not is_cover(stream)
         if not second_film and can_hold(writer.format.name, stream):
             if stream.index in covers and writer.format.name == "matroska":
@@ -90,7 +93,7 @@ class SoundRecoder:
             self.resampler = av.AudioResampler(context.format, context.layout, context.sample_rate, size)
         try:
             frames = self.source.codec_context.decode(packet)
-        except av.EOFError:
+        except av.error.EOFError:
             frames = []
         for frame in frames:
             frame.time_base = frame.time_base or self.source.time_base
@@ -109,7 +112,7 @@ def can_hold(container: str, stream: Any) -> bool:
         with av.open(io.BytesIO(), "w", format=container) as probe:
             probe.add_stream_from_template(stream)
             probe.start_encoding()
-    except (av.FFmpegError, ValueError):
+    except (av.error.FFmpegError, ValueError):
         return False
     return True
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ...utils.files import TEMPORARY
-from .images import FORMATS, HEIF_SUFFIXES, IMAGE_SUFFIXES, INSTALL_HEIF, MAX_PIXELS, pillow_errors
+from .images import FORMATS, HEIF_SUFFIXES, IMAGE_SUFFIXES, INSTALL_HEIF, MAX_PIXELS, is_raw, pillow_errors
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 # What file managers and archives leave behind.
@@ -111,8 +111,8 @@ def is_image(file: Path) -> bool:
     if file.name.startswith(".") or not file.is_file():
         return False
     try:
-        with pillow_errors(str(file), MAX_PIXELS), Image.open(file, formats=FORMATS):
-            return True
+        with pillow_errors(str(file), MAX_PIXELS), Image.open(file, formats=FORMATS) as image:
+            return not is_raw(image, file.name)
     except ValueError:
         return False
 

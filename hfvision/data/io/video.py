@@ -1,5 +1,6 @@
 """Reads and writes videos frame by frame."""
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from ...utils.files import written_whole
+from .boxes import is_cut_off
 from .encoding import VideoEncoding, choose_encoder, container_of
 
 # FFmpeg's number of a YUV matrix, and the name that its converter has for it; BT.601 where the file does not say.
 MATRICES = {1: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: "BT2020"}
 # Formats whose headers say how long they are; others are estimated from the size of the file.
+GAP = 10  # seconds; a longer pause in a broadcast is a jump of its clock
 DECLARING = ("asf", "avi", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")
 
 
@@ -49,6 +52,8 @@ def open_video(source: str | Path) -> Iterator[Any]:
             reader = stack.enter_context(open_container(source, "r"))
         except (av.FFmpegError, UnicodeError) as error:
             raise ValueError(f"{source} is no video that FFmpeg can read, or is damaged: {reason(error)}.") from error
+        if reader.format.name.endswith("_pipe"):
+            raise ValueError(f"{source} is an image, not a video: give it the suffix of its format.")
         if film_stream(reader) is None:
             others = [*(["sound"] if reader.streams.audio else []), *(["a cover"] if reader.streams.video else [])]
             raise ValueError(f"{source} holds no video{f', only {chr(32).join(others)}' if others else ''}.")
@@ -72,7 +77,8 @@ def declared_frames(source: str | Path) -> int | None:
     from .remux import film_stream
 
     with open_video(source) as reader:
-        return film_stream(reader).frames or None
+        film = film_stream(reader)
+        return film.frames or None if film else None
 
 
 @dataclass
@@ -124,8 +130,12 @@ class Reading:
             seconds, span = declared_seconds(reader, film), self.film
             if not seconds and self.whole:
                 seconds, span = (reader.duration or 0) / 1e6, self.every
-            if seconds - span.seconds() > max(0.25, 0.05 * seconds):
+            # Matroska files say when a film ends or how long it is: they differ where it does not begin at 0.
+            read = max(span.seconds(), span.end) if reader.format.name.startswith("matroska") else span.seconds()
+            if seconds - read > max(0.25, 0.05 * seconds):
                 return f"it ends before the {seconds:.1f} s that it says it has"
+            if exact and reader.name and is_cut_off(reader.name):
+                return "its last part is cut off"
         return f"{self.damaged} packets are damaged" if self.damaged else None
 
     def check(self, source: str | Path, reader: Any, film: Any) -> None:
@@ -157,6 +167,7 @@ def read_packets(
     reading.whole = len(others) + 1 == len(reader.streams)
     decode = frame_decoder(film)
     packets = reader.demux(film, *others)
+    clock = Clock() if reader.format.name in ("mpegts", "mpeg") else None
     while True:
         try:
             packet = next(packets)
@@ -166,6 +177,8 @@ def read_packets(
             reading.problem = reason(error)
             yield None, decoded(decode, None, film, reading)
             return
+        if clock is not None:
+            clock.correct(packet)
         reading.every.add(packet)
         if packet.stream is not film:
             yield packet, []
@@ -173,6 +186,28 @@ def read_packets(
         reading.film.add(packet)
         reading.packets += packet.size > 0
         yield None, decoded(decode, packet, film, reading)
+
+
+class Clock:
+    """Lets the times of a broadcast run on where they start anew, as where two recordings were joined."""
+
+    def __init__(self) -> None:
+        self.shift = Fraction(0)
+        self.times: dict[int, tuple[Fraction, Fraction]] = {}  # of the last packet of each stream: begin, end
+
+    def correct(self, packet: Any) -> None:
+        if packet.dts is None:
+            return
+        time = packet.dts * packet.time_base + self.shift
+        if packet.stream.type in ("audio", "video"):  # subtitles have long pauses
+            last, end = self.times.get(packet.stream.index, (time, time))
+            if not last <= time <= end + GAP:
+                self.shift += end - time
+                time = end
+            self.times[packet.stream.index] = time, time + (packet.duration or 0) * packet.time_base
+        ticks = round(self.shift / packet.time_base)
+        packet.dts += ticks
+        packet.pts = None if packet.pts is None else packet.pts + ticks
 
 
 def frame_decoder(film: Any) -> Callable[[Any], list[Any]]:
@@ -280,16 +315,26 @@ def has_alpha(frame: Any) -> bool:
 def to_pixels(frame: Any, layout: str) -> np.ndarray:
     """A frame, upright, as (H, W, C) of the form `rgb24`, `rgba` (uint8), `rgb48le` or `rgba64le` (uint16)."""
     pixels = frame.to_ndarray(format=layout, interpolation="BICUBIC")
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
+    matrix = next((bytes(item) for item in frame.side_data if item.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
+    a, b, _, c, d, *_ = struct.unpack("9i", matrix[:36])  # (x, y) becomes (ax + cy, bx + dy)
+    if abs(b) > abs(a):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
-def to_frame(pixels: np.ndarray, layout: str, form: str, matrix: str, full: bool) -> Any:
-    """A frame of the form `form` of pixels in the form `layout`."""
+def is_turned(frame: Any) -> bool:
+    """Whether width and height change places where a frame is shown upright."""
+    return frame.rotation % 180 != 0
+
+
+def to_frame(pixels: np.ndarray, layout: str, form: str, matrix: str, full: bool, width: int | None = None) -> Any:
+    """A frame of the form `form` of pixels in the form `layout`, `width` pixels wide where that is given."""
     from av import VideoFrame
 
     frame = VideoFrame.from_ndarray(pixels, format=layout)
-    if not form.startswith("yuv"):
-        return frame.reformat(format=form)
-    return frame.reformat(
-        format=form, dst_colorspace=matrix, dst_color_range="JPEG" if full else "MPEG", interpolation="BICUBIC"
-    )
+    options: dict[str, Any] = {"width": width, "interpolation": "BICUBIC"}
+    if form.startswith("yuv"):
+        options |= {"dst_colorspace": matrix, "dst_color_range": "JPEG" if full else "MPEG"}
+    return frame.reformat(format=form, **options)

@@ -16,6 +16,8 @@ from .images import to_pil
 
 LOSSY = {"quality": 95}
 TIFF_ROWS = 64
+WRITABLE = frozenset({"AVIF", "BMP", "DIB", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"})
+NO_ALPHA = frozenset({"BMP", "DIB", "JPEG", "PPM"})
 LARGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
 
 
@@ -105,11 +107,11 @@ def check_format(path: Path, size: tuple[int, int], pixels: np.ndarray) -> None:
     if suffix in STREAMED:
         return
     format = Image.registered_extensions().get(suffix)
-    if format not in Image.SAVE:
+    if format not in WRITABLE & Image.SAVE.keys():
         raise ValueError(f"{path} cannot be written: {suffix or 'no suffix'} is no format for it; choose .png.")
     if pixels.dtype == np.uint16:
         raise ValueError(f"{path} would cut colours of 16 bits to 8: choose .png or .tif.")
-    if format == "JPEG" and pixels.shape[2] in (2, 4):
+    if format in NO_ALPHA and pixels.shape[2] in (2, 4):
         raise ValueError(f"{path} cannot hold transparency: choose .png, .tif or .webp.")
     if max(size) > LARGEST_SIDE.get(format, max(size)):
         raise ValueError(f"{path} cannot hold {size[0]}×{size[1]} pixels: choose .png or .tif.")
@@ -216,13 +218,13 @@ def write_tiff(
 
 def equal_strips(strips: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
     """The same rows in strips of `rows` rows; the last may have fewer."""
-    kept = None
+    kept: np.ndarray | None = None
     for strip in strips:
         kept = strip if kept is None else np.concatenate([kept, strip])
         while len(kept) >= rows:
             yield kept[:rows]
             kept = kept[rows:]
-    if len(kept):
+    if kept is not None and len(kept):
         yield kept
 
 

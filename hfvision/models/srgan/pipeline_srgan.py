@@ -271,9 +271,12 @@ class SuperResolutionPipeline(Pipeline):
             A PIL image, or a list of them in the order of the list or of the sorted folder.
         """
         if isinstance(images, str | Path) and Path(images).is_dir():
-            folder, images = images, sorted(p for p in Path(images).iterdir() if p.suffix.lower() in SUFFIXES)
+            folder, files = images, sorted(Path(images).iterdir())
+            images = [path for path in files if path.suffix.lower() in SUFFIXES]
             if not images:
                 raise ValueError(f"There are no images in {folder}.")
+            if others := [path.name for path in files if path not in images]:
+                logger.warning(f"Left out of {folder}, by their suffixes: {', '.join(others)}.")
         if isinstance(images, Path):
             images = str(images)
         return super().__call__(images, **kwargs)

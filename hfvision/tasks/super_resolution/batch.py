@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ...data.io.tree import printable
 from ...utils.console import each, say
 from ...utils.files import temporary_path
 from .files import VIDEO_SUFFIXES, refuse_existing, upscale_file
@@ -95,7 +96,7 @@ def upscale_files(
     entries = []
     for (source, target), entry in each(left, work, lambda pair: pair[0], "upscaled"):
         entries.append(entry)
-        say(f"{source} → {target}")
+        say(f"{printable(source)} → {printable(target)}")
     return entries
 
 

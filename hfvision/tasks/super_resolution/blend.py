@@ -1,6 +1,7 @@
 """Between two super-resolution networks: the calm picture of the one trained by pixels, the sharp one of the GAN."""
 
 import copy
+from typing import Any
 
 import torch
 
@@ -55,8 +56,9 @@ def of_one_architecture(first: SRGANConfig, second: SRGANConfig) -> bool:
 
 def with_blocks_of(whole: SRGANForImageSuperResolution, part: SRGANForImageSuperResolution) -> dict[str, torch.Tensor]:
     """The weights of `part`, with the blocks that only `whole` has, whose last convolutions are nought."""
-    state, have = part.state_dict(), len(part.generator.blocks)
-    for number, block in enumerate(whole.generator.blocks[have:], have):
+    state, have = part.state_dict(), len(part.config.block_widths)
+    added: Any = whole.generator.blocks[have:]
+    for number, block in enumerate(added, have):
         for name, weight in block.state_dict().items():
             last = name.startswith(f"layers.{len(block.layers) - 1}.")
             state[f"generator.blocks.{number}.{name}"] = torch.zeros_like(weight) if last else weight

@@ -62,7 +62,7 @@ def median_seconds(upscaler: Upscaler, source: Any) -> tuple[float, float]:
 def number_of_threads(count: int) -> Iterator[None]:
     """PyTorch, and OpenCV where it is installed, use `count` threads."""
     try:
-        import cv2
+        import cv2  # pyright: ignore[reportMissingImports]  # optional
     except ImportError:
         cv2 = None
     before = torch.get_num_threads(), cv2.getNumThreads() if cv2 else 0

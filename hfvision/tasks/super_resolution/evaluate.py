@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 from tqdm import tqdm
 
-from ...data.io.images import IMAGE_SUFFIXES, read_image
-from ...data.io.tree import find_images
+from ...data.io.images import read_image
+from ...data.io.tree import find_images, read_tree
 from ...data.transforms.resize import downscale, modcrop
 from ...metrics.niqe import BLOCK, niqe
 from ...metrics.psnr import psnr
@@ -40,9 +40,9 @@ def find_sets(folders: Sequence[str | Path]) -> dict[str, Path]:
         if not folder.is_dir():
             raise FileNotFoundError(f"There is no folder {folder} of photographs.")
         parts = [folder]
-        if not any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
-            below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-            parts = [part for part in below if holds_images(part)] or [folder]
+        tree = read_tree(folder)
+        if not any(path.parent == folder for path in tree.images):
+            parts = [part for part in tree.children(folder) if tree.counts[part]] or [folder]
         for part in parts:
             find_images(part)
             name = part.resolve().name
@@ -50,10 +50,6 @@ def find_sets(folders: Sequence[str | Path]) -> dict[str, Path]:
                 raise ValueError(f"Two folders of photographs are called {name}: rename one of them.")
             sets[name] = part
     return sets
-
-
-def holds_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*"))
 
 
 def read_original(path: Path, scale: int) -> Tensor:

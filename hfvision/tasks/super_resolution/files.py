@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from ...data.io.encoding import FORMATS
-from ...data.io.images import read_photo
+from ...data.io.images import HEIF_SUFFIXES, read_photo
 from ...data.io.tree import find_images
 from ...data.io.writing import check_format
 from ...utils.files import distinct_targets
@@ -16,8 +16,12 @@ VIDEO_SUFFIXES = frozenset(
     {
         *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
         *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+        *(".264", ".265", ".divx", ".dv", ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2t", ".m2v"),
+        *(".mjpeg", ".mjpg", ".nut", ".ogm", ".qt", ".rm", ".rmvb", ".y4m"),
     }
 )
+# Formats that somebody may want a result in, rather than a folder of that name.
+UNWRITABLE = HEIF_SUFFIXES | {".dng", ".exr", ".hdr", ".jxl", ".jxr", ".psd", ".svg"}
 
 
 def upscale_file(source: str | Path, target: str | Path, upscaling: Upscaling, *, force: bool = False) -> None:
@@ -66,6 +70,8 @@ def output_paths(sources: Sequence[Path], out: Path | None, label: str) -> list[
         if len(sources) > 1 or sources[0].is_dir():
             raise ValueError(f"--out {out} names one file: give a folder for the results of several images.")
         return [(find_images(sources[0])[0], out)]
+    if out is not None and not out.is_dir() and out.suffix.lower() in UNWRITABLE:
+        raise ValueError(f"{out} cannot be written: {out.suffix} is no format for it; choose .png.")
     results, seen = [], set()
     for source in sources:
         root = source if source.is_dir() else source.parent
@@ -78,11 +84,11 @@ def output_paths(sources: Sequence[Path], out: Path | None, label: str) -> list[
             found.append((path, folder, f"_{label}{result_suffix(path)}"))
         if source.is_dir():
             made = {target.resolve() for target in distinct_targets(found)}
-            inside = out is not None and out.resolve() != root.resolve()
+            below = out.resolve() if out is not None and out.resolve() != root.resolve() else None
             found = [
                 (path, *rest)
                 for path, *rest in found
-                if path.resolve() not in made and not (inside and path.resolve().is_relative_to(out.resolve()))
+                if path.resolve() not in made and not (below and path.resolve().is_relative_to(below))
             ]
         results += found
     if not results:

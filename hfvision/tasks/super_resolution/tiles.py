@@ -73,14 +73,13 @@ def upscale_pixels(
     device = torch.device(getattr(model, "device", "cpu"))
     run = GuardedNetwork(model, choose_dtype(precision, device, 8 * pixels.itemsize))
     radius = receptive_radius(model.config)
-    if tile is None:
-        tile = max(height, width) if radius is None else automatic_tile(model, 1 + (channels in (2, 4)))
+    side = tile or (max(height, width) if radius is None else automatic_tile(model, 1 + (channels in (2, 4))))
 
     def window(rows: slice, columns: slice) -> torch.Tensor:
         return as_planes(pixels[rows, columns], network_channels)
 
     # By map, as the variable of a loop would hold on to a strip while the next one is computed.
-    strips = upscale_strips(run, window, (height, width), scale, radius, tile, cell_side(model.config))
+    strips = upscale_strips(run, window, (height, width), scale, radius, side, cell_side(model.config))
     strips = map(partial(from_planes, channels=channels), strips)
     whole = (width * scale, height * scale)
     if size is not None and size != whole:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ...data.io.encoding import choose_encoder
+from ...data.io.encoding import choose_encoder, container_of
 from ...data.io.video import (
     MATRICES,
     DamagedVideoError,
@@ -18,6 +18,7 @@ from ...data.io.video import (
     has_alpha,
     import_av,
     is_deep,
+    is_turned,
     open_video,
     open_writer,
     read_packets,
@@ -30,6 +31,7 @@ from .upscale import Upscaling
 
 # What describes the screen that an HDR film was made on, in the side data of its frames.
 HDR_METADATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_RPU_BUFFER")
+LOST_HDR = "the HDR metadata of its frames (brightness of the screen it was made on)"
 
 
 def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) -> None:
@@ -55,6 +57,7 @@ def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) 
     from ...data.io.remux import film_stream, lost, read_covers
 
     source, target = Path(source), Path(target)
+    container_of(target)
     try:
         with open_video(source) as reader:
             covers = read_covers(reader)
@@ -76,7 +79,7 @@ def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) 
     except (av.FFmpegError, UnicodeError) as error:
         raise ValueError(f"{source} cannot be made {target.name}: {reason(error)}.") from error
     if conversion.left_out:
-        hint = "" if target.suffix == ".mkv" else "; .mkv holds more"
+        hint = "" if target.suffix == ".mkv" or conversion.left_out == [LOST_HDR] else "; .mkv holds more"
         warnings.warn(f"{target} is without {', '.join(conversion.left_out)}{hint}.", stacklevel=2)
     for note in conversion.notes:
         warnings.warn(f"{source} {note}.", stacklevel=2)
@@ -104,11 +107,13 @@ class Conversion:
         from ...data.io.remux import copy_container, copy_streams, film_stream
 
         self.reader, self.writer, self.upscaling = reader, writer, upscaling
-        self.film, self.reading = film_stream(reader), Reading()
+        self.film: Any = film_stream(reader)
+        self.reading = Reading()
         self.layout = ("rgba" if has_alpha(first) else "rgb") + ("64le" if is_deep(first) else "24")
         self.layout = {"rgba24": "rgba", "rgb64le": "rgb48le"}.get(self.layout, self.layout)
         self.shape = to_pixels(first, self.layout).shape
         self.size = upscaling.size(self.shape[1], self.shape[0])
+        self.width: int | None = None
         self.matrix, self.full = MATRICES.get(first.colorspace, "ITU601"), first.color_range == 2
         self.notes: dict[str, None] = {}
         self.out = self.add_film(target, first)
@@ -118,7 +123,7 @@ class Conversion:
         copy_container(reader, writer)
         writer.start_encoding()
         if any(item.type.name in HDR_METADATA for item in first.side_data):
-            self.left_out.append("the HDR metadata of its frames (brightness of the screen it was made on)")
+            self.left_out.append(LOST_HDR)
         # Broadcasts and DVDs begin at any time; other files near 0.
         late = reader.format.name in ("mpegts", "mpeg") and reader.start_time
         self.begin = Fraction(reader.start_time, 1_000_000) if late else Fraction(0)
@@ -134,7 +139,6 @@ class Conversion:
         name, form = choose_encoder(target, encoding, self.size, alpha=alpha, deep=deep)
         rate = film.average_rate or film.guessed_rate
         out = self.writer.add_stream(name, rate=rate, options=encoding.options(name))
-        out.width, out.height = self.size
         out.pix_fmt = form
         out.metadata.update(lasting(film.metadata))
         if alpha and form == "yuva420p":
@@ -147,9 +151,14 @@ class Conversion:
             context.colorspace, self.matrix = 1, MATRICES[1]
         if name == "libx265" and self.writer.format.name != "matroska":
             context.codec_tag = "hvc1"  # Apple's players take no other
-        if given.sample_aspect_ratio:
-            turned = first.rotation % 180 != 0
-            context.sample_aspect_ratio = 1 / given.sample_aspect_ratio if turned else given.sample_aspect_ratio
+        shape = film.sample_aspect_ratio or given.sample_aspect_ratio or 1
+        shape = 1 / shape if is_turned(first) else shape
+        out.width, out.height = self.size
+        if shape != 1 and (self.writer.format.name in ("mov", "mp4") or name in ("libx264", "libx265")):
+            context.sample_aspect_ratio = shape
+        elif shape != 1:
+            self.width = out.width = max(2, 2 * round(self.size[0] * shape / 2))
+            self.notes[f"has pixels of the shape {shape}, which are made square"] = None
         return out
 
     def run(self) -> None:
@@ -202,12 +211,14 @@ class Conversion:
             self.notes[f"changes its size from {old} to {new} pixels: these frames have black borders"] = None
             pixels = fit_pixels(pixels, self.shape, self.layout)
         result = np.concatenate(list(self.upscaling.strips(pixels)))
-        result = to_frame(result, self.layout, self.out.codec_context.pix_fmt, self.matrix, self.full)
+        result = to_frame(result, self.layout, self.out.codec_context.pix_fmt, self.matrix, self.full, self.width)
         clock = self.film.time_base
         step = round(frame_step(self.film) / clock)
         time = None if frame.pts is None else round((frame.pts * frame.time_base - self.begin) / clock)
         if time is None:
             time = 0 if self.last is None else self.last + step
+        if self.last is not None and time <= self.last:  # of damaged packets
+            time = self.last + 1
         result.pts, result.time_base, self.last = time, clock, time
         self.durations[time] = round((frame.duration or 0) * frame.time_base / clock)
         self.mux(self.out.encode(result))

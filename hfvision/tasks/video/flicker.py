@@ -64,7 +64,7 @@ class TemporalEvaluation:
             for name in self.psnr:
                 self.psnr[name] += psnr(now[name], original, crop=self.scale).item()
             if self.last:
-                static = static_pixels(self.last["small"], now["small"])
+                static, count_static = static_pixels(self.last["small"], now["small"]), torch.tensor(0)
                 for name in self.change:
                     change, count_static = flicker(self.last[name], now[name], static)
                     self.change[name] += change.item()

@@ -140,6 +140,8 @@ def video_features(
             problem = str(error)
     if batch:
         flush()
+    if size is None:
+        raise ValueError(f"{source} holds no video.")
     return VideoFeatures(
         torch.tensor(found.times, dtype=torch.float64),
         torch.cat(found.features),
