@@ -155,7 +155,7 @@ def test_decompression_bomb_is_refused_unread(models, tmp_path, fails):
 
 def test_missing_files_and_empty_folders(models, tmp_path, fails):
     assert "There is no file" in fails("classify", tmp_path / "no.png", "--model", models / "classifier")
-    assert "holds no images" in fails("classify", tmp_path, "--model", models / "classifier")
+    assert "holds no images of formats" in fails("classify", tmp_path, "--model", models / "classifier")
 
 
 @pytest.mark.parametrize("model", ["./nowhere", "no-such-checkpoint", "/tmp"])

@@ -21,6 +21,7 @@ from hfvision.data.datasets.photos import load_photos
 from hfvision.data.datasets.prepare import encoded
 from hfvision.data.datasets.segmentation import load_mask_dataset
 from hfvision.data.io.images import FORMATS, HEIF_SUFFIXES, IMAGE_SUFFIXES
+from hfvision.data.io.tree import find_images
 
 
 def shade(value: int) -> Image.Image:
@@ -155,15 +156,22 @@ def test_links_are_followed_but_not_round_and_round(tmp_path):
     assert "links to a folder above them: 1 (cat/up)" in said
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads every folder")
-def test_a_class_folder_that_cannot_be_read_is_refused(tmp_path):
-    write(tmp_path, *classes("cat", "dog", "fox"))
-    (tmp_path / "fox").chmod(0)
-    try:
-        with pytest.raises(ValueError, match=r"fox has no image that can be read: .*Permission denied"):
-            load_image_dataset(tmp_path)
-    finally:
-        (tmp_path / "fox").chmod(0o700)
+def test_folders_that_may_not_be_read_are_refused(tmp_path, monkeypatch):
+    """The superuser reads every folder: here the system refuses one, as it does to others."""
+    write(tmp_path, *classes("cat", "dog"), "dog/deep/1.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match=r"These folders may not be read, permission denied: .*dog/deep\."):
+        load_image_dataset(tmp_path)
+    assert tmp_path / "dog" / "deep" in find_images(tmp_path)
+    with pytest.raises(ValueError, match=r"deep may not be read: permission denied"):
+        find_images(tmp_path / "dog" / "deep")
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,8 @@ def each(
         yield item, result
     if failures:
         more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
-        raise IncompleteBatchError(
-            f"{len(failures)} of {len(items)} files could not be {done}: {'; '.join(text.rstrip('.') for text in failures[:NAMED])}{more}"
-        )
+        named = "; ".join(text.rstrip(".") for text in failures[:NAMED])
+        raise IncompleteBatchError(f"{len(failures)} of {len(items)} files could not be {done}: {named}{more}")
 
 
 def reason(path: Path, error: Exception) -> str:

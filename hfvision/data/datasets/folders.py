@@ -52,6 +52,7 @@ def read_image_folder(root: Path) -> tuple[datasets.DatasetDict, LeftOut]:
 
 def read_splits(tree: Tree) -> datasets.DatasetDict:
     root = tree.root
+    tree.check_readable()
     if not tree.images:
         hint = PARQUET if any(".parquet" in reason for reason in tree.left_out.paths) else LAYOUT.format(root)
         raise ValueError(f"The folder {printable(root)} holds no images and no parquet files. {hint}")

@@ -118,6 +118,7 @@ def find_columns(features: datasets.Features, image: str | None, mask: str | Non
 def pair_folders(folder: Path) -> datasets.DatasetDict:
     """The splits of a folder of images and masks, paired by name; a warning names what else lies there."""
     tree = read_tree(folder)
+    tree.check_readable()
     roots = [path for path in tree.children(folder) if path.name.lower() in SPLIT_OF] or [folder]
     splits, used = {}, set()
     for root in roots:

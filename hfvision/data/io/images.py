@@ -2,6 +2,7 @@
 
 import ctypes
 import io
+import os
 import re
 import struct
 import warnings
@@ -192,7 +193,9 @@ def open_image(
     else:
         if isinstance(source, str | Path):
             if Path(source).is_dir():
-                raise ValueError(f"{name} is a folder: give an image file.")
+                readable = os.access(source, os.R_OK | os.X_OK)
+                problem = "is a folder: give an image file" if readable else "may not be read: permission denied"
+                raise ValueError(f"{name} {problem}.")
             if not Path(source).exists():
                 raise FileNotFoundError(f"There is no file {name}.")
             if Path(source).stat().st_size == 0:

@@ -49,6 +49,7 @@ class Tree:
         images: files with one of `IMAGE_SUFFIXES`.
         metadata: files with one of `METADATA_NAMES`.
         folders: all folders, empty ones too.
+        unreadable: folders that cannot be listed.
         left_out: everything else.
         counts: images in each folder and below it.
     """
@@ -57,6 +58,7 @@ class Tree:
     images: list[Path] = field(default_factory=list)
     metadata: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
+    unreadable: list[Path] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
     counts: Counter[Path] = field(default_factory=Counter)
 
@@ -68,12 +70,21 @@ class Tree:
         """The folders directly in `folder`."""
         return [path for path in self.folders if path.parent == folder]
 
+    def check_readable(self) -> None:
+        """Raise ValueError where folders cannot be listed."""
+        if self.unreadable:
+            names = ", ".join(map(printable, self.unreadable))
+            raise ValueError(
+                f"These folders may not be read, permission denied: {names}. Allow it, or move them away."
+            )
+
 
 def find_images(path: str | Path, also: Collection[str] = ()) -> list[Path]:
     """The image `path`, or the images in the folder `path` and below it, sorted.
 
     In a folder, files with one of `IMAGE_SUFFIXES` are images, and others that Pillow identifies as such. A warning
-    names the files and folders that are left out, with the reasons.
+    names the files and folders that are left out, with the reasons. Folders below that may not be read are in the list
+    too, so that whoever reads them says that they cannot be.
 
     Args:
         path: file or folder.
@@ -81,7 +92,7 @@ def find_images(path: str | Path, also: Collection[str] = ()) -> list[Path]:
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        ValueError: if the folder holds no image.
+        ValueError: if the folder holds no image, or may not be read.
     """
     path = Path(path)
     if path.is_file():
@@ -90,7 +101,9 @@ def find_images(path: str | Path, also: Collection[str] = ()) -> list[Path]:
         raise FileNotFoundError(f"There is no file or folder {path}.")
     tree = read_tree(path)
     tree.left_out.add("no images", *tree.metadata)
-    found, parts = tree.images, []
+    if path in tree.unreadable:
+        raise ValueError(f"The folder {printable(path)} may not be read: permission denied.")
+    found, parts = [*tree.images, *tree.unreadable], []
     for reason, paths in tree.left_out.paths.items():
         files = [file for file in paths if not (TEMPORARY.fullmatch(file.name) or MANIFEST.fullmatch(file.name))]
         others = [file for file in files if not (file.suffix.lower() in also or is_image(file))]
@@ -102,7 +115,8 @@ def find_images(path: str | Path, also: Collection[str] = ()) -> list[Path]:
     if parts:
         warnings.warn(f"Left out of {printable(path)}: {'; '.join(parts)}.", stacklevel=2)
     if not found:
-        raise ValueError(f"The folder {path} holds no images ({', '.join(sorted({*IMAGE_SUFFIXES, *also}))}).")
+        what = "images or videos" if also else "images"
+        raise ValueError(f"The folder {printable(path)} holds no {what} of formats that can be read.")
     return sorted(found)
 
 
@@ -139,8 +153,8 @@ def walk(folder: Path, tree: Tree, above: tuple[Path, ...]) -> None:
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        tree.left_out.add(f"folders that cannot be read ({error.strerror})", folder)
+    except OSError:
+        tree.unreadable.append(folder)
         return
     for entry in entries:
         path = folder / entry.name
