@@ -150,7 +150,8 @@ def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> Mo
         on_best=keep,
         opponent=opponent,
     )
-    bicubic = validation.psnr(lambda images: resize_bicubic(images, scale), accelerator, "psnr")["psnr"]
+    by_degradation = validation.psnr(lambda images: resize_bicubic(images, scale), accelerator, "bicubic_psnr")
+    bicubic = by_degradation.pop("bicubic_psnr")
     training = Training(
         command=training_command("superres", config),
         config=recorded_settings(as_plain(config)),
@@ -163,6 +164,7 @@ def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> Mo
         bicubic_psnr=bicubic,
         seconds=round(sum(entry["seconds"] for entry in history), 1),
         history=history,
+        extra=dict(by_degradation),
     )
     record = replace(made_from, training=training)
     if accelerator.is_main_process:
