@@ -16,6 +16,7 @@ from .cnn.modeling_cnn import CNNBackbone, CNNForImageClassification, CNNModel
 from .cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation
 from .image_processing_classification import ImageClassificationProcessor
 from .image_processing_segmentation import ImageSegmentationProcessor
+from .openvino_export import register_when_imported
 from .srgan.configuration_srgan import SRGANConfig
 from .srgan.image_processing_srgan import SRGANImageProcessor
 from .srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution, SRGANModel
@@ -48,7 +49,8 @@ IMAGE_PROCESSORS = {
 
 
 def register_families() -> None:
-    """Make `AutoConfig`, `AutoModel…`, `AutoImageProcessor` and `pipeline` know the families of this package."""
+    """Make `AutoConfig`, `AutoModel…`, `AutoImageProcessor`, `pipeline` and optimum's OpenVINO exporter know the
+    families of this package."""
     for config, models in AUTO_MODELS.items():
         AutoConfig.register(config.model_type, config)
         config.register_for_auto_class()
@@ -65,3 +67,4 @@ def register_families() -> None:
         pt_model=SUPER_RESOLUTION,
         type="image",
     )
+    register_when_imported()
