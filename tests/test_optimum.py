@@ -1,4 +1,4 @@
-"""optimum's usual road to OpenVINO for folders of every family: OVModel classes, main_export, optimum-cli, OVQuantizer."""
+"""optimum's OpenVINO exporter on every family: OVModel classes, main_export, optimum-cli and OVQuantizer."""
 
 import os
 import subprocess

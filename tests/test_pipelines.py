@@ -21,7 +21,7 @@ from hfvision import (
     VisionTransformerConfig,
     VisionTransformerForImageClassification,
 )
-from hfvision.models.srgan.modeling_srgan import InputUpscaler
+from hfvision.models.srgan.generator_srgan import InputUpscaler
 
 
 @pytest.fixture(scope="module")

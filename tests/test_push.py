@@ -58,12 +58,19 @@ def test_one_commit_with_everything(hub, model):
     assert files == {
         "README.md",
         "config.json",
+        "configuration_common.py",
         "configuration_srgan.py",
+        "discriminator_srgan.py",
+        "generator_srgan.py",
         "image_processing_srgan.py",
+        "image_reading.py",
         "model.safetensors",
+        "model_card.py",
+        "modeling_common.py",
         "modeling_srgan.py",
         "pipeline_srgan.py",
         "preprocessor_config.json",
+        "tiles_srgan.py",
     }
     loaded = AutoModelForImageToImage.from_pretrained(REPO)
     pixel_values = torch.rand(1, 3, 6, 6)

@@ -187,6 +187,13 @@ def test_stock_pipeline_segments_a_photograph_of_any_size(family, tmp_path, capl
     assert [part["label"] for part in found] == ["cell"]
     assert found[0]["mask"].size == (37, 21)
     assert found[0]["mask"].getextrema() == (255, 255)
+    mixed = [Image.new("L", (37, 21), 128), Image.new("RGB", (20, 30))]
+    sizes = [(37, 21), (20, 30)]
+    assert [found[0]["mask"].size for found in segment(mixed)] == sizes
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        segment(mixed, batch_size=2)
+    segment.image_processor = ImageSegmentationProcessor(do_resize=True, size={"height": 16, "width": 24})
+    assert [found[0]["mask"].size for found in segment(mixed, batch_size=2)] == sizes
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,7 +5,7 @@ from transformers import AutoModel, AutoModelForImageToImage
 
 from hfvision import SRGANConfig, SRGANDiscriminator, SRGANForImageSuperResolution, SRGANModel
 from hfvision.models.srgan.configuration_srgan import PRESETS
-from hfvision.models.srgan.modeling_srgan import InputUpscaler
+from hfvision.models.srgan.generator_srgan import InputUpscaler
 
 
 class GeneratorChecks(ModelChecks):

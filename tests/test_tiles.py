@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution
 from hfvision.inspection.layers import summarize
-from hfvision.models.srgan.pipeline_srgan import (
+from hfvision.models.srgan.tiles_srgan import (
     FEW_VALUES,
     GuardedNetwork,
     cell_side,

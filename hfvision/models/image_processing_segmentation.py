@@ -10,7 +10,8 @@ class ImageSegmentationProcessor(ImageClassificationProcessor):
     """Brings images of any kind to `pixel_values` as [`ImageClassificationProcessor`] does, in their own size.
 
     Images of one size become float32 (N, num_channels, height, width); for images of several sizes call it once a
-    size. `do_resize=True` with `size` brings all to one size; masks come back in the image's size all the same.
+    size, and leave `batch_size` of the pipeline `image-segmentation` at 1: it stacks the images of a batch.
+    `do_resize=True` with `size` brings all to one size, for batches too; masks come back in each image's own size.
     """
 
     do_resize = False

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from ...models.image_processing_classification import flatten_pil
-from ...models.srgan.pipeline_srgan import SUFFIXES, is_deep
+from ...models.srgan.image_reading import SUFFIXES, is_deep
 
 # Photographs of phones, which Pillow reads where the plugin is installed.
 HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from ...models.srgan.modeling_srgan import keys_kernel
+from ...models.srgan.generator_srgan import keys_kernel
 
 
 def resize_bicubic(x: Tensor, scale_or_size: float | tuple[int, int], antialias: bool = True) -> Tensor:

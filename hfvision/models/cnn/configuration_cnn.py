@@ -1,33 +1,13 @@
 """Configuration of the CNN family: every width is in the configuration, so that a pruned network reloads."""
 
 import copy
-import difflib
-import os
-from dataclasses import field, fields
+from dataclasses import field
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 from transformers.backbone_utils import BackboneConfigMixin
-from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
-
-TRANSFORMERS_KEYS = {
-    "attn_implementation",
-    "auto_map",
-    "custom_pipelines",
-    "experts_implementation",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "out_features",
-    "out_indices",
-    "output_attentions",
-    "quantization_config",
-    "stage_names",
-    "torch_dtype",
-}
+from .configuration_common import CheckedConfig
 
 # Arguments of timm.create_model that follow from other fields, or would make it read other files.
 BACKBONE_ARGUMENTS = {
@@ -99,7 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
+class CNNConfig(BackboneConfigMixin, CheckedConfig):
     r"""Configuration of [`CNNModel`], [`CNNForImageClassification`] and [`CNNBackbone`].
 
     `CNNConfig.from_preset(name, **overrides)` gives the ready-made shapes: `textbook`, `tiny`, `cifar`, `resnet18`,
@@ -143,6 +123,7 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
     """
 
     model_type = "hfvision_cnn"
+    extra_keys = frozenset({"out_features", "out_indices", "stage_names"})
 
     num_channels: int = 3
     image_size: int = 32
@@ -169,7 +150,7 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
     backbone_kwargs: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs):
-        refuse_unknown_fields(self, kwargs)
+        self.refuse_unknown_fields(kwargs)
         saved_names = kwargs.pop("stage_names", None) or []
         out_features, out_indices = kwargs.pop("out_features", None), kwargs.pop("out_indices", None)
         if self.shortcut_projections is None and self.block_type != "plain":
@@ -185,23 +166,6 @@ class CNNConfig(BackboneConfigMixin, PreTrainedConfig):
                 out_features=None if old else out_features, out_indices=None if old else out_indices
             )
         super().__post_init__(**kwargs)
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in transformers; keys that are no fields of this class are kept as attributes, with a warning."""
-        unknown = {name: value for name, value in config_dict.items() if not is_field(cls, name)}
-        made = super().from_dict({name: config_dict[name] for name in config_dict if name not in unknown}, **kwargs)
-        for name, value in unknown.items():
-            setattr(made[0] if isinstance(made, tuple) else made, name, value)
-        if unknown:
-            logger.warning(
-                f"{cls.__name__} has no fields {', '.join(map(ascii, unknown))}: they are kept, but not used."
-            )
-        return made
-
-    @classmethod
-    def from_json_file(cls, json_file: str | os.PathLike) -> Any:
-        return cls.from_dict(cls._dict_from_json_file(json_file))
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "CNNConfig":
@@ -307,21 +271,6 @@ class CNNSegmentationConfig(CNNConfig):
         """The decoder has widths."""
         if self.decoder_widths is not None and min(self.decoder_widths, default=1) < 1:
             raise ValueError(f"decoder_widths must all be at least 1, got {self.decoder_widths}.")
-
-
-def is_field(config_class: type[PreTrainedConfig], name: str) -> bool:
-    """Whether a configuration of this class, or transformers, knows the keyword `name`."""
-    return name in TRANSFORMERS_KEYS or name.startswith("_") or name in {f.name for f in fields(config_class)}
-
-
-def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> None:
-    """Raise ValueError for a keyword that is no field: transformers would silently keep a misspelled one."""
-    for name in kwargs:
-        if not is_field(type(config), name):
-            known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
-            raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")
 
 
 __all__ = ["CNNConfig", "CNNSegmentationConfig"]

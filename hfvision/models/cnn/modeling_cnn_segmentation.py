@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, interpolate, pad
+from torch.nn.functional import interpolate, pad
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import SemanticSegmenterOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
@@ -13,15 +13,13 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_cnn import CNNSegmentationConfig
-from .modeling_cnn import CNNConvLayer, CNNModel, CNNPreTrainedModel, check_channels, minimum_size
+from .configuration_common import CheckedConfig  # noqa: F401 -- has transformers copy that file
+from .layers_cnn import CNNConvLayer, minimum_size
+from .model_card import model_card  # noqa: F401 -- has transformers copy that file
+from .modeling_cnn import CNNModel, CNNPreTrainedModel, check_channels
+from .modeling_common import FamilyPreTrainedModel  # noqa: F401 -- has transformers copy that file
+from .segmentation_loss import pixel_cross_entropy
 from .timm_backbone import check_size, keep_feature_maps
-
-IGNORED = 255  # the label of pixels that do not count
-
-SEGMENTER_USAGE = """from transformers import pipeline
-
-segment = pipeline("image-segmentation", model="{name}", trust_remote_code=True)
-segment("photo.jpg")[0]["mask"].save("mask.png")"""
 
 
 class CNNDecoderStep(GradientCheckpointingLayer):
@@ -55,7 +53,6 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
         "AutoModel": "modeling_cnn.CNNModel",
         "AutoModelForSemanticSegmentation": "modeling_cnn_segmentation.CNNForSemanticSegmentation",
     }
-    card_usage = SEGMENTER_USAGE
     pipeline_tag = "image-segmentation"
 
     def __init__(self, config: CNNSegmentationConfig):
@@ -138,12 +135,6 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
             logits=logits,
             hidden_states=tuple(feature_maps[self.first :]) if output_hidden_states else None,
         )
-
-
-def pixel_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of logits (N, C, H, W) over the pixels whose label, of int64 (N, H, W), is not 255."""
-    total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-    return total / (labels != IGNORED).sum().clamp(min=1)
 
 
 # Pipelines report an error for the class of a model that is not listed there, though it works.

@@ -1,32 +1,12 @@
 """Configuration of the SR-GAN family: generator and discriminator."""
 
 import copy
-import difflib
-import os
-from dataclasses import field, fields
+from dataclasses import field
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
-from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
-
-TRANSFORMERS_KEYS = {
-    "attn_implementation",
-    "auto_map",
-    "custom_pipelines",
-    "experts_implementation",
-    "id2label",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "output_attentions",
-    "quantization_config",
-    "torch_dtype",
-}
-
-FEW_VALUES = 20_480  # on one thread PyTorch computes convolutions of so few values another way than of more
+from .configuration_common import CheckedConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Ledig et al. 2017, arXiv:1609.04802, figure 4.
@@ -57,7 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class SRGANConfig(PreTrainedConfig):
+class SRGANConfig(CheckedConfig):
     r"""Configuration of [`SRGANForImageSuperResolution`], [`SRGANDiscriminator`] and [`SRGANModel`].
 
     `SRGANConfig.from_preset(name, **overrides)` gives the generators `srresnet` (with batch normalisation as in the
@@ -112,25 +92,8 @@ class SRGANConfig(PreTrainedConfig):
     discriminator_width: int = 64
 
     def __post_init__(self, **kwargs):
-        refuse_unknown_fields(self, kwargs)
+        self.refuse_unknown_fields(kwargs)
         super().__post_init__(**kwargs)
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in transformers; keys that are no fields of this class are kept as attributes, with a warning."""
-        unknown = {name: value for name, value in config_dict.items() if not is_field(cls, name)}
-        made = super().from_dict({name: config_dict[name] for name in config_dict if name not in unknown}, **kwargs)
-        for name, value in unknown.items():
-            setattr(made[0] if isinstance(made, tuple) else made, name, value)
-        if unknown:
-            logger.warning(
-                f"{cls.__name__} has no fields {', '.join(map(ascii, unknown))}: they are kept, but not used."
-            )
-        return made
-
-    @classmethod
-    def from_json_file(cls, json_file: str | os.PathLike) -> Any:
-        return cls.from_dict(cls._dict_from_json_file(json_file))
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "SRGANConfig":
@@ -155,21 +118,6 @@ class SRGANConfig(PreTrainedConfig):
             raise ValueError("pixel_unshuffle needs upsampler='direct'.")
         if self.branch_expansion is not None and self.branch_expansion < 1:
             raise ValueError(f"branch_expansion must be at least 1 or None, got {self.branch_expansion}.")
-
-
-def is_field(config_class: type[PreTrainedConfig], name: str) -> bool:
-    """Whether a configuration of this class, or transformers, knows the keyword `name`."""
-    return name in TRANSFORMERS_KEYS or name.startswith("_") or name in {f.name for f in fields(config_class)}
-
-
-def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> None:
-    """Raise ValueError for a keyword that is no field: transformers would silently keep a misspelled one."""
-    for name in kwargs:
-        if not is_field(type(config), name):
-            known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
-            raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")
 
 
 __all__ = ["SRGANConfig"]

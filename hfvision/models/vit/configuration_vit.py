@@ -1,28 +1,10 @@
 """Configuration of the vision transformer family, with the heads and the MLP width of every layer."""
 
-import difflib
-import os
-from dataclasses import fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
-from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
-
-TRANSFORMERS_KEYS = {
-    "attn_implementation",
-    "auto_map",
-    "custom_pipelines",
-    "experts_implementation",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "output_attentions",
-    "quantization_config",
-    "torch_dtype",
-}
+from .configuration_common import CheckedConfig
 
 # Dosovitskiy et al. 2021 (arXiv:2010.11929) and Touvron et al. 2021 (arXiv:2012.12877) for the sizes at 224 pixels.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -44,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class VisionTransformerConfig(PreTrainedConfig):
+class VisionTransformerConfig(CheckedConfig):
     r"""Configuration of [`VisionTransformerModel`] and [`VisionTransformerForImageClassification`].
 
     `VisionTransformerConfig.from_preset(name, **overrides)` gives `tiny`, `small`, `base` and `cifar`.
@@ -101,7 +83,7 @@ class VisionTransformerConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
-        refuse_unknown_fields(self, kwargs)
+        self.refuse_unknown_fields(kwargs)
         if self.head_dim is None:
             if isinstance(self.num_attention_heads, list) or self.hidden_size % self.num_attention_heads:
                 raise ValueError(
@@ -110,23 +92,6 @@ class VisionTransformerConfig(PreTrainedConfig):
                 )
             self.head_dim = self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in transformers; keys that are no fields of this class are kept as attributes, with a warning."""
-        unknown = {name: value for name, value in config_dict.items() if not is_field(cls, name)}
-        made = super().from_dict({name: config_dict[name] for name in config_dict if name not in unknown}, **kwargs)
-        for name, value in unknown.items():
-            setattr(made[0] if isinstance(made, tuple) else made, name, value)
-        if unknown:
-            logger.warning(
-                f"{cls.__name__} has no fields {', '.join(map(ascii, unknown))}: they are kept, but not used."
-            )
-        return made
-
-    @classmethod
-    def from_json_file(cls, json_file: str | os.PathLike) -> Any:
-        return cls.from_dict(cls._dict_from_json_file(json_file))
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "VisionTransformerConfig":
@@ -212,21 +177,6 @@ class VisionTransformerSegmentationConfig(VisionTransformerConfig):
                 f"decoder_widths must hold {steps} widths of at least 1 for patches of {self.patch_size}, got "
                 f"{widths}."
             )
-
-
-def is_field(config_class: type[PreTrainedConfig], name: str) -> bool:
-    """Whether a configuration of this class, or transformers, knows the keyword `name`."""
-    return name in TRANSFORMERS_KEYS or name.startswith("_") or name in {f.name for f in fields(config_class)}
-
-
-def refuse_unknown_fields(config: PreTrainedConfig, kwargs: dict[str, Any]) -> None:
-    """Raise ValueError for a keyword that is no field: transformers would silently keep a misspelled one."""
-    for name in kwargs:
-        if not is_field(type(config), name):
-            known = {f.name for f in fields(config)} | TRANSFORMERS_KEYS
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
-            raise ValueError(f"{type(config).__name__} has no field {name!r}{hint}")
 
 
 __all__ = ["VisionTransformerConfig", "VisionTransformerSegmentationConfig"]

@@ -4,59 +4,25 @@ Query, key and value are separate projections, and heads and MLP widths are per 
 have something to hold. There is no head mask: a head is removed by `num_attention_heads` in the configuration.
 """
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel, initialization
+from transformers import initialization
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, logging
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from .configuration_common import CheckedConfig  # noqa: F401 -- has transformers copy that file
 from .configuration_vit import VisionTransformerConfig
-
-logger = logging.get_logger(__name__)
-
-MODEL_CARD = """---
-library_name: transformers
-pipeline_tag: {pipeline_tag}
-tags: [hfvision]
----
-
-# {name}
-
-A vision transformer with patches of {patch}×{patch} for images of {size}×{size} pixels: {parameters:,}
-parameters{classes}.
-
-```python
-{usage}
-```
-
-Class `{architecture}` of hfvision; its code travels with the weights. The
-configuration spells out heads and MLP width of every layer.
-
-<!-- hfvision-short-card 1 -->
-"""
-
-CLASSIFIER_USAGE = """from transformers import pipeline
-
-classify = pipeline("image-classification", model="{name}", trust_remote_code=True)
-classify("photo.jpg")"""
-
-FEATURES_USAGE = """from transformers import {auto_class}
-
-model = {auto_class}.from_pretrained("{name}", trust_remote_code=True)"""
+from .model_card import model_card  # noqa: F401 -- has transformers copy that file
+from .modeling_common import EncoderPreTrainedModel
 
 
 @dataclass
@@ -241,7 +207,7 @@ class VisionTransformerLayer(GradientCheckpointingLayer):
         return hidden_states + self.drop_path(self.dropout(self.mlp(self.norm2(hidden_states))))
 
 
-class VisionTransformerPreTrainedModel(PreTrainedModel):
+class VisionTransformerPreTrainedModel(EncoderPreTrainedModel):
     config: VisionTransformerConfig
     base_model_prefix = "vit"
     main_input_name = "pixel_values"
@@ -260,8 +226,6 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
         "AutoModel": "modeling_vit.VisionTransformerModel",
         "AutoModelForImageClassification": "modeling_vit.VisionTransformerForImageClassification",
     }
-    card_usage = FEATURES_USAGE
-    pipeline_tag = "image-feature-extraction"
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -285,87 +249,6 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
             for parameter in (module.position_embeddings, module.cls_token, module.distillation_token):
                 if parameter is not None:
                     initialization.trunc_normal_(parameter, std=std)
-
-    def _set_gradient_checkpointing(
-        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **options
-    ):
-        super()._set_gradient_checkpointing(enable, checkpoint_with_gradients(gradient_checkpointing_func), **options)
-
-    def train(self, mode: bool = True):
-        """As in PyTorch, but batch normalisation whose weights are frozen stays in evaluation mode.
-
-        Adapters (PEFT) are saved without running statistics: these must not change under a frozen network.
-        """
-        super().train(mode)
-        for module in self.modules() if mode else ():
-            if isinstance(module, nn.BatchNorm2d) and module.affine and not module.weight.requires_grad:
-                module.eval()
-        return self
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As in transformers; `num_channels=1` with `ignore_mismatched_sizes=True` makes a network for colour one for
-        grey images: the weights of its first convolution are summed over the colours."""
-        source, wants_report = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
-        lost = [key for key, theirs, ours in report["mismatched_keys"] if theirs[1:2] == (3,) and ours[1:2] == (1,)]
-        if lost and model.config.num_channels == 1:
-            changed = {"num_channels": 3}
-            if "config" in kwargs:
-                changed = {"config": copy.deepcopy(model.config)}
-                changed["config"].num_channels = 3
-            colour = super().from_pretrained(source, *args, **kwargs | changed)
-            for key in lost:
-                model.get_parameter(key).data.copy_(colour.get_parameter(key).sum(1, keepdim=True))
-            logger.warning(f"Summed over the colours, for grey images: {', '.join(lost)}.")
-        return (model, report) if wants_report else model
-
-    def save_pretrained(self, save_directory, **kwargs):
-        if self._auto_class is not None:
-            self.config.auto_map = dict(self.auto_classes)
-        super().save_pretrained(save_directory, **kwargs)
-        self.write_model_card(save_directory, Path(save_directory).resolve().name)
-
-    def _upload_modified_files(self, working_dir, repo_id, *args, **kwargs):
-        self.write_model_card(working_dir, repo_id)
-        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
-
-    def write_model_card(self, folder, name):
-        """Write README.md unless there is one; transformers' empty template counts as none."""
-        card = Path(folder) / "README.md"
-        if card.exists() and "[More Information Needed]" not in card.read_text(encoding="utf-8"):
-            return
-        labels = [" ".join(str(label).replace("`", "'").split()) for label in self.config.id2label.values()]
-        has_head = self.pipeline_tag != "image-feature-extraction"
-        names = ", ".join(f"`{label}`" for label in labels[:10]) + (", …" if len(labels) > 10 else "")
-        text = MODEL_CARD.format(
-            name=name,
-            architecture=type(self).__name__,
-            patch=self.config.patch_size,
-            pipeline_tag=self.pipeline_tag,
-            size=self.config.image_size,
-            parameters=self.num_parameters(),
-            classes=f", {len(labels)} classes ({names})" if has_head else ", without a classification head",
-            usage=self.card_usage.format(name=name, auto_class=self._auto_class or "AutoModel"),
-        )
-        card.write_text(text, encoding="utf-8")
-
-
-def checkpoint_with_gradients(checkpoint_function: Callable) -> Callable:
-    """`checkpoint_function`, and where that is re-entrant, for a block none of whose inputs has a gradient, too.
-
-    Re-entrant checkpointing would silently give the weights of such a block no gradient: its input gets one.
-    """
-    if not getattr(checkpoint_function, "keywords", {}).get("use_reentrant"):
-        return checkpoint_function
-
-    def run(function: Callable, hidden_state: torch.Tensor, *inputs: Any) -> Any:
-        has_gradient = any(isinstance(value, torch.Tensor) and value.requires_grad for value in inputs)
-        if torch.is_grad_enabled() and not has_gradient and not hidden_state.requires_grad:
-            hidden_state = hidden_state.detach().requires_grad_()
-        return checkpoint_function(function, hidden_state, *inputs)
-
-    return run
 
 
 class VisionTransformerModel(VisionTransformerPreTrainedModel):
@@ -416,7 +299,6 @@ class VisionTransformerForImageClassification(VisionTransformerPreTrainedModel):
     both heads the labels.
     """
 
-    card_usage = CLASSIFIER_USAGE
     pipeline_tag = "image-classification"
 
     def __init__(self, config: VisionTransformerConfig):

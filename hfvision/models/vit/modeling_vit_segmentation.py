@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, interpolate, pad
+from torch.nn.functional import interpolate, pad
 from transformers import initialization
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import SemanticSegmenterOutput
@@ -13,15 +13,12 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
+from .configuration_common import CheckedConfig  # noqa: F401 -- has transformers copy that file
 from .configuration_vit import VisionTransformerSegmentationConfig
+from .model_card import model_card  # noqa: F401 -- has transformers copy that file
+from .modeling_common import FamilyPreTrainedModel  # noqa: F401 -- has transformers copy that file
 from .modeling_vit import VisionTransformerModel, VisionTransformerPreTrainedModel
-
-IGNORED = 255  # the label of pixels that do not count
-
-SEGMENTER_USAGE = """from transformers import pipeline
-
-segment = pipeline("image-segmentation", model="{name}", trust_remote_code=True)
-segment("photo.jpg")[0]["mask"].save("mask.png")"""
+from .segmentation_loss import pixel_cross_entropy
 
 
 class VisionTransformerDecoderStep(GradientCheckpointingLayer):
@@ -56,7 +53,6 @@ class VisionTransformerForSemanticSegmentation(VisionTransformerPreTrainedModel)
         "AutoModel": "modeling_vit.VisionTransformerModel",
         "AutoModelForSemanticSegmentation": "modeling_vit_segmentation.VisionTransformerForSemanticSegmentation",
     }
-    card_usage = SEGMENTER_USAGE
     pipeline_tag = "image-segmentation"
 
     def __init__(self, config: VisionTransformerSegmentationConfig):
@@ -108,12 +104,6 @@ class VisionTransformerForSemanticSegmentation(VisionTransformerPreTrainedModel)
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-
-def pixel_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of logits (N, C, H, W) over the pixels whose label, of int64 (N, H, W), is not 255."""
-    total = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-    return total / (labels != IGNORED).sum().clamp(min=1)
 
 
 # Pipelines report an error for the class of a model that is not listed there, though it works.

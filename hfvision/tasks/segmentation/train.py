@@ -27,7 +27,8 @@ from ...engine.progress import chance_advice, one_class_found
 from ...hub.loading import check_task, load_config, load_model, load_weights
 from ...hub.records import recorded_settings
 from ...models.cnn.configuration_cnn import CNNConfig, CNNSegmentationConfig
-from ...models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation, pixel_cross_entropy
+from ...models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation
+from ...models.cnn.segmentation_loss import pixel_cross_entropy
 from ...models.image_processing_segmentation import ImageSegmentationProcessor
 from ...models.vit.configuration_vit import VisionTransformerConfig, VisionTransformerSegmentationConfig
 from ...models.vit.modeling_vit_segmentation import VisionTransformerForSemanticSegmentation

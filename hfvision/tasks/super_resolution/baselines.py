@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from ...data.transforms.resize import quantize_8bit, resize_bicubic
 from ...models.srgan.image_processing_srgan import to_grey
-from ...models.srgan.pipeline_srgan import reconstruct
+from ...models.srgan.tiles_srgan import reconstruct
 
 Dtype = Literal["fp32", "bf16"]
 DTYPES: tuple[Dtype, ...] = ("fp32", "bf16")

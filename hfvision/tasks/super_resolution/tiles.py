@@ -1,6 +1,6 @@
 """Images of any size through a network in bounded memory: pixels in, strips of the upscaled pixels out.
 
-The overlap of tiles, and why they give the bits of the whole image, are in `models.srgan.pipeline_srgan`.
+The overlap of tiles, and why they give the bits of the whole image, are in `models.srgan.tiles_srgan`.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ...models.srgan.image_processing_srgan import to_grey, to_integers
-from ...models.srgan.pipeline_srgan import GuardedNetwork, automatic_tile, cell_side, receptive_radius, upscale_strips
+from ...models.srgan.tiles_srgan import GuardedNetwork, automatic_tile, cell_side, receptive_radius, upscale_strips
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
