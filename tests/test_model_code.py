@@ -86,8 +86,9 @@ def test_folders_load_without_hfvision(run_isolated, tmp_path):
             model.save_pretrained(folder / "again" / name)
         upscale = pipeline("image-super-resolution", model=str(folder / "srgan"), trust_remote_code=True)
         assert upscale(Image.new("RGB", (9, 7))).size == (18, 14)
+        upscale.model.save_pretrained(folder / "again" / "srgan")
     """)
-    for name in outputs:
+    for name in outputs.keys() - {"critic"}:  # which no Auto class loaded
         again = {path.name for path in (tmp_path / "again" / name).iterdir()}
         saved = {path.name for path in (tmp_path / name).iterdir()} - {"preprocessor_config.json"}
         assert again == saved - {"image_processing_classification.py"}, name
