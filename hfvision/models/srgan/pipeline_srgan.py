@@ -7,10 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import Pipeline
+from transformers.utils import logging
 
 from .image_processing_srgan import SRGANImageProcessor
 from .image_reading import SUFFIXES, open_image
 from .tiles_srgan import GuardedNetwork, automatic_tile, cell_side, receptive_radius, upscale_strips
+
+logger = logging.get_logger(__name__)
 
 
 class SuperResolutionPipeline(Pipeline):
