@@ -193,6 +193,7 @@ def test_no_encoding_of_the_output_and_no_closed_pipe_stops_a_batch(models, tmp_
     source.mkdir()
     for name in (b"a.png", "b → ü.png".encode(), b"c\xff.png", "写真.png".encode()):
         picture().save(source / os.fsdecode(name), "PNG")
+    (source / "notes.txt").write_text("no image")
     code = (
         "import os, sys; from hfvision.cli.main import main; sys.stdout.flush();"
         "code = [main(['upscale', sys.argv[1], '--model', sys.argv[2], '--out', sys.argv[3]])];"
@@ -206,6 +207,8 @@ def test_no_encoding_of_the_output_and_no_closed_pipe_stops_a_batch(models, tmp_
     assert done.stderr.decode("cp1252").splitlines()[-1] == "0 0", done.stderr
     assert done.returncode == 0
     assert b"a.png \\u2192 " in done.stdout
+    assert any(line.startswith(b"hfvision: warning: Left out of") for line in done.stderr.splitlines())
+    assert b"UserWarning" not in done.stderr
     for out in ("out", "out2"):
         assert len(list((tmp_path / out).glob("*.png"))) == 4
 

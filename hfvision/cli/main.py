@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
     """Show warnings of this package without the line of code that they come from."""
-    given, package = warnings.formatwarning, str(Path(__file__).parent)
+    given, package = warnings.formatwarning, str(Path(__file__).parents[1])
 
     def formatted(message: Warning | str, category: type[Warning], filename: str, *where: Any) -> str:
         if filename.startswith(package) and category is UserWarning:

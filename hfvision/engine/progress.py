@@ -78,10 +78,8 @@ def at_chance(matrix: Sequence[Sequence[int]]) -> bool:
 def too_few_to_tell(matrix: Sequence[Sequence[int]]) -> bool:
     """Whether even a recall halfway between guessing and perfect would be taken for chance: see [`at_chance`]."""
     images = [sum(row) for row in matrix if sum(row)]
-    if len(images) < 2:
-        return True
     chance = 1 / len(matrix)
-    error = sqrt(sum(chance * (1 - chance) / count for count in images)) / len(images)
+    error = sqrt(sum(chance * (1 - chance) / count for count in images)) / max(1, len(images))
     return 1.645 * error > (1 - chance) / 2
 
 

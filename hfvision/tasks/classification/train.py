@@ -230,8 +230,8 @@ def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -
         for split in held_out:
             found = evaluated[split]
             print(f"{split}: {found.top1:.2%} of {found.images:,} images are right")
-            if at_chance(found.confusion_matrix or ()):
-                few = too_few_to_tell(found.confusion_matrix or ())
+            few = too_few_to_tell(found.confusion_matrix or ((),))
+            if at_chance(found.confusion_matrix or ()) or (few and found.top1 < 1):
                 advice = few_images_advice(found.images) if few else chance_advice(config, history)
                 print(f"hfvision: warning: {split}: {advice}", file=sys.stderr)
         print(f"model, record and pictures: {config.out}")
