@@ -48,7 +48,7 @@ from hfvision.metrics.ssim import ssim
 from hfvision.models.image_processing_classification import flatten_pil
 from hfvision.publishing.cards.write import record_about, write_card
 from hfvision.records import write_record
-from hfvision.tasks.classification.binary import evaluate_binary, format_binary, write_binary
+from hfvision.tasks.classification.binary import BinaryTest, evaluate_binary, format_binary, write_binary
 from hfvision.tasks.classification.calibrate import calibrate, format_calibration
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.evaluate import predict_logits
@@ -134,10 +134,8 @@ def judge(folder: Path, splits: Any, positive: str, data: Path) -> dict[str, Any
         model.float(),
         prepare_images(test, processor),
         processor,
-        positive=positive,
+        BinaryTest(positive, validation=prepare_images(validation, processor), groups=test["group"][:]),
         names=test.features["label"].names,
-        validation=prepare_images(validation, processor),
-        groups=test["group"][:],
     )
     record = {"model": str(folder), "data": {"source": str(data), "split": "test"}} | figures
     write_binary(record, folder)
@@ -198,10 +196,8 @@ def compare_sizes(
             model,
             MemoryImages(torch.cat(pixels[name]), labels, torch.arange(len(labels)), []),
             processor,
-            positive=figures["positive"],
+            BinaryTest(figures["positive"], figures["operating_point"]["threshold"], groups=test["group"][:]),
             names=test.features["label"].names,
-            threshold=figures["operating_point"]["threshold"],
-            groups=test["group"][:],
         )
         point = answers["operating_point"]
         rows[name] = {key: answers[key] for key in ("auroc", "auroc_interval")}

@@ -35,7 +35,7 @@ from torch import Tensor
 from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.data.datasets.prepare import prepare_images
 from hfvision.data.transforms.normalize import Normalize
-from hfvision.engine.loop import make_accelerator
+from hfvision.engine.accelerator import make_accelerator
 from hfvision.hub.checkpoints import list_checkpoints
 from hfvision.hub.loading import load_model
 from hfvision.metrics.accuracy import wilson_interval
@@ -49,7 +49,7 @@ from hfvision.robustness.attacks.threat import PixelClassifier
 from hfvision.robustness.attacks.worst_case import worst_case
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.train import ClassifierLoss, make_adversary
-from hfvision.tasks.classification.transfer import default_processor
+from hfvision.tasks.start import default_processor
 from hfvision.utils.markdown import markdown_table
 
 EPSILON = 8 / 255

@@ -38,22 +38,26 @@ from datasets import Dataset, Features, Image
 from torch import nn
 from torch.nn.functional import cross_entropy, pad
 from torchvision.transforms import v2
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer as TransformersTrainer
+from transformers import TrainerCallback, TrainingArguments
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.data.datasets.prepare import MemoryImages, prepare_images
 from hfvision.data.datasets.samples import sample_dataset
 from hfvision.data.transforms.normalize import Normalize
+from hfvision.engine.accelerator import make_accelerator
 from hfvision.engine.checkpoint import model_state, save_checkpoint
 from hfvision.engine.ema import EMA
-from hfvision.engine.loop import learning_rate_factor, make_accelerator, train
+from hfvision.engine.loop import Trainer, Validation
+from hfvision.engine.network import Network
+from hfvision.engine.optimizer import learning_rate_factor
 from hfvision.models.cnn.configuration_cnn import CNNConfig
 from hfvision.models.cnn.modeling_cnn import CNNForImageClassification
 from hfvision.records import environment, write_record
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.train import ClassifierLoss, train_classifier
-from hfvision.tasks.classification.transfer import default_processor
+from hfvision.tasks.start import default_processor
 from hfvision.utils.markdown import markdown_table
 
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 128, 2e-3, 0.01, 0.2
@@ -99,7 +103,8 @@ def ours(images: MemoryImages, precision: str) -> float:
         ends.append(time.process_time())
         return {"validation_accuracy": 0.0}
 
-    train(model, images, ClassifierLoss(config, normalize, 10), config, evaluate=epoch_ends)
+    loss = ClassifierLoss(config, normalize, 10)
+    Trainer(Network(model, loss), images, config, validation=Validation(epoch_ends)).fit()
     return ends[1] - ends[0]
 
 
@@ -185,7 +190,9 @@ def with_trainer(split: Dataset, precision: str) -> float:
             disable_tqdm=True,
         )
         times = EpochTimes()
-        Trainer(make_model(), arguments, train_dataset=split.with_transform(read), callbacks=[times]).train()
+        TransformersTrainer(
+            make_model(), arguments, train_dataset=split.with_transform(read), callbacks=[times]
+        ).train()
     return times.times[-1] - times.times[-2]
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from hfvision.engine.options import parse_options
 from hfvision.inspection.layers import summarize
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
-from hfvision.tasks.classification.transfer import load_start
+from hfvision.tasks.classification.start import load_start
 from hfvision.utils.markdown import markdown_table
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -21,7 +21,13 @@ from hfvision import (
 from hfvision.cli.main import main
 from hfvision.data.transforms.keyed import image_keys
 from hfvision.metrics.auroc import auroc
-from hfvision.tasks.anomaly.gan import bring_to_size, heat_picture, load_networks, neighbour_distance, stack_images
+from hfvision.tasks.anomaly.gan import (
+    heat_picture,
+    load_networks,
+    neighbour_distance,
+    resize_and_normalize,
+    stack_images,
+)
 
 SIZE = 32
 TRAIN = ["--scale", "4", "--crop", "8", "--turn", "false", "--batch-size", "16", "--epochs", "1", "--warmup", "0.1"]
@@ -101,8 +107,8 @@ def test_an_image_does_not_depend_on_those_beside_it_nor_on_its_light(detector):
     whole = detector(NORMAL)
     alone = detector(NORMAL[7:8])
     torch.testing.assert_close(alone.score[0], whole.score[7], rtol=1e-3, atol=1e-3)
-    brighter = bring_to_size(NORMAL.float() / 255 * 0.5 + 0.25, SIZE)
-    torch.testing.assert_close(brighter, bring_to_size(NORMAL, SIZE), rtol=0, atol=0.02)
+    brighter = resize_and_normalize(NORMAL.float() / 255 * 0.5 + 0.25, SIZE)
+    torch.testing.assert_close(brighter, resize_and_normalize(NORMAL, SIZE), rtol=0, atol=0.02)
     larger = detector(NORMAL.repeat_interleave(3, 2).repeat_interleave(3, 3))
     assert larger.heat.shape == whole.heat.shape
 
@@ -181,4 +187,4 @@ def test_what_cannot_be_done_is_said_in_one_line(model, tmp_path, capsys):
     (bare / "record.json").unlink()
     assert "give it with --size" in error("fit", bare, "--normal", few)
     with pytest.raises(ValueError, match=r"got the shape \(3, 32, 32\)"):
-        bring_to_size(torch.zeros(3, 32, 32), SIZE)
+        resize_and_normalize(torch.zeros(3, 32, 32), SIZE)

@@ -8,7 +8,7 @@ from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationPr
 from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.hub.loading import load_model
 from hfvision.publishing.push import push_to_hub
-from hfvision.tasks.classification.transfer import load_start
+from hfvision.tasks.classification.start import load_start
 from hfvision.utils.connection import no_connection
 
 

@@ -145,22 +145,26 @@ def test_the_teacher_sees_what_its_own_processor_gives():
     images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in IMAGES]
     for side in (16, 24):
         teacher, own = trained_teacher(), processor(side)
-        asked = Distiller(teacher, own, [0, 1, 2]).ask(IMAGES).logits
+        asked = Distiller(teacher, own, [0, 1, 2]).teacher_outputs(IMAGES).logits
         with torch.no_grad():
             expected = teacher(**own(images, return_tensors="pt")).logits
         torch.testing.assert_close(asked, expected, atol=0.05 if side != 16 else 1e-4, rtol=0.02)
         torch.testing.assert_close(
-            Distiller(teacher, own, [0, 1, 2]).ask(IMAGES.float() / 255).logits, asked, atol=1e-5, rtol=1e-5
+            Distiller(teacher, own, [0, 1, 2]).teacher_outputs(IMAGES.float() / 255).logits,
+            asked,
+            atol=1e-5,
+            rtol=1e-5,
         )
 
 
 def test_grey_and_colour_meet():
     grey_teacher = trained_teacher(num_channels=1)
     grey = Distiller(grey_teacher, processor(num_channels=1, do_normalize=False), [0, 1, 2])
-    assert grey.ask(IMAGES).logits.shape == (6, 3)
+    assert grey.teacher_outputs(IMAGES).logits.shape == (6, 3)
     colour = distiller()
     torch.testing.assert_close(
-        colour.ask(IMAGES[:, :1]).logits, colour.ask(IMAGES[:, :1].expand(-1, 3, -1, -1)).logits
+        colour.teacher_outputs(IMAGES[:, :1]).logits,
+        colour.teacher_outputs(IMAGES[:, :1].expand(-1, 3, -1, -1)).logits,
     )
 
 
@@ -170,7 +174,7 @@ def test_the_weight_divides_the_loss_between_labels_and_teacher():
     by_teacher, _ = loss_of(distiller(weight=1, temperature=3.0), student)
     both, _ = loss_of(distiller(weight=0.25, temperature=3.0), student)
     assert by_labels.item() == pytest.approx(cross_entropy(logits, LABELS).item())
-    expected = soft_target_loss(logits, distiller().ask(IMAGES).logits, 3.0)
+    expected = soft_target_loss(logits, distiller().teacher_outputs(IMAGES).logits, 3.0)
     assert by_teacher.item() == pytest.approx(expected.item(), rel=1e-5)
     assert both.item() == pytest.approx(0.75 * by_labels.item() + 0.25 * by_teacher.item(), rel=1e-5)
 
@@ -238,7 +242,7 @@ def test_features_teach_adapters_too(tmp_path):
 
 
 def test_a_teacher_can_compute_in_half_precision():
-    full, half = distiller().ask(IMAGES).logits, distiller(precision="bf16").ask(IMAGES).logits
+    full, half = distiller().teacher_outputs(IMAGES).logits, distiller(precision="bf16").teacher_outputs(IMAGES).logits
     assert 0 < (half.float() - full).abs().max() < 0.05 * full.abs().max()
 
 
@@ -264,7 +268,7 @@ def teacher_folder(tmp_path):
 def test_classes_are_matched_by_name(teacher_folder):
     student = cnn().eval()
     beside = Distiller.from_config(options(teacher_folder), student, NAMES)
-    answers = beside.ask(IMAGES).logits
+    answers = beside.teacher_outputs(IMAGES).logits
     loss, logits = loss_of(beside, student)
     expected = soft_target_loss(logits, answers[:, [1, 2, 0]], 2.0) / 2 + cross_entropy(logits, LABELS) / 2
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

@@ -16,9 +16,9 @@ from transformers import pipeline
 
 from hfvision.engine.options import parse_options
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
-from hfvision.tasks.classification.transfer import load_start
+from hfvision.tasks.classification.start import load_start
 from hfvision.tasks.segmentation.config import SegmenterTrainingConfig
-from hfvision.tasks.segmentation.train import load_segmenter
+from hfvision.tasks.segmentation.start import load_segmenter
 from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
 from hfvision.tasks.super_resolution.train import load_generator
 

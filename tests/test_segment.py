@@ -33,8 +33,9 @@ from hfvision.cli.main import main
 from hfvision.data.datasets.segmentation import MaskedImages, load_mask_dataset, name_classes
 from hfvision.data.transforms.normalize import Normalize
 from hfvision.tasks.segmentation.evaluate import evaluate_segmenter, image_scores, segment_pixels
+from hfvision.tasks.segmentation.losses import soft_dice_loss
 from hfvision.tasks.segmentation.pictures import overlay
-from hfvision.tasks.segmentation.train import rarity, soft_dice_loss
+from hfvision.tasks.segmentation.train import rarity_weights
 
 SMALL = "{stage_widths: [[[8]], [[12]]], stage_strides: [1, 2]}"
 FAST = {"model_fields": SMALL, "crop": 32, "batch_size": 8, "steps_per_epoch": 12, "epochs": 2, "learning_rate": 0.02}
@@ -168,7 +169,7 @@ def test_a_start_from_a_classifier_or_a_segmenter_keeps_what_fits(tmp_path):
     processor.save_pretrained(tmp_path / "segmenter")
     same, _ = load_segmenter(str(tmp_path / "segmenter"), names=["up", "down"])
     assert torch.equal(same.head.weight, model.head.weight)
-    with pytest.warns(UserWarning, match="fresh head for 3 classes; it had 2"):
+    with pytest.warns(UserWarning, match=r"fresh head for 3 classes \(a, b, c\); it had 2"):
         other, _ = load_segmenter(str(tmp_path / "segmenter"), names=["a", "b", "c"])
     assert other.head.weight.shape[0] == 3
     assert torch.equal(other.decoder[0].layers[0].convolution.weight, model.decoder[0].layers[0].convolution.weight)
@@ -247,7 +248,7 @@ def test_figures_by_kind_are_those_of_its_images(discs, trained, tmp_path):
 
 
 def test_crops_of_rare_kinds_are_drawn_more_often():
-    weights = rarity(["a", "b", "b", "b", "b"], 7)
+    weights = rarity_weights(["a", "b", "b", "b", "b"], 7)
     assert weights.tolist() == [1, 0.5, 0.5, 0.5, 0.5, 1, 0.5]
 
 

@@ -27,7 +27,8 @@ from hfvision.data.datasets.photos import load_photos
 from hfvision.data.transforms.crops import RandomCrops, turned, turned_back
 from hfvision.data.transforms.resize import downscale
 from hfvision.engine.config import LoopConfig
-from hfvision.engine.loop import Opponent, train
+from hfvision.engine.loop import Trainer
+from hfvision.engine.network import Network
 from hfvision.publishing.cards.write import card_files
 from hfvision.tasks.super_resolution.blend import blend
 from hfvision.tasks.super_resolution.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
@@ -123,7 +124,7 @@ def test_a_gan_resumes_to_the_bit_in_the_middle_of_an_epoch(photos, gan_run, tmp
         assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     for entry, other in zip(record["training"]["history"], again["training"]["history"], strict=True):
         names = [name for name in entry if name not in ("seconds", "images_per_second")]
-        assert {"loss", "pixels", "features", "fooled", "opponent_loss", "validation_psnr"} <= set(names)
+        assert {"loss", "pixels", "features", "fooled", "discriminator_loss", "validation_psnr"} <= set(names)
         assert [entry[name] for name in names] == [other[name] for name in names]
 
 
@@ -140,7 +141,7 @@ def test_the_discriminator_is_saved_beside_a_gans_generator(gan_run):
     discriminator = SRGANDiscriminator.from_pretrained(out / "discriminator")
     assert discriminator(torch.rand(1, 3, 16, 16)).logits.shape == (1, 1, 16, 16)
     files = {path.name for path in max((out / "checkpoints").iterdir()).iterdir()}
-    assert {"opponent_model.safetensors", "opponent_optimizer.safetensors"} <= files
+    assert {"discriminator_model.safetensors", "discriminator_optimizer.safetensors"} <= files
 
 
 def test_crops_are_turned_or_left_upright():
@@ -209,22 +210,23 @@ def test_the_generators_loss_leaves_no_gradient_in_the_discriminator(photos):
     discriminator_loss(real, fake, "vanilla").backward()
     expected = {name: p.detach() - 0.1 * p.grad for name, p in alone.named_parameters()}
 
-    left_for = DiscriminatorLoss("vanilla")
+    second_loss = DiscriminatorLoss("vanilla")
     loss = SuperResolutionLoss(
-        config, 2, lambda: torch.autocast("cpu", enabled=False), None, None, discriminator, left_for
+        config, 2, lambda: torch.autocast("cpu", enabled=False), None, None, discriminator, second_loss
     )
     loop = LoopConfig(
         epochs=1, batch_size=4, optimizer="momentum", momentum=0.0, weight_decay=0.0, mixed_precision="no", warmup=0
     )
-    train(generator, crops, loss, loop, opponent=Opponent(discriminator, left_for, 0.1))
+    second = Network(discriminator, second_loss, 0.1)
+    Trainer(Network(generator, loss), crops, loop, discriminator=second).fit()
     for name, parameter in discriminator.named_parameters():
         assert torch.allclose(parameter, expected[name], atol=1e-6), name
 
 
 def test_a_gan_under_deepspeed_is_refused():
     accelerator = SimpleNamespace(distributed_type=DistributedType.DEEPSPEED)
-    with pytest.raises(ValueError, match="DeepSpeed trains one network a process: choose DDP or FSDP2"):
-        train(None, None, None, LoopConfig(), accelerator=accelerator, opponent=object())
+    with pytest.raises(ValueError, match="DeepSpeed trains one network only: use DDP or FSDP2"):
+        Trainer(None, None, LoopConfig(), accelerator=accelerator, discriminator=object())
 
 
 @pytest.mark.parametrize("kind", ["vanilla", "relativistic"])

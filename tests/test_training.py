@@ -15,10 +15,12 @@ import torch
 from safetensors.torch import load_file
 from training_toy import ATTACKED, BrightOrDark, attack_toy, fresh_model, gan_toy, run_toy
 
+from hfvision.engine.accelerator import make_accelerator
 from hfvision.engine.checkpoint import checkpoints
 from hfvision.engine.config import LoopConfig
-from hfvision.engine.loop import learning_rate_factor, make_accelerator
-from hfvision.engine.optimizer import make_optimizer
+from hfvision.engine.loop import RestoreBest
+from hfvision.engine.optimizer import learning_rate_factor, make_optimizer
+from hfvision.engine.progress import RunningMeans
 
 TOY = Path(__file__).with_name("training_toy.py")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -167,6 +169,38 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
+def test_gradients_that_are_checked_every_few_steps_stop_before_the_next_checkpoint(tmp_path, monkeypatch):
+    """As on a GPU."""
+    monkeypatch.setattr("hfvision.engine.optimizer.check_interval", lambda device: 100)
+    bad = BrightOrDark(bad_item=5)
+    config = LoopConfig(epochs=2, batch_size=8, out=tmp_path, checkpoint_minutes=0)
+    with pytest.raises(FloatingPointError, match=r"The loss is nan and its gradient nan in epoch 1, batch \d"):
+        run_toy(fresh_model(), config, data=bad)
+    for path in checkpoints(tmp_path / "checkpoints"):
+        assert all(weights.isfinite().all() for weights in load_file(path / "model.safetensors").values())
+
+
+def test_the_number_of_workers_does_not_change_the_weights():
+    """Not even with dropout, though workers that stay alive draw no seed at each epoch."""
+    weights = []
+    for workers in (0, 1):
+        model = fresh_model(dropout=0.3)
+        run_toy(model, LoopConfig(epochs=3, batch_size=16, workers=workers))
+        weights.append(model.state_dict())
+    assert same_weights(*weights)
+
+
+def test_metrics_are_means_over_images_of_the_same_names_in_each_batch():
+    means = RunningMeans(torch.device("cpu"))
+    means.update({"loss": torch.tensor(1.0), "accuracy": torch.tensor(0.5)}, 30)
+    means.update({"accuracy": torch.tensor(1.0), "loss": torch.tensor(2.0)}, 10)
+    again = RunningMeans(torch.device("cpu"))
+    again.load(means.sums())
+    assert again.means() == means.means() == {"loss": 1.25, "accuracy": 0.625}
+    with pytest.raises(ValueError, match="The loss gave loss, accuracy at first and loss now"):
+        means.update({"loss": torch.tensor(1.0)}, 1)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     settings = {"epochs": 1, "batch_size": 16, "out": tmp_path, "checkpoint_minutes": 0}
     with pytest.raises(KeyboardInterrupt):
@@ -208,7 +242,7 @@ def test_an_epoch_can_start_from_the_best_weights_again(capfd):
         LoopConfig(epochs=3, batch_size=16, learning_rate=1e-9, weight_decay=0, optimizer="sgd"),
         evaluate=evaluate,
         on_best=lambda state, entry: kept.append(entry["epoch"]),
-        begin_epoch=lambda history: len(history) == 2,
+        callbacks=[RestoreBest(lambda history: len(history) == 2)],
     )
     assert kept == [1]
     assert "validation accuracy fell to 0.2000: back to the best weights" in capfd.readouterr().err

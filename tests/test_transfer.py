@@ -21,7 +21,8 @@ from hfvision import (
     VisionTransformerForImageClassification,
 )
 from hfvision.data.transforms.normalize import Normalize
-from hfvision.tasks.classification.transfer import add_lora, freeze, keep_frozen_statistics, load_start, number_layers
+from hfvision.tasks.classification.start import load_start
+from hfvision.tasks.classification.transfer import add_lora, freeze, keep_frozen_statistics, number_layers
 
 NAMES = ["cat", "dog", "owl"]
 LABELS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: number for number, name in enumerate(NAMES)}}

@@ -28,7 +28,8 @@ from hfvision.engine.checkpoint import checkpoints, load_checkpoint, model_state
 from hfvision.engine.config import LoopConfig
 from hfvision.engine.ema import EMA
 from hfvision.engine.interrupt import Interrupted
-from hfvision.engine.loop import Opponent, train
+from hfvision.engine.loop import RestoreBest, Trainer, Validation
+from hfvision.engine.network import Network
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.train import ClassifierLoss, make_adversary
 from hfvision.tasks.super_resolution.gan import DiscriminatorLoss
@@ -65,7 +66,9 @@ def fresh_model(dropout: float = 0.0, norm: str = "batch") -> CNNForImageClassif
     return CNNForImageClassification(config)
 
 
-def run_toy(model, config: LoopConfig, *, data=None, stop_at: int | None = None, at_batch=None, **options):
+def run_toy(
+    model, config: LoopConfig, *, data=None, stop_at=None, at_batch=None, evaluate=None, on_best=None, **options
+):
     """Train; `stop_at` raises KeyboardInterrupt before that batch, `at_batch` is called with the number of each."""
     data = data or BrightOrDark()
     done = 0
@@ -79,13 +82,14 @@ def run_toy(model, config: LoopConfig, *, data=None, stop_at: int | None = None,
         done += 1
         return {"loss": net(**batch).loss, "bright": batch["labels"].float().mean()}
 
-    def evaluate(net):
+    def accuracy(net):
         clean = BrightOrDark()
         with torch.no_grad():
             right = net(pixel_values=clean.pixel_values).logits.argmax(-1) == clean.labels
         return {"validation_accuracy": right.float().mean().item()}
 
-    return train(model, data, compute_loss, config, **{"evaluate": evaluate} | options)
+    validation = Validation(evaluate or accuracy, on_best=on_best)
+    return Trainer(Network(model, compute_loss), data, config, validation=validation, **options).fit()
 
 
 # Of L2, since rounding may turn the sign of a small gradient, and with it a whole step of an attack for L∞.
@@ -107,7 +111,8 @@ def attack_toy(method: str, batch_size: int, normalization: str = "none", **sett
     normalize = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     compute_loss = ClassifierLoss(config, normalize, 2, adversary=make_adversary(config, normalize))
     model = fresh_model(norm=normalization)
-    train(model, BrightOrDarkImages(), compute_loss, dataclasses.replace(config, out=settings.get("out")))
+    config = dataclasses.replace(config, out=settings.get("out"))
+    Trainer(Network(model, compute_loss), BrightOrDarkImages(), config).fit()
     return model.state_dict()
 
 
@@ -117,13 +122,14 @@ def gan_toy(batch_size: int) -> dict[str, torch.Tensor]:
     shape = SRGANConfig.from_preset("fast-tiny", scale=2, hidden_size=8, block_widths=[[8]], discriminator_width=4)
     generator, discriminator = SRGANForImageSuperResolution(shape), SRGANDiscriminator(shape)
     noise = torch.randint(256, (40, 40, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    left_for = DiscriminatorLoss("vanilla")
+    discriminator_loss = DiscriminatorLoss("vanilla")
     config = SuperResTrainingConfig(data=["toy"], gan="vanilla", gan_weight=0.1)
-    loss = SuperResolutionLoss(config, 2, contextlib.nullcontext, None, None, discriminator, left_for)
-    opponent = Opponent(discriminator, left_for, 0.1)
+    loss = SuperResolutionLoss(config, 2, contextlib.nullcontext, None, None, discriminator, discriminator_loss)
     options = {"mixed_precision": "no", "optimizer": "momentum", "weight_decay": 0.0, "epochs": 2, "warmup": 0.0}
     loop = LoopConfig(batch_size=batch_size, learning_rate=0.5, **options)
-    train(generator, RandomCrops([Image.fromarray(noise.numpy())], 16, 32), loss, loop, opponent=opponent)
+    crops = RandomCrops([Image.fromarray(noise.numpy())], 16, 32)
+    second = Network(discriminator, discriminator_loss, 0.1)
+    Trainer(Network(generator, loss), crops, loop, discriminator=second).fit()
     return generator.state_dict() | discriminator.state_dict()
 
 
@@ -133,7 +139,9 @@ def train_on_two_processes(folder: Path) -> dict[str, bool]:
     model = fresh_model(norm="none")
     history = run_toy(model, LoopConfig(**settings))
     state = PartialState()
-    back = run_toy(fresh_model(norm="none"), LoopConfig(**settings), begin_epoch=lambda history: len(history) == 1)
+    back = run_toy(
+        fresh_model(norm="none"), LoopConfig(**settings), callbacks=[RestoreBest(lambda history: len(history) == 1)]
+    )
     attacked = attack_toy("mart", batch_size=4, **ATTACKED)
     gan = gan_toy(batch_size=4)
     if state.is_main_process:

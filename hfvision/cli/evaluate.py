@@ -79,7 +79,7 @@ def evaluate_binary(args: argparse.Namespace) -> None:
     from ..data.datasets.prepare import prepare_images
     from ..hub.loading import load_model
     from ..hub.records import validation_settings
-    from ..tasks.classification.binary import evaluate_binary, format_binary, write_binary
+    from ..tasks.classification.binary import BinaryTest, evaluate_binary, format_binary, write_binary
 
     check_report(args.out, "binary.json", "roc.png", "abstention.png", "reliability.png", force=args.force)
     if args.split != "test" and args.threshold is None:
@@ -94,15 +94,13 @@ def evaluate_binary(args: argparse.Namespace) -> None:
         images = prepare_images(splits[args.split], processor)
         validation = prepare_images(splits["validation"], processor) if args.threshold is None else None
     split = splits[args.split]
+    groups = split["group"][:] if "group" in split.column_names else None
     figures = evaluate_binary(
         model.float(),
         images,
         processor,
-        positive=args.positive,
+        BinaryTest(args.positive, args.threshold, validation, groups),
         names=split.features["label"].names,
-        validation=validation,
-        threshold=args.threshold,
-        groups=split["group"][:] if "group" in split.column_names else None,
         batch_size=args.batch_size,
         accelerator=accelerator,
     )

@@ -117,18 +117,11 @@ def some_images(sources: list[str], count: int, seed: int) -> tuple[list, list[s
 
 
 def calibrate(args: argparse.Namespace) -> None:
-    from ..tasks.classification.calibrate import calibrate, format_calibration
+    from ..tasks.classification.calibrate import CalibrationData, calibrate, format_calibration
 
-    record = calibrate(
-        args.model,
-        args.data,
-        args.out,
-        validation=args.validation,
-        validation_group=args.validation_group,
-        force=args.force,
-        trust_remote_code=args.trust_remote_code,
-        **columns_of(args),
-    )
+    options = CalibrationData(validation=args.validation, validation_group=args.validation_group, **columns_of(args))
+    trust = args.trust_remote_code
+    record = calibrate(args.model, args.data, args.out, options, force=args.force, trust_remote_code=trust)
     print(to_json(record) if args.json else format_calibration(record["calibration"]))
     print(f"model, record and pictures: {args.out}", file=sys.stderr)
 

@@ -37,7 +37,7 @@ from ..tasks.classification.evaluate import predict_logits
 from ..tasks.classification.train import train_classifier
 from ..tasks.super_resolution.config import SuperResTrainingConfig
 from ..tasks.super_resolution.train import split_photographs, train_superres
-from ..tasks.super_resolution.validation import Validation
+from ..tasks.super_resolution.validation import ValidationPhotos
 from ..utils.files import check_model_folder, folder_written_whole
 from .config import ClassifierPruneConfig, Metric, PruneOptions, SuperResPruneConfig
 from .prune import Pruned, magnitude_importance, prune, taylor_importance
@@ -232,7 +232,7 @@ def superres_setup(config: SuperResPruneConfig, model: PreTrainedModel, processo
         default_collate([crops[i] for i in range(start, min(start + step, len(crops)))])
         for start in range(0, len(crops), step)
     ]
-    validation = Validation.of(held_out, scale, channels, config.degradation)
+    validation = ValidationPhotos.of(held_out, scale, channels, config.degradation)
 
     def loss(net: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
         labels = batch["labels"].float() / 255

@@ -4,9 +4,9 @@ A checkpoint is a folder `step-00001234`:
 
     model.safetensors      the weights being trained, with all buffers
     ema.safetensors        their moving average, where there is one
-    best.safetensors       the best weights so far, where there is a validation
+    best.safetensors       the best weights so far, where the training validates
     optimizer.safetensors  the optimizer's tensors
-    opponent_model.safetensors, opponent_optimizer.safetensors  those of a second network, as a GAN's discriminator
+    discriminator_model.safetensors, discriminator_optimizer.safetensors  those of a GAN's discriminator
     process-0.safetensors  the random states and the sums of process 0, and so on
     state.json             everything else: epoch, batch, history, settings, the optimizer's numbers, and the SHA-256
                            of each of the other files
@@ -18,7 +18,7 @@ import random
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -37,19 +37,19 @@ from ..utils.files import flush_to_disk
 
 FULL = StateDictOptions(full_state_dict=True)
 NAME = re.compile(r"step-\d{8,}")
-# Each network with its optimizer, by the prefix of its files: "" for the first, "opponent_" for a second.
+# Each network with its optimizer, by the prefix of its files: "" for the first, "discriminator_" for a second.
 Networks = dict[str, tuple[nn.Module, torch.optim.Optimizer]]
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:
     """A copy of all weights and buffers on the CPU, gathered from shards; called on all processes."""
-    state = get_model_state_dict(model, options=FULL)
+    state = cast(dict[str, Tensor], get_model_state_dict(model, options=FULL))
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
 
 
 def load_model_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     """The reverse of [`model_state`], on all processes."""
-    set_model_state_dict(model, dict(state), options=FULL)  # which renames the keys of what it is given, under DDP
+    set_model_state_dict(model, dict(state), options=FULL)  # under DDP it renames the keys of the dict it is given
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -58,7 +58,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def all_checkpoints(folder: Path) -> list[Path]:
-    """The folders in `folder` that are called like checkpoints, damaged or not, oldest first."""
+    """The folders in `folder` with names of checkpoints, damaged or not, oldest first."""
     return sorted(path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir())
 
 
@@ -69,15 +69,15 @@ def file_digest(path: Path) -> str:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint so that, if interrupted, what remains is not taken for one."""
-    aside = path.with_name(f".removed-{path.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    path.rename(aside)
-    shutil.rmtree(aside)
+    """Remove a checkpoint; if interrupted, what remains does not look like one."""
+    renamed = path.with_name(f".removed-{path.name}")
+    shutil.rmtree(renamed, ignore_errors=True)
+    path.rename(renamed)
+    shutil.rmtree(renamed)
 
 
-def remove_remains(folder: Path) -> None:
-    """Remove what checkpoints that were being written or removed have left in `folder`."""
+def remove_partial(folder: Path) -> None:
+    """Remove the checkpoints in `folder` of which writing or removing was interrupted."""
     for path in folder.glob(".*"):
         if re.fullmatch(r"\.(partial|removed)-step-\d+", path.name):
             shutil.rmtree(path, ignore_errors=True)
@@ -94,18 +94,19 @@ def save_checkpoint(
 ) -> Path:
     """Write `folder/step-…` and remove all but the newest `keep`; called on all processes.
 
-    Those of later steps are removed too: they were damaged, or this one would not have been computed again.
+    Those of later steps are removed too: a training that resumed before them found them damaged.
 
     Args:
         folder: made where missing.
+        accelerator: of the training.
         networks: what is trained.
         state: what JSON can hold; `state["step"]` names the checkpoint.
         weights: further files of weights by name, as `ema` and `best`.
         sums: numbers of this process alone.
-        keep: how many checkpoints to leave.
+        keep: how many checkpoints to keep.
 
     Raises:
-        OSError: if it cannot be written; earlier checkpoints are still there and nothing half-written is.
+        OSError: if it cannot be written; earlier checkpoints stay, and no partial one is left.
     """
     target = folder / f"step-{state['step']:08d}"
     partial = folder / f".partial-{target.name}"
@@ -114,15 +115,11 @@ def save_checkpoint(
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         accelerator.wait_for_everyone()
-        files, numbers = dict(weights), {}
-        for prefix, (model, optimizer) in networks.items():
-            files[f"{prefix}model"] = model_state(model)
-            files[f"{prefix}optimizer"], numbers[f"{prefix}optimizer"] = optimizer_state(model, optimizer)
-            numbers[f"{prefix}groups"] = group_numbers(optimizer)
-        mine = {f"sums/{name}": torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
-        save_file(random_states() | mine, partial / f"process-{accelerator.process_index}.safetensors")
+        files, numbers = network_states(networks)
+        own = {f"sums/{name}": torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
+        save_file(random_states() | own, partial / f"process-{accelerator.process_index}.safetensors")
         if accelerator.is_main_process:
-            for name, tensors in files.items():
+            for name, tensors in (files | weights).items():
                 save_file({key: value.contiguous() for key, value in tensors.items()}, partial / f"{name}.safetensors")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -132,18 +129,11 @@ def save_checkpoint(
             (partial / "state.json").write_text(json.dumps(state, default=str), encoding="utf-8")
             for path in partial.iterdir():
                 flush_to_disk(path)
-            if target.is_dir():
-                remove_checkpoint(target)
-            partial.rename(target)
-            flush_to_disk(folder)
-            there = all_checkpoints(folder)
-            newest = there.index(target) + 1
-            for old in [*there[: max(0, newest - keep)], *there[newest:]]:
-                remove_checkpoint(old)
+            publish(partial, target, keep)
     except Exception as error:
-        there = checkpoints(folder)
-        rest = f"the last one saved is {there[-1]}" if there else "none was saved before"
-        raise OSError(f"The checkpoint {target} could not be written ({error}); {rest}.") from error
+        earlier = checkpoints(folder)
+        last = f"the last one saved is {earlier[-1]}" if earlier else "none was saved before"
+        raise OSError(f"The checkpoint {target} could not be written ({error}); {last}.") from error
     finally:
         if accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
@@ -151,15 +141,42 @@ def save_checkpoint(
     return target
 
 
-def load_checkpoint(
-    path: Path, accelerator: Accelerator, networks: Networks
-) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, float], dict[str, Tensor]]:
-    """Put a checkpoint's weights and optimizer back; called on all processes.
+def network_states(networks: Networks) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The tensors of models and optimizers by file, and the optimizers' other values, for `state.json`."""
+    files: dict[str, dict[str, Tensor]] = {}
+    values: dict[str, Any] = {}
+    for prefix, (model, optimizer) in networks.items():
+        files[f"{prefix}model"] = model_state(model)
+        files[f"{prefix}optimizer"], values[f"{prefix}optimizer"] = optimizer_state(model, optimizer)
+        values[f"{prefix}groups"] = group_numbers(optimizer)
+    return files, values
 
-    Returns:
-        What [`save_checkpoint`] got as `state`, `weights` and `sums`, and this process's random states for
-        [`restore_random_states`].
-    """
+
+def publish(partial: Path, target: Path, keep: int) -> None:
+    """Rename a checkpoint that is complete to `target`, and remove all but the newest `keep` and those after it."""
+    if target.is_dir():
+        remove_checkpoint(target)
+    partial.rename(target)
+    flush_to_disk(target.parent)
+    existing = all_checkpoints(target.parent)
+    newest = existing.index(target) + 1
+    for old in [*existing[: max(0, newest - keep)], *existing[newest:]]:
+        remove_checkpoint(old)
+
+
+class Checkpoint(NamedTuple):
+    """What [`save_checkpoint`] got as `state`, `weights` and `sums`, and this process's random states for
+    [`restore_random_states`]."""
+
+    state: dict[str, Any]
+    weights: dict[str, dict[str, Tensor]]
+    sums: dict[str, float]
+    random_states: dict[str, Tensor]
+
+
+def load_checkpoint(path: Path, accelerator: Accelerator, networks: Networks) -> Checkpoint:
+    """Load a checkpoint's weights and optimizer states into `networks`, and return the rest; called on all
+    processes."""
     state = json.loads((path / "state.json").read_text())
     files = {file.stem: load_file(file) for file in path.glob("*.safetensors") if not file.stem.startswith("process-")}
     for prefix, (model, optimizer) in networks.items():
@@ -168,28 +185,29 @@ def load_checkpoint(
         saved: dict[str, dict[str, Any]] = {}
         for key, value in (state.pop(f"{prefix}optimizer") | files.pop(f"{prefix}optimizer")).items():
             parameter, name = key.rsplit("/", 1)
-            # A tensor in a file may lie at an odd address, where matrix products can differ in the last bit.
+            # A tensor of a file may be at an unaligned address, where matrix products can differ in the last bit.
             saved.setdefault(parameter, {})[name] = value.clone() if torch.is_tensor(value) else value
-        set_optimizer_state_dict(model, optimizer, settings | {"state": saved}, options=FULL)
+        settings["state"] = cast(Any, saved)
+        set_optimizer_state_dict(model, optimizer, settings, options=FULL)
         restore_groups(optimizer, state.pop(f"{prefix}groups", []))
         restore_layout(optimizer)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
-    mine = load_file(path / f"process-{accelerator.process_index}.safetensors")
-    sums = {name.removeprefix("sums/"): mine.pop(name).item() for name in list(mine) if name.startswith("sums/")}
-    return state, files, sums, mine
+    own = load_file(path / f"process-{accelerator.process_index}.safetensors")
+    sums = {name.removeprefix("sums/"): own.pop(name).item() for name in list(own) if name.startswith("sums/")}
+    return Checkpoint(state, files, sums, own)
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What the optimizer keeps for each parameter, as `parameter/name`: its tensors and its plain numbers."""
-    state = get_optimizer_state_dict(model, optimizer, options=FULL)["state"]
+    """The optimizer's state of each parameter, as `parameter/name`: its tensors and its plain numbers."""
+    state = cast(dict[str, dict[str, Any]], get_optimizer_state_dict(model, optimizer, options=FULL)["state"])
     flat = {f"{parameter}/{name}": value for parameter, kept in state.items() for name, value in kept.items()}
     tensors = {key: value.detach().cpu() for key, value in flat.items() if torch.is_tensor(value)}
     return tensors, {key: value for key, value in flat.items() if key not in tensors}
 
 
 def group_numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
-    """The numbers of each group of parameters: some optimizers, as LAMB, count their steps there."""
+    """The numbers of each parameter group: some optimizers, as LAMB, count their steps there."""
     return [
         {
             name: value.item() if torch.is_tensor(value) else value
@@ -209,8 +227,8 @@ def restore_groups(optimizer: torch.optim.Optimizer, numbers: list[dict[str, flo
 
 
 def restore_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Lay what is kept for each parameter in memory as the parameter is, as the optimizer itself does: files hold it
-    contiguous, and sums over channels_last tensors go in another order."""
+    """Give the state of each parameter the memory format of the parameter, as the optimizer itself does: it is
+    contiguous in files, and sums over channels_last tensors run in another order."""
     for parameter, kept in optimizer.state.items():
         for name, value in kept.items():
             if torch.is_tensor(value) and value.shape == parameter.shape and value.stride() != parameter.stride():
@@ -222,7 +240,7 @@ def random_states() -> dict[str, Tensor]:
     states = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
-    _, keys, position, has_gauss, gauss = np.random.get_state()
+    _, keys, position, has_gauss, gauss = cast(tuple[str, np.ndarray, int, int, float], np.random.get_state())
     states["numpy_keys"] = torch.from_numpy(keys.astype(np.int64))
     states["numpy_rest"] = torch.tensor([position, has_gauss, gauss], dtype=torch.float64)
     states["python"] = torch.tensor(random.getstate()[1])

@@ -21,30 +21,32 @@ class EMA:
         self.average = [tensor.detach().clone() for tensor in self.tensors()]
 
     def tensors(self) -> list[Tensor]:
-        """The weights, then the buffers that are numbers of floating point."""
+        """The weights, then the floating-point buffers."""
         return [*self.model.parameters(), *(buffer for buffer in self.model.buffers() if buffer.is_floating_point())]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after the optimizer's step number `step`, from 1."""
+        """Add the weights after the optimizer's step number `step`, from 1, to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         tensors, weights = self.tensors(), len(list(self.model.parameters()))
-        # In two calls: of a model in shards, the weights are DTensors and the buffers are not.
+        # In two calls: in a sharded model, the weights are DTensors and the buffers are not.
         for part in (slice(weights), slice(weights, None)):
             if self.average[part]:
-                torch._foreach_lerp_(self.average[part], tensors[part], 1 - decay)
+                torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]  # the stub leaves it out
+                    self.average[part], tensors[part], 1 - decay
+                )
 
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the model's weights and the average."""
-        for mine, theirs in zip(self.average, self.tensors(), strict=True):
-            kept = mine.clone()
-            mine.copy_(theirs)
-            theirs.copy_(kept)
+        for average, weight in zip(self.average, self.tensors(), strict=True):
+            kept = average.clone()
+            average.copy_(weight)
+            weight.copy_(kept)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averaged weights inside."""
+        """Give the model the averaged weights within the context."""
         self.swap()
         try:
             yield

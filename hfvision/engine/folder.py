@@ -1,4 +1,4 @@
-"""The folder of a training: locked while it runs, with its settings from the start, and cleaned of remains."""
+"""The folder of a training: locked while it runs, with its settings from the start, and without partial files."""
 
 import shlex
 import sys
@@ -13,7 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..utils.files import check_folder, check_training_folder, remove_abandoned, write_text
-from .checkpoint import all_checkpoints, remove_remains
+from .checkpoint import all_checkpoints, remove_partial
 from .interrupt import Interruption
 from .lock import FolderLock
 from .options import as_plain, load_yaml
@@ -26,18 +26,18 @@ _open: ContextVar[tuple[tuple[Path, ...], Interruption] | None] = ContextVar("op
 
 @contextmanager
 def training_folder(config: Any, command: Sequence[str] = ()) -> Iterator[Interruption]:
-    """Keep the folder `config.out` for one training; called on all processes, and again inside without effect.
+    """Reserve the folder `config.out` for one training; called on all processes, and nested without effect.
 
-    Another training is kept out by a lock file, the settings are in `config.yaml`, remains of a killed training are
-    removed, and Ctrl-C and SIGTERM raise [`Interrupted`].
+    A lock file excludes other trainings, the settings are written to `config.yaml`, partial files of a killed training
+    are removed, and Ctrl-C and SIGTERM raise [`Interrupted`].
 
     Args:
         config: settings with `out` and `resume`.
         command: words after `hfvision` that resume the training, with `--resume --out`.
 
     Raises:
-        ValueError: if `out` is a file, another training runs there, or is there with other settings or without
-            `resume`.
+        ValueError: if `out` is a file, another training runs there, or it holds a training of other settings or
+            one to resume without `resume`.
         OSError: if the folder cannot be written.
     """
     folders, interruption = _open.get() or ((), None)
@@ -69,6 +69,7 @@ def training_folder(config: Any, command: Sequence[str] = ()) -> Iterator[Interr
 
 
 def set_up(config: Any, lock: FolderLock) -> None:
+    """Lock the folder, check that this training may use it, write the settings, remove partial files."""
     check_folder(config.out)
     config.out.mkdir(parents=True, exist_ok=True)
     if note := lock.acquire():
@@ -78,7 +79,7 @@ def set_up(config: Any, lock: FolderLock) -> None:
         check_settings(config)
         settings = as_plain(config) | {"resume": False}
         write_text(config.out / CONFIG, yaml.safe_dump(settings, sort_keys=False))
-        remove_remains(config.out / "checkpoints")
+        remove_partial(config.out / "checkpoints")
         for folder in (config.out, config.out.absolute().parent):
             remove_abandoned(folder)
     except BaseException:

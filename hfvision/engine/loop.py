@@ -4,387 +4,388 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import DataLoaderShard
-from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
+from .accelerator import make_accelerator
 from .checkpoint import load_model_state, model_state, restore_random_states, save_checkpoint
 from .config import LoopConfig
 from .ema import EMA
 from .folder import training_folder
-from .optimizer import check_optimizer, make_optimizer
+from .interrupt import Interruption
+from .loader import data_identity, make_loader, with_batch_size
+from .network import Network, PreparedNetwork
+from .optimizer import GradientCheck, learning_rate_factor
 from .options import as_plain
-from .precision import choose_precision
-from .progress import divergence, format_entry, mean_over_processes, show
+from .progress import History, RunningMeans, divergence, format_entry, out_of_patience
 from .resume import load_newest
-from .sampler import EpochSampler, default_batch_size, drops_last
-
-Config = TypeVar("Config", bound="LoopConfig")
-LossFunction = Callable[[nn.Module, dict[str, Tensor], int], dict[str, Tensor]]
 
 
-def make_accelerator(config: LoopConfig) -> Accelerator:
-    """The Accelerator of a training.
+@dataclass(frozen=True)
+class Validation:
+    """How the network is measured after each epoch, and what is done with the best weights.
 
-    Raises:
-        ValueError: for an optimizer that timm lacks, and for trackers that are not installed.
+    Attributes:
+        evaluate: from the prepared network, in evaluation mode, to metrics; called on all processes.
+        score: the metric that is better the higher it is; None to take the newest weights for the best.
+        on_best: called on the main process with weights and metrics whenever the score is better than before.
     """
-    check_optimizer(config.optimizer)
-    AcceleratorState._reset_state()  # another training of this process may have had another precision
-    precision = choose_precision(config.mixed_precision)
-    try:
-        accelerator = Accelerator(
-            mixed_precision=precision,
-            gradient_accumulation_steps=config.accumulate,
-            log_with=config.trackers or None,
-            project_dir=config.out,
-        )
-    except ValueError as error:
-        raise ValueError(f"Accelerate refuses these settings: {error}") from error
-    missing = set(config.trackers) - {str(getattr(name, "value", name)) for name in accelerator.log_with}
-    if missing:
-        raise ValueError(f"The tracker {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
-    return accelerator
 
-
-def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) -> float:
-    """What the peak learning rate is multiplied with at `step` of `steps`, from 0: a linear rise, then the fall."""
-    rise = max(1.0, warmup * steps)
-    if step + 1 <= rise:
-        return (step + 1) / rise
-    done = (step + 1 - rise) / max(1.0, steps - rise)
-    falls = {"cosine": (1 + math.cos(math.pi * done)) / 2, "triangular": 1 - done, "constant": 1.0}
-    return falls[schedule]
+    evaluate: Callable[[nn.Module], dict[str, float]]
+    score: str | None = "validation_accuracy"
+    on_best: Callable[[dict[str, Tensor], dict[str, float]], None] | None = None
 
 
 @dataclass
-class Opponent:
-    """A second network that [`train`] trains against the first, batch by batch, as a GAN's discriminator.
+class Progress:
+    """Where a training is, as its checkpoints say in `state.json`: `batch` and `seconds` are of the current epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    first_loss: float | None = None
+    history: History = field(default_factory=list)
+
+
+class Callback:
+    """What a [`Trainer`] calls at the ends of its epochs, on all processes."""
+
+    def on_epoch_begin(self, trainer: "Trainer") -> None:
+        """Before an epoch, and before the rest of one that was interrupted."""
+
+    def on_epoch_end(self, trainer: "Trainer") -> None:
+        """After the validation; the metrics are the last of `trainer.progress.history`."""
+
+
+class EpochLog(Callback):
+    """Reports the metrics to the trackers and, in one line, on stderr, with a warning where the loss has exploded."""
+
+    def on_epoch_end(self, trainer: "Trainer") -> None:
+        progress, config = trainer.progress, trainer.config
+        entry = progress.history[-1]
+        metrics = {name: value for name, value in entry.items() if name != "epoch"}
+        trainer.accelerator.log(metrics, step=int(entry["epoch"]))
+        trainer.write(f"{trainer.name}: {format_entry(entry, config.epochs)}")
+        if warning := divergence(progress.history, progress.first_loss, config.learning_rate):
+            trainer.write(f"hfvision: warning: {warning}")
+
+
+class RestoreBest(Callback):
+    """Starts an epoch from the best weights so far instead of the last ones, as after a collapse.
 
     Args:
-        model: trained in place, and left in evaluation mode. The first network's loss asks this object, not what
-            Accelerate makes of it, with its weights frozen: or gradients of that loss would reach its next step.
-        compute_loss: as the first network's; called after it, on the same batch.
-        learning_rate: at the peak of the same schedule.
+        collapsed: from the history of the epochs to whether to do so.
     """
 
-    model: PreTrainedModel
-    compute_loss: LossFunction
-    learning_rate: float
+    def __init__(self, collapsed: Callable[[History], bool]):
+        self.collapsed = collapsed
+
+    def on_epoch_begin(self, trainer: "Trainer") -> None:
+        history = trainer.progress.history
+        if not self.collapsed(history) or not trainer.best or trainer.progress.batch > 0:
+            return
+        load_model_state(trainer.net, trainer.best)
+        if trainer.ema:
+            trainer.ema.load(trainer.best)
+        score = trainer.validation.score if trainer.validation else None
+        fell = f"{score.replace('_', ' ')} fell to {history[-1][score]:.4f}: " if score else ""
+        trainer.write(f"{trainer.name}: {fell}back to the best weights")
 
 
-@dataclass
-class Player:
-    """A prepared network, its optimizer and what it learns from."""
-
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
-    compute_loss: LossFunction
-    learning_rate: float
-
-
-def train(
-    model: PreTrainedModel,
-    dataset: Dataset,
-    compute_loss: LossFunction,
-    config: LoopConfig,
-    *,
-    description: str = "training",
-    accelerator: Accelerator | None = None,
-    sample_weights: Tensor | None = None,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
-    score: str | None = "validation_accuracy",
-    on_best: Callable[[dict[str, Tensor], dict[str, float]], None] | None = None,
-    opponent: Opponent | None = None,
-    begin_epoch: Callable[[list[dict[str, float]]], bool] | None = None,
-) -> list[dict[str, float]]:
-    """Train `model` in place.
+class Trainer:
+    """Trains a network.
 
     With `config.out`, checkpoints are written to its folder `checkpoints`; `config.resume` resumes from the newest,
     bit-exactly, also in the middle of an epoch, provided that an item of `dataset` depends on its index and the epoch
-    alone (`dataset.set_epoch(epoch)` is called where there is such a method). Ctrl-C and SIGTERM end the training
-    after the current step, with a checkpoint.
+    alone (`dataset.set_epoch(epoch)` is called where there is such a method).
 
     Args:
-        model: its weights are changed; it is left in evaluation mode, in float32, with the best weights by `score`,
-            or, without `evaluate` or by `config.keep`, the last ones; averaged ones where `config.ema` is on.
+        network: what is trained. It ends with the best weights by `validation.score`, or, without `validation` or
+            with `config.keep` "last", with the last ones; the averaged ones where `config.ema` is on.
         dataset: of dicts of tensors, or with `__getitems__`, of whole batches; or iterable, already this process's
             share.
-        compute_loss: from the prepared model, a batch and the epoch to `loss`, which is minimised, and other scalars
-            whose means are reported.
         config: the settings.
-        description: shown at the progress bar.
         accelerator: from [`make_accelerator`]; made where not given.
         sample_weights: float (N,), how often to draw each item; each once where not given.
-        evaluate: called after each epoch, in evaluation mode; on all processes.
-        score: which of its results is better the higher it is; None to take the newest weights for the best.
-        on_best: called on the main process with the weights whenever `score` is better than before.
-        opponent: trained against `model`; what it reports gets the prefix `opponent_`.
-        begin_epoch: called with the history before each epoch, and before one that is gone on with; whether the epoch
-            is to start from the best weights instead of the last ones.
-
-    Returns:
-        One dict an epoch: `epoch`, the means of what `compute_loss` gives, `learning_rate`, `images_per_second`,
-        `seconds`, and what `evaluate` gives.
+        validation: after each epoch.
+        discriminator: a second network, trained on each batch after the first; its scalars and files get the prefix
+            `discriminator_`. The loss of the first calls `discriminator.model`, not what Accelerate makes of it, with
+            its weights frozen: or gradients of that loss would reach its next step.
+        callbacks: called at the ends of the epochs.
 
     Raises:
-        FloatingPointError: if loss or gradient is not finite; the weights are those of the last step before.
-        Interrupted: after a checkpoint, for a signal.
-        ValueError: if there are checkpoints and `config.resume` is off, or none is usable, or they are of another
-            training; if another training runs in `config.out`; for an opponent under DeepSpeed.
+        ValueError: for a discriminator under DeepSpeed, or iterable data without `steps_per_epoch`.
     """
-    set_seed(config.seed)
-    accelerator = accelerator or make_accelerator(config)
-    if opponent is not None and accelerator.distributed_type == DistributedType.DEEPSPEED:
-        raise ValueError(
-            "DeepSpeed trains one network a process: choose DDP or FSDP2 for a GAN, by accelerate config or a recipe."
-        )
-    if config.trackers:
-        accelerator.init_trackers("hfvision", {key: str(value) for key, value in as_plain(config).items()})
-    folder = config.out / "checkpoints" if config.out else None
-    config = with_batch_size(config, dataset, accelerator)
-    loader, sampler = make_loader(dataset, config, accelerator, sample_weights)
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-    if config.compile:
-        model.compile()
-    players = {"": prepare(model, compute_loss, config.learning_rate, config, accelerator)}
-    net = players[""].net
-    if opponent is not None:
-        players["opponent_"] = prepare(
-            opponent.model, opponent.compute_loss, opponent.learning_rate, config, accelerator
-        )
-    networks = {prefix: (player.net, player.optimizer) for prefix, player in players.items()}
-    ema = EMA(net, config.ema) if config.ema else None
-    batches = config.steps_per_epoch or len(loader)
-    steps = config.epochs * math.ceil(batches / config.accumulate)
-    progress: dict[str, Any] = {"epoch": 0, "batch": 0, "step": 0, "history": [], "seconds": 0.0, "first_loss": None}
-    sums: dict[str, float] = {}
-    best: dict[str, Tensor] = {}
-    random_states = None
-    identity = data_identity(dataset, batches, model)
 
-    def save(stop: int) -> None:
-        """Write a checkpoint, and raise Interrupted where `stop` is the number of a signal."""
-        weights = ({"ema": ema.state()} if ema else {}) | ({"best": best} if best else {})
-        state = progress | {"config": as_plain(config), "data": identity}
-        written = save_checkpoint(folder, accelerator, networks, state, weights, sums, config.keep_checkpoints)
-        if stop:
-            interruption.finish(f"Interrupted: the checkpoint {written} is written.", stop)
-
-    last_save = time.perf_counter()
-    with (
-        training_folder(config) as interruption,
-        tqdm(
-            total=steps,
-            desc=description,
-            unit="step",
-            mininterval=0.5,
-            file=sys.stderr,
-            disable=not accelerator.is_local_main_process,
-        ) as bar,
-        interruption.deferred(),
+    def __init__(
+        self,
+        network: Network,
+        dataset: Dataset,
+        config: LoopConfig,
+        *,
+        accelerator: Accelerator | None = None,
+        sample_weights: Tensor | None = None,
+        validation: Validation | None = None,
+        discriminator: Network | None = None,
+        callbacks: Sequence[Callback] = (),
     ):
-        loaded = load_newest(folder, accelerator, networks, as_plain(config), identity) if folder else None
-        if loaded is not None:
-            saved, weights, sums, random_states = loaded
-            progress = {key: saved.get(key) for key in progress}
-            best = weights.get("best", {})
-            if ema:
-                ema.load(weights["ema"])
-            bar.n = bar.initial = progress["step"]
-        history: list[dict[str, float]] = progress["history"]
-        for epoch in range(progress["epoch"], config.epochs):
-            if out_of_patience(history, score, config.patience):
-                break
-            go_back = begin_epoch is not None and begin_epoch(history)
-            if go_back and best and progress["batch"] == 0:
-                load_model_state(net, best)
-                if ema:
-                    ema.load(best)
-                if accelerator.is_local_main_process:
-                    text = f"{score.replace('_', ' ')} fell to {history[-1][score]:.4f}: back to the best weights"
-                    bar.write(f"{description}: {text}", file=sys.stderr)
-            begin, before = time.perf_counter(), progress["seconds"]
-            for part in (sampler, dataset, loader):
-                if hasattr(part, "set_epoch"):
-                    part.set_epoch(epoch)
-            rest = accelerator.skip_first_batches(loader, progress["batch"]) if progress["batch"] else loader
-            if rest is not loader:
-                rest.set_epoch(epoch)
-            for player in players.values():
-                player.net.train()
-            latest = {score: history[-1][score]} if history and score in history[-1] else {}
-            if random_states is not None and progress["batch"] == 0:
-                restore_random_states(random_states)  # before the loader draws its seed from them, as it did
-                random_states = None
-            for batch in rest:
-                if random_states is not None:
-                    restore_random_states(random_states)
-                    random_states = None
-                factor = learning_rate_factor(progress["step"], steps, config.warmup, config.schedule)
-                values = {}
-                with accelerator.accumulate(*(player.net for player in players.values())):
-                    for prefix, player in players.items():
-                        found = player.compute_loss(player.net, batch, epoch)
-                        accelerator.backward(found["loss"])
-                        if accelerator.sync_gradients:
-                            check_gradients(accelerator, player.net, config, found["loss"], epoch, progress["batch"])
-                            for group in player.optimizer.param_groups:
-                                group["lr"] = player.learning_rate * factor * group.get("lr_scale", 1.0)
-                        player.optimizer.step()
-                        player.optimizer.zero_grad()
-                        values |= {f"{prefix}{name}": value for name, value in found.items()}
-                count = len(next(iter(batch.values())))
-                for name, value in values.items():
-                    sums[name] = sums.get(name, 0.0) + value.item() * count
-                sums["images"] = sums.get("images", 0) + count
-                if progress["first_loss"] is None:
-                    progress["first_loss"] = values["loss"].item()
-                progress["batch"] += 1
+        set_seed(config.seed)
+        self.accelerator = accelerator = accelerator or make_accelerator(config)
+        if discriminator is not None and accelerator.distributed_type == DistributedType.DEEPSPEED:
+            raise ValueError("DeepSpeed trains one network only: use DDP or FSDP2 for a GAN (accelerate config).")
+        if config.trackers:
+            accelerator.init_trackers("hfvision", {key: str(value) for key, value in as_plain(config).items()})
+        self.config = config = with_batch_size(config, dataset, accelerator)
+        self.name = config.out.name if config.out else "training"
+        self.folder = config.out / "checkpoints" if config.out else None
+        self.dataset, self.validation = dataset, validation
+        self.callbacks = [*callbacks, EpochLog()]
+        self.loader, self.sampler = make_loader(dataset, config, accelerator, sample_weights)
+        if config.gradient_checkpointing:
+            network.model.gradient_checkpointing_enable()
+        if config.compile:
+            network.model.compile()
+        # By the prefix of their scalars and files.
+        self.networks = {"": PreparedNetwork(network, config, accelerator)}
+        if discriminator is not None:
+            self.networks["discriminator_"] = PreparedNetwork(discriminator, config, accelerator)
+        self.net = self.networks[""].net
+        self.trained = {prefix: (network.net, network.optimizer) for prefix, network in self.networks.items()}
+        self.ema = EMA(self.net, config.ema) if config.ema else None
+        self.best: dict[str, Tensor] = {}
+        self.batches_per_epoch = config.steps_per_epoch or len(self.loader)
+        self.steps = config.epochs * math.ceil(self.batches_per_epoch / config.accumulate)
+        self.identity = data_identity(dataset, self.batches_per_epoch, network.model)
+        self.progress = Progress()
+        self.means = RunningMeans(accelerator.device)
+        self.gradients = GradientCheck(config, accelerator)
+        self.learning_rate = 0.0
+        self.random_states: dict[str, Tensor] | None = None
+        self.last_checkpoint = time.perf_counter()
+        self.interruption = Interruption("")
+        self.bar = tqdm(disable=True)
+
+    def fit(self) -> History:
+        """Train, from the newest checkpoint where there is one. Ctrl-C and SIGTERM end it after the current step.
+
+        Returns:
+            One dict an epoch: `epoch`, the means of what the losses give, `learning_rate`, `images_per_second`,
+            `seconds`, and the metrics of the validation.
+
+        Raises:
+            FloatingPointError: if a gradient is not finite; see [`GradientCheck`].
+            Interrupted: after a checkpoint, for a signal.
+            OSError: if a checkpoint cannot be written.
+            ValueError: if there are checkpoints and `config.resume` is off, or none is usable, or they are of another
+                training; if another training runs in `config.out`.
+        """
+        with (
+            training_folder(self.config) as self.interruption,
+            self.progress_bar() as self.bar,
+            self.interruption.deferred(),
+        ):
+            self.resume()
+            while not self.is_finished():
+                self.fit_epoch()
+                self.evaluate_epoch()
+                self.checkpoint_if_due(self.is_finished())
+        self.finish()
+        return self.progress.history
+
+    def is_finished(self) -> bool:
+        score = self.validation.score if self.validation else None
+        patience = out_of_patience(self.progress.history, score, self.config.patience)
+        return patience or self.progress.epoch >= self.config.epochs
+
+    def fit_epoch(self) -> None:
+        """Train on one epoch, or on what is left of one that was interrupted."""
+        progress = self.progress
+        for callback in self.callbacks:
+            callback.on_epoch_begin(self)
+        start = time.perf_counter() - progress.seconds
+        for network in self.networks.values():
+            network.net.train()
+        for batch in self.batches():
+            values = self.fit_batch(batch)
+            self.means.update(values, len(next(iter(batch.values()))))
+            if progress.first_loss is None:
+                progress.first_loss = values["loss"].item()
+            progress.batch += 1
+            if self.accelerator.sync_gradients:
+                progress.step += 1
+                if self.ema:
+                    self.ema.update(progress.step)
+                progress.seconds = time.perf_counter() - start
+                if self.bar.update():
+                    self.show_means()
+                if progress.batch < self.batches_per_epoch:
+                    self.checkpoint_if_due()
+        self.gradients.check()  # which waits for a GPU, so that the time is that of the whole epoch
+        progress.seconds = time.perf_counter() - start
+        self.show_means()
+
+    def batches(self) -> Iterator[dict[str, Tensor]]:
+        """The batches of this epoch that are left. A resumed training continues with the random states it had."""
+        progress, loader = self.progress, self.loader
+        for part in (self.sampler, self.dataset, loader):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(progress.epoch)  # pyright: ignore[reportAttributeAccessIssue,reportOptionalMemberAccess]
+        if progress.batch:
+            loader = cast(DataLoaderShard, self.accelerator.skip_first_batches(loader, progress.batch))
+            loader.set_epoch(progress.epoch)
+        else:
+            self.restore_random_states()
+        # As a loader without a generator draws at its start: what is computed depends on neither workers nor version.
+        torch.empty((), dtype=torch.int64).random_()
+        for batch in loader:
+            self.restore_random_states()
+            yield cast(dict[str, Tensor], batch)
+            if progress.batch == self.batches_per_epoch:
+                return
+
+    def fit_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Train each network on a batch; once enough gradients are accumulated, make a step of its optimizer.
+
+        Returns:
+            The scalars of the losses.
+        """
+        progress, config, accelerator = self.progress, self.config, self.accelerator
+        factor = learning_rate_factor(progress.step, self.steps, config.warmup, config.schedule)
+        self.learning_rate = config.learning_rate * factor
+        values = {}
+        with accelerator.accumulate(*(network.net for network in self.networks.values())):
+            for prefix, network in self.networks.items():
+                found = network.compute_loss(network.net, batch, progress.epoch)
+                accelerator.backward(found["loss"])
                 if accelerator.sync_gradients:
-                    progress["step"] += 1
-                    if ema:
-                        ema.update(progress["step"])
-                    progress["seconds"] = before + time.perf_counter() - begin
-                    show(bar, sums, progress["seconds"], epoch, config.epochs, latest)
-                    if folder and progress["batch"] < batches:
-                        due, stop = agree(accelerator, last_save, config.checkpoint_minutes, interruption.number)
-                        if due or stop:
-                            save(stop)
-                            last_save = time.perf_counter()
-                if progress["batch"] == batches:
-                    break
-            entry = {"epoch": epoch + 1} | mean_over_processes(accelerator, sums, progress["seconds"])
-            entry["learning_rate"] = config.learning_rate * factor
-            if evaluate is not None:
-                net.eval()
-                with ema.in_place() if ema else nullcontext():
-                    entry |= evaluate(net)
-                    if score is None or entry[score] > max((old[score] for old in history), default=-math.inf):
-                        best = model_state(net)
-                        if on_best and accelerator.is_main_process:
-                            on_best(best, entry)
-            history.append(entry)
-            accelerator.log({key: value for key, value in entry.items() if key != "epoch"}, step=epoch + 1)
-            if accelerator.is_local_main_process:
-                bar.write(f"{description}: {format_entry(entry, config.epochs)}", file=sys.stderr)
-                if warning := divergence(history, progress["first_loss"], config.learning_rate):
-                    bar.write(f"hfvision: warning: {warning}", file=sys.stderr)
-            progress |= {"epoch": epoch + 1, "batch": 0, "seconds": 0.0}
-            sums.clear()
-            last = epoch + 1 == config.epochs or out_of_patience(history, score, config.patience)
-            if folder:
-                due, stop = agree(accelerator, last_save, config.checkpoint_minutes, interruption.number)
-                if last or due or stop:
-                    save(stop)
-                    last_save = time.perf_counter()
-    if best and config.keep == "best":
-        load_model_state(net, best)
-    elif ema:
-        ema.swap()
-    if config.trackers:
-        accelerator.end_training()
-    # prepare() has wrapped the model's own forward in autocast: give it back as it was.
-    for player in players.values():
-        bare = accelerator.unwrap_model(player.net, keep_fp32_wrapper=False)
-        bare.to(memory_format=torch.contiguous_format).eval()
-    return history
+                    self.gradients.clip(network.net, found["loss"], progress.epoch, progress.batch)
+                    network.set_learning_rate(factor)
+                network.optimizer.step()
+                network.optimizer.zero_grad()
+                values |= {f"{prefix}{name}": value.detach() for name, value in found.items()}
+        return values
 
+    def evaluate_epoch(self) -> None:
+        """Add the metrics of the epoch to the history, and keep the weights if they are the best."""
+        progress = self.progress
+        means, images = self.means.gather(self.accelerator)
+        entry: dict[str, float] = {"epoch": progress.epoch + 1} | means
+        entry |= {"images_per_second": images / progress.seconds, "seconds": progress.seconds}
+        entry["learning_rate"] = self.learning_rate
+        if self.validation is not None:
+            score, on_best = self.validation.score, self.validation.on_best
+            self.net.eval()
+            with self.ema.in_place() if self.ema else nullcontext():
+                entry |= self.validation.evaluate(self.net)
+                if score is None or entry[score] > max((old[score] for old in progress.history), default=-math.inf):
+                    self.best = model_state(self.net)
+                    if on_best and self.accelerator.is_main_process:
+                        on_best(self.best, entry)
+        progress.history.append(entry)
+        progress.epoch, progress.batch, progress.seconds = progress.epoch + 1, 0, 0.0
+        self.means.load({})
+        for callback in self.callbacks:
+            callback.on_epoch_end(self)
 
-def prepare(
-    model: PreTrainedModel,
-    compute_loss: LossFunction,
-    learning_rate: float,
-    config: LoopConfig,
-    accelerator: Accelerator,
-) -> Player:
-    model = model.to(memory_format=torch.channels_last).train()
-    optimizer = make_optimizer(
-        model,
-        config.optimizer,
-        learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        layer_decay=config.layer_decay,
-    )
-    return Player(*accelerator.prepare(model, optimizer), compute_loss, learning_rate)
+    def resume(self) -> None:
+        """Continue from the newest usable checkpoint, if there is one."""
+        if self.folder is None:
+            return
+        loaded = load_newest(self.folder, self.accelerator, self.trained, as_plain(self.config), self.identity)
+        if loaded is None:
+            return
+        state, weights, sums, self.random_states = loaded
+        fields: dict[str, Any] = {each.name: state.get(each.name) for each in dataclasses.fields(Progress)}
+        self.progress = Progress(**fields)
+        self.means.load(sums)
+        self.best = weights.get("best", {})
+        if self.ema:
+            self.ema.load(weights["ema"])
+        self.bar.n = self.bar.initial = self.progress.step
 
+    def checkpoint_if_due(self, now: bool = False) -> None:
+        """Write a checkpoint if it is time for one, and for a signal; raise Interrupted after the latter."""
+        if self.folder is None:
+            return
+        due, stop = self.agree()
+        if now or due or stop:
+            written = self.checkpoint()
+            if stop:
+                self.interruption.finish(f"Interrupted: the checkpoint {written} is written.", stop)
 
-def with_batch_size(config: Config, dataset: Dataset, accelerator: Accelerator, **limits: int) -> Config:
-    """The settings with a batch size that suits the size of the set, where none is given; see
-    [`default_batch_size`]."""
-    if config.batch_size is not None:
-        return config
-    items = None if isinstance(dataset, IterableDataset) else len(dataset)
-    return dataclasses.replace(config, batch_size=default_batch_size(items, accelerator.num_processes, **limits))
+    def agree(self) -> tuple[bool, int]:
+        """Whether a checkpoint is due, by the main process's clock, and the number of a signal that any process got,
+        or 0; the same on all processes."""
+        accelerator, signal = self.accelerator, self.interruption.number
+        seconds = time.perf_counter() - self.last_checkpoint
+        due = accelerator.is_main_process and seconds >= 60 * self.config.checkpoint_minutes
+        if accelerator.num_processes == 1:
+            return due, signal
+        numbers = torch.tensor([[int(due), signal]], device=accelerator.device)
+        due, signal = accelerator.gather(numbers).amax(0).tolist()  # pyright: ignore[reportAttributeAccessIssue]
+        return bool(due), signal
 
+    def checkpoint(self) -> Path:
+        """Write a checkpoint; called on all processes. Returns its path."""
+        assert self.folder is not None
+        self.gradients.check()
+        weights = ({"ema": self.ema.state()} if self.ema else {}) | ({"best": self.best} if self.best else {})
+        state = dataclasses.asdict(self.progress) | {"config": as_plain(self.config), "data": self.identity}
+        keep = self.config.keep_checkpoints
+        path = save_checkpoint(self.folder, self.accelerator, self.trained, state, weights, self.means.sums(), keep)
+        self.last_checkpoint = time.perf_counter()
+        return path
 
-def data_identity(dataset: Dataset, batches: int, model: PreTrainedModel) -> dict[str, Any]:
-    """What tells the data of a training from other data, as far as a resumed training can see."""
-    classes = getattr(model.config, "id2label", None) or {}
-    images = getattr(dataset, "photos", getattr(dataset, "images", dataset))  # that crops are of
-    sizes = {} if isinstance(dataset, IterableDataset) else {"number of training images": len(images)}
-    return sizes | {"batches per epoch": batches, "classes": [str(classes[number]) for number in sorted(classes)]}
+    def finish(self) -> None:
+        """Leave the weights that come out in the models, and the models as they were given."""
+        if self.best and self.config.keep == "best":
+            load_model_state(self.net, self.best)
+        elif self.ema:
+            self.ema.swap()
+        if self.config.trackers:
+            self.accelerator.end_training()
+        for network in self.networks.values():
+            # prepare() has wrapped the model's own forward in autocast.
+            model = self.accelerator.unwrap_model(network.net, keep_fp32_wrapper=False)
+            model.to(memory_format=torch.contiguous_format).eval()
 
+    def restore_random_states(self) -> None:
+        """Those of the checkpoint, once."""
+        if self.random_states is not None:
+            restore_random_states(self.random_states)
+            self.random_states = None
 
-def make_loader(
-    dataset: Dataset, config: LoopConfig, accelerator: Accelerator, sample_weights: Tensor | None
-) -> tuple[DataLoader, EpochSampler | None]:
-    common = {"batch_size": config.batch_size, "collate_fn": collate, "num_workers": config.workers}
-    if isinstance(dataset, IterableDataset):
-        if config.steps_per_epoch is None:
-            raise ValueError("Data read as a stream has no known length: give steps_per_epoch.")
-        return DataLoaderShard(dataset, device=accelerator.device, drop_last=True, **common), None
-    batch = config.batch_size * accelerator.num_processes
-    drop = drops_last(len(dataset), batch)
-    sampler = EpochSampler(len(dataset), config.seed, sample_weights, batch=None if drop else batch)
-    return accelerator.prepare(DataLoader(dataset, sampler=sampler, drop_last=drop, **common)), sampler
+    def progress_bar(self) -> tqdm:
+        """Of the steps, on stderr."""
+        hidden = not self.accelerator.is_local_main_process
+        return tqdm(total=self.steps, desc=self.name, unit="step", mininterval=0.5, file=sys.stderr, disable=hidden)
 
+    def show_means(self) -> None:
+        """Show the means of the epoch so far beside the bar; they are read only when it is drawn."""
+        if self.bar.disable or not self.means.images:
+            return
+        progress, score = self.progress, self.validation.score if self.validation else None
+        shown = self.means.means()
+        if score and progress.history and score in progress.history[-1]:
+            shown[score] = progress.history[-1][score]
+        postfix = {"epoch": f"{progress.epoch + 1}/{self.config.epochs}"}
+        postfix |= {name: f"{value:.4f}" for name, value in shown.items()}
+        speed = {"images/s": f"{self.means.images / progress.seconds:.0f}"}
+        self.bar.set_postfix(postfix | speed, refresh=False)
 
-def collate(batch: Any) -> dict[str, Tensor]:
-    return batch if isinstance(batch, dict) else default_collate(batch)
-
-
-def check_gradients(
-    accelerator: Accelerator, net: nn.Module, config: LoopConfig, loss: Tensor, epoch: int, batch: int
-) -> None:
-    """Clip, and stop where the gradient is not finite: that is so on all processes at once, unlike the loss."""
-    norm = accelerator.clip_grad_norm_(net.parameters(), config.max_grad_norm or math.inf)
-    if accelerator.scaler is not None and loss.isfinite():
-        return  # with fp16 the scaler leaves such steps out and scales less
-    if norm is not None and not math.isfinite(float(norm)):
-        saved = f" The last good state is in {config.out / 'checkpoints'}." if config.out else ""
-        raise FloatingPointError(
-            f"The loss is {loss.item():g} and its gradient {float(norm):g} in epoch {epoch + 1}, batch {batch + 1}: "
-            f"lower learning_rate={config.learning_rate:g} or set max_grad_norm.{saved}"
-        )
-
-
-def agree(accelerator: Accelerator, last_save: float, minutes: float, signal: int) -> tuple[bool, int]:
-    """Whether it is time for a checkpoint, by the main process's clock, and the number of a signal that any process
-    got, or 0; the same on all processes."""
-    due = accelerator.is_main_process and time.perf_counter() - last_save >= 60 * minutes
-    if accelerator.num_processes == 1:
-        return due, signal
-    numbers = torch.tensor([[int(due), signal]], device=accelerator.device)
-    due, signal = accelerator.gather(numbers).amax(0).tolist()
-    return bool(due), signal
-
-
-def out_of_patience(history: list[dict[str, float]], score: str, patience: int | None) -> bool:
-    if patience is None or len(history) <= patience or score not in history[-1]:
-        return False
-    scores = [entry[score] for entry in history]
-    return scores.index(max(scores)) < len(scores) - patience
+    def write(self, text: str) -> None:
+        """Write a line above the bar, on the main process of a machine."""
+        if self.accelerator.is_local_main_process:
+            self.bar.write(text, file=sys.stderr)

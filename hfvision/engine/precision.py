@@ -1,4 +1,4 @@
-"""Which number format a training computes in."""
+"""The number format that a training computes in."""
 
 from typing import Literal
 
@@ -6,7 +6,8 @@ import torch
 
 
 def choose_precision(wanted: Literal["auto", "no", "bf16", "fp16"]) -> Literal["no", "bf16", "fp16"]:
-    """For `auto`, `bf16` where the hardware multiplies in it: GPUs that support it, CPUs with AVX512-BF16 or AMX."""
+    """For `auto`, `bf16` where the hardware has instructions for it: GPUs that support it, CPUs with AVX512-BF16 or
+    AMX; otherwise `wanted` itself."""
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available():

@@ -1,38 +1,86 @@
-"""What a training says of its epochs."""
+"""The metrics of a training: means within an epoch, and what the history of the epochs says."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
+from torch import Tensor
+
+History = list[dict[str, float]]  # the metrics of each epoch
 
 
-def mean_over_processes(accelerator: Accelerator, sums: dict[str, float], seconds: float) -> dict[str, float]:
-    names = sorted(sums)
-    totals = torch.tensor([sums[name] for name in names], device=accelerator.device)
-    totals = dict(zip(names, accelerator.reduce(totals, "sum").tolist(), strict=True))
-    images = totals.pop("images")
-    means = {name: total / images for name, total in totals.items()}
-    return means | {"images_per_second": images / seconds, "seconds": seconds}
+class RunningMeans:
+    """Means of scalars over the images of an epoch, summed on the device so that no step has to wait for it.
+
+    Args:
+        device: where the scalars are.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.load({})
+
+    def update(self, values: Mapping[str, Tensor], count: int) -> None:
+        """Add scalars that are means over `count` images.
+
+        Raises:
+            ValueError: for other names than before.
+        """
+        if not self.names:
+            self.names = tuple(values)
+            self.totals = torch.zeros(len(values), dtype=self.dtype, device=self.device)
+        if values.keys() != set(self.names):
+            raise ValueError(f"The loss gave {', '.join(self.names)} at first and {', '.join(values)} now.")
+        self.totals += torch.stack([values[name].detach() for name in self.names]).to(self.dtype) * count
+        self.images += count
+
+    def sums(self) -> dict[str, float]:
+        """The sums so far, and the number of `images`: empty before the first. Waits for the device."""
+        if not self.images:
+            return {}
+        sums: dict[str, float] = dict(zip(self.names, self.totals.tolist(), strict=True))
+        return sums | {"images": self.images}
+
+    def load(self, sums: Mapping[str, float]) -> None:
+        """The reverse of `sums`; of an empty dict, a new start."""
+        self.images = int(sums.get("images", 0))
+        self.names = tuple(name for name in sums if name != "images")
+        self.totals = torch.tensor([sums[name] for name in self.names], dtype=self.dtype, device=self.device)
+
+    def means(self) -> dict[str, float]:
+        """The means of this process."""
+        return {name: total / self.images for name, total in self.sums().items() if name != "images"}
+
+    def gather(self, accelerator: Accelerator) -> tuple[dict[str, float], float]:
+        """The means over all processes and the number of their images; called on all processes."""
+        sums = self.sums()
+        names = sorted(sums)
+        totals = torch.tensor([sums[name] for name in names], device=accelerator.device)
+        reduced = cast(Tensor, accelerator.reduce(totals, "sum"))
+        found: dict[str, float] = dict(zip(names, reduced.tolist(), strict=True))
+        images = found.pop("images")
+        return {name: total / images for name, total in found.items()}, images
 
 
-def show(bar: tqdm, sums: dict[str, float], seconds: float, epoch: int, epochs: int, latest: dict[str, float]) -> None:
-    means = {name: value / sums["images"] for name, value in sums.items() if name != "images"} | latest
-    means = {name: f"{value:.4f}" for name, value in means.items()}
-    speed = f"{sums['images'] / seconds:.0f}"
-    bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}"} | means | {"images/s": speed}, refresh=False)
-    bar.update()
-
-
-def format_entry(entry: dict[str, float], epochs: int) -> str:
+def format_entry(entry: Mapping[str, float], epochs: int) -> str:
+    """The metrics of an epoch in one line."""
     numbers = {key: value for key, value in entry.items() if key not in ("epoch", "seconds", "learning_rate")}
     parts = [
         f"{key.replace('_', ' ')} {value:.0f}" if value > 100 else f"{key.replace('_', ' ')} {value:.4f}"
         for key, value in numbers.items()
     ]
     return f"epoch {entry['epoch']}/{epochs}, " + ", ".join(parts)
+
+
+def out_of_patience(history: History, score: str | None, patience: int | None) -> bool:
+    """Whether `score`, the higher the better, has not risen in the last `patience` epochs."""
+    if patience is None or score is None or len(history) <= patience or score not in history[-1]:
+        return False
+    scores = [entry[score] for entry in history]
+    return scores.index(max(scores)) < len(scores) - patience
 
 
 def divergence(history: Sequence[dict[str, float]], first_loss: float | None, learning_rate: float) -> str | None:

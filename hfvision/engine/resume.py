@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -14,41 +14,40 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from tqdm import tqdm
 
 from ..utils.errors import one_line
-from .checkpoint import Networks, all_checkpoints, file_digest, load_checkpoint
+from .checkpoint import Checkpoint, Networks, all_checkpoints, file_digest, load_checkpoint
 
 # What may differ between the run that made a checkpoint and the one that resumes from it.
 FREE_OPTIONS = {"out", "resume", "workers", "trackers", "checkpoint_minutes", "keep", "keep_checkpoints"}
 FIELDS = {"epoch": int, "batch": int, "step": int, "seconds": int | float, "history": list, "config": dict}
 FIELDS |= {"processes": int}
-Loaded = tuple[dict[str, Any], dict[str, dict[str, Tensor]], dict[str, float], dict[str, Tensor]]
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint that is not as it was written."""
+    """A checkpoint whose files have changed or are missing."""
 
 
 def load_newest(
     folder: Path, accelerator: Accelerator, networks: Networks, config: dict[str, Any], data: dict[str, Any]
-) -> Loaded | None:
+) -> Checkpoint | None:
     """Load the newest usable checkpoint in `folder` into `networks`; called on all processes.
 
-    A damaged one is left where it is, and a sentence says so.
+    Damaged ones are skipped with a warning.
 
     Args:
         folder: of checkpoints; there may be none.
+        accelerator: of the training.
         networks: what is trained.
         config: the settings of this training.
-        data: what must be as it was when the checkpoint was written, by what it is called.
+        data: facts about the data that must not have changed since the checkpoint, by their names in messages.
 
     Returns:
-        As [`load_checkpoint`]; None if there are no checkpoints.
+        None if there are no checkpoints.
 
     Raises:
-        ValueError: if none can be used, or the newest whole one is of another training; no file is changed.
+        ValueError: if none can be used, or the newest intact one is of another training; no file is changed.
     """
     reasons: list[str] = []
-    there = all_checkpoints(folder)
-    for path in reversed(there):
+    for path in reversed(all_checkpoints(folder)):
         found: list[str | None] = [None, None]
         if accelerator.is_main_process:
             found = [*check(path, networks, config, data | {"number of processes": accelerator.num_processes})]
@@ -62,12 +61,12 @@ def load_newest(
                 raise
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
                 damage = one_line(error)
-        if damage is None:
-            if reasons and accelerator.is_main_process:
-                tqdm.write(f"hfvision: warning: damaged checkpoint: {'; '.join(reasons)}.", file=sys.stderr)
-            if accelerator.is_main_process:
-                tqdm.write(f"Resuming from {path}.", file=sys.stderr)
-            return loaded
+            else:
+                if reasons and accelerator.is_main_process:
+                    tqdm.write(f"hfvision: warning: damaged checkpoint: {'; '.join(reasons)}.", file=sys.stderr)
+                if accelerator.is_main_process:
+                    tqdm.write(f"Resuming from {path}.", file=sys.stderr)
+                return loaded
         reasons.append(f"{path}: {damage}")
     if reasons:
         raise ValueError(
@@ -80,7 +79,7 @@ def load_newest(
 def check(
     path: Path, networks: Networks, config: dict[str, Any], data: dict[str, Any]
 ) -> tuple[str | None, str | None]:
-    """What is damaged in a checkpoint, and how it differs from this training; None where nothing is and does."""
+    """What is damaged in a checkpoint, and how it differs from this training; None for each that does not apply."""
     try:
         state = read_state(path)
         if difference := differences(state, config, data):
@@ -124,7 +123,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def differences(state: dict[str, Any], config: dict[str, Any], data: dict[str, Any]) -> str:
     """How the training that wrote `state` differs from this one, in words; empty where it does not."""
-    saved = state.get("data") if isinstance(state.get("data"), dict) else {}
+    recorded = state.get("data")
+    saved: dict[str, Any] = dict(recorded) if isinstance(recorded, dict) else {}
     saved |= {"number of processes": state["processes"]}
     parts = [changes(state["config"], config, FREE_OPTIONS)]
     parts += [
@@ -136,18 +136,19 @@ def differences(state: dict[str, Any], config: dict[str, Any], data: dict[str, A
 
 
 def changes(old: dict[str, Any], new: dict[str, Any], free: set[str]) -> str:
-    """The options but those `free` that differ, in words."""
+    """The options that differ, except those in `free`, in words."""
     names = sorted({*old, *new} - free)
     return "; ".join(f"{n} was {old.get(n)!r}, now {new.get(n)!r}" for n in names if old.get(n) != new.get(n))
 
 
 def short(value: Any) -> str:
+    """A value in at most 100 characters."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 def check_files(path: Path, state: dict[str, Any], networks: Networks) -> None:
-    """Raise DamagedCheckpointError where a file is missing or changed, or weights do not fit `networks`."""
+    """Raise DamagedCheckpointError if a file is missing or has changed, or weights do not fit `networks`."""
     names = [f"{prefix}{part}" for prefix in networks for part in ("model", "optimizer")]
     names += [f"process-{number}" for number in range(state["processes"])]
     digests = state.get("files", {f"{name}.safetensors": None for name in names})  # earlier versions wrote no digests
@@ -169,8 +170,9 @@ def check_files(path: Path, state: dict[str, Any], networks: Networks) -> None:
 
 
 def check_shapes(path: Path, model: nn.Module) -> None:
-    """Raise DamagedCheckpointError where the weights in a file are not those of `model`, by name and shape."""
-    wanted = {name: list(tensor.shape) for name, tensor in get_model_state_dict(model).items()}
+    """Raise DamagedCheckpointError if the weights in a file are not those of `model`, by name and shape."""
+    tensors = cast(dict[str, Tensor], get_model_state_dict(model))
+    wanted = {name: list(tensor.shape) for name, tensor in tensors.items()}
     try:
         with safe_open(path, "pt") as file:
             found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

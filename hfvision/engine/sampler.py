@@ -8,7 +8,7 @@ from torch.utils.data import Sampler
 
 from ..data.transforms.keyed import image_keys, uniform
 
-FEW = 32  # batches an epoch
+STEPS = 32  # least batches an epoch
 LARGE = 4096  # images
 
 
@@ -16,13 +16,13 @@ def default_batch_size(items: int | None, processes: int, largest: int = 128, le
     """The largest power of two up to `largest` that makes 32 steps an epoch of so many items, but at least `least`."""
     if items is None:
         return largest
-    fitting = [2**power for power in range(largest.bit_length()) if 2**power * FEW * processes <= items]
+    fitting = [2**power for power in range(largest.bit_length()) if 2**power * STEPS * processes <= items]
     return max(least, min(largest, max(fitting, default=least)))
 
 
 def drops_last(items: int, batch: int) -> bool:
-    """Whether an epoch leaves out the items that fill no batch of all processes: of large sets, less than a 32nd."""
-    return items >= max(LARGE, FEW * batch)
+    """Whether an epoch drops the items of an incomplete batch of all processes: of large sets, less than a 32nd."""
+    return items >= max(LARGE, STEPS * batch)
 
 
 class EpochSampler(Sampler[int]):
@@ -31,8 +31,8 @@ class EpochSampler(Sampler[int]):
     Args:
         length: items in the data set.
         seed: with the epoch, decides the order.
-        weights: float (length,), how often each item is drawn in relation to the others.
-        batch: where given, the order begins again to fill the last batch of this size, if there is more than one.
+        weights: float (length,), how often each item is drawn relative to the others.
+        batch: where given, the last batch of this size is filled from the start of the order, if there are several.
     """
 
     def __init__(self, length: int, seed: int, weights: torch.Tensor | None = None, batch: int | None = None):
@@ -43,6 +43,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Use the order of this epoch, from 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Damaged images, to see whether they are noticed: something in front, paint on it, or a frame that did not arrive."""
+"""Synthetic anomalies: images with an occlusion, with paint, or with transmission errors."""
 
 from collections.abc import Callable
 
@@ -13,18 +13,18 @@ DAMAGE = 301  # stream of the keyed random numbers
 
 
 def occlude(image: Tensor, draws: list[float]) -> Tensor:
-    """A rectangle of one colour, each side 30 to 55 % of the image's, in front of its middle two thirds."""
+    """Draw a rectangle of one color, each side 30 to 55 % of the image's, within its middle two thirds."""
     height, width = image.shape[-2:]
     tall, wide = (round((0.3 + 0.25 * u) * side) for u, side in zip(draws, (height, width), strict=False))
     top = round(height / 6 + draws[2] * max(0, 2 * height / 3 - tall))
     left = round(width / 6 + draws[3] * max(0, 2 * width / 3 - wide))
     image = image.clone()
-    image[:, top : top + tall, left : left + wide] = colour(draws[4:7], image)
+    image[:, top : top + tall, left : left + wide] = color(draws[4:7], image)
     return image
 
 
 def deface(image: Tensor, draws: list[float]) -> Tensor:
-    """One to three strokes of paint across the middle of the image and, on one image of two, a round sticker."""
+    """Draw one to three strokes of paint across the middle of the image and, on every second one, a round sticker."""
     height, width = image.shape[-2:]
     picture = to_pil_image(image)
     draw = ImageDraw.Draw(picture)
@@ -33,28 +33,28 @@ def deface(image: Tensor, draws: list[float]) -> Tensor:
         points = [
             ((0.2 + 0.6 * x) * width, (0.2 + 0.6 * y) * height) for x, y in zip(part[:8:2], part[1:8:2], strict=True)
         ]
-        paint = tuple(colour(part[8:11], image).flatten().tolist())
+        paint = tuple(color(part[8:11], image).flatten().tolist())
         thick = max(1, round((0.03 + 0.05 * part[11]) * min(height, width)))
         draw.line(points, fill=paint, width=thick, joint="curve")
     if draws[1] < 0.5:
         radius = (0.08 + 0.08 * draws[2]) * min(height, width)
         x, y = ((0.3 + 0.4 * u) * side for u, side in zip(draws[3:5], (width, height), strict=True))
-        paint = tuple(colour(draws[5:8], image).flatten().tolist())
+        paint = tuple(color(draws[5:8], image).flatten().tolist())
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=paint)
     return pil_to_tensor(picture)
 
 
 def break_frame(image: Tensor, draws: list[float]) -> Tensor:
-    """As a decoder leaves a frame of which parts are lost: dropped blocks, shifted rows, or stripes of noise."""
+    """Add the errors of a decoder that lost parts of a frame: dropped blocks, shifted rows, or stripes of noise."""
     height, width = image.shape[-2:]
     image = image.clone()
     kind = int(3 * draws[0])
     parts = [draws[8 + 4 * number : 12 + 4 * number] for number in range(8)]
     if kind == 0:
         side = max(1, min(height, width) // 6)
-        for y, x, _, grey in parts:
+        for y, x, _, gray in parts:
             top, left = (int(u * (length // side)) * side for u, length in ((y, height), (x, width)))
-            image[:, top : top + side, left : left + side] = round(255 * grey)
+            image[:, top : top + side, left : left + side] = round(255 * gray)
     elif kind == 1:
         band = max(1, height // 12)
         for y, shift, sign, _ in parts:
@@ -71,8 +71,8 @@ def break_frame(image: Tensor, draws: list[float]) -> Tensor:
     return image
 
 
-def colour(draws: list[float], image: Tensor) -> Tensor:
-    """uint8 (C, 1, 1), no brighter than the image, as in the same light."""
+def color(draws: list[float], image: Tensor) -> Tensor:
+    """A color uint8 (C, 1, 1), no brighter than the image."""
     return torch.tensor(draws[: len(image)]).mul(int(image.max()) + 1).to(torch.uint8)[:, None, None]
 
 
@@ -88,9 +88,9 @@ def damage(images: Tensor, kind: str, keys: Tensor) -> Tensor:
 
     Args:
         images: uint8 (N, C, H, W), C of 1 or 3, not changed.
-        kind: `occluded` (a rectangle of one colour), `defaced` (strokes of paint, a sticker) or `broken` (dropped
+        kind: `occluded` (a rectangle of one color), `defaced` (strokes of paint, a sticker) or `broken` (dropped
             blocks, shifted rows or stripes of noise).
-        keys: int64 (N,), from [`data.transforms.keyed.image_keys`]; what happens to an image depends on its key alone.
+        keys: int64 (N,), from [`data.transforms.keyed.image_keys`]; the damage depends on the key alone.
 
     Returns:
         Uint8 (N, C, H, W) on the CPU.

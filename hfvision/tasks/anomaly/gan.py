@@ -1,6 +1,6 @@
-"""Anomalies, found by a GAN that has seen normal images alone.
+"""Anomaly detection by a GAN that was trained on normal images only.
 
-Its generator cannot restore from a small copy what it has not learned, and to its discriminator it looks strange.
+Its generator fails to restore what it has not learned from a small copy, and its discriminator's features differ.
 """
 
 import json
@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -31,17 +31,17 @@ BATCH = 64
 FLOOR = 1e-6  # added to mean squared errors
 CELLS = ("residual", "features")
 PARTS = ("restoration", "residual", "realism", "peak")
-PEAK = 0.95  # of the cells are less abnormal than the peak
-LIGHT = (0.5, 0.2)  # mean and standard deviation that every image is brought to
-DARKEST = 0.05  # lower deviations of an image are taken for this: noise is not to be made a picture of
+PEAK = 0.95  # quantile of the cells
+LIGHT = (0.5, 0.2)  # mean and standard deviation that every image is normalized to
+MIN_DEVIATION = 0.05  # lower deviations of an image are replaced by this, so that noise is not amplified
 SHRINKAGE = 0.05  # of the covariances, towards their mean variance
 
 
 class Measured(NamedTuple):
-    """What the two networks make of images, before it is compared with normal ones.
+    """Outputs of the two networks for images, before they are compared with those of normal ones.
 
-    `restoration`: float32 (N,), higher for what is less normal; `residual`, `features`: float32 (N, cells, C), what
-    the generator gets wrong and what the discriminator sees in each cell of scale×scale pixels.
+    `restoration`: float32 (N,), higher for less normal images; `residual`, `features`: float32 (N, cells, C), the
+    generator's error and the discriminator's features in each cell of scale×scale pixels.
     """
 
     restoration: Tensor
@@ -68,7 +68,7 @@ class Cells(NamedTuple):
 
     @classmethod
     def fit(cls, values: Tensor) -> "Cells":
-        """Of values (N, cells, C), the covariance shrunk."""
+        """Fit to values (N, cells, C), with shrinkage of the covariance."""
         values = values.double().transpose(0, 1)
         mean = values.mean(1, keepdim=True)
         covariance = (values - mean).transpose(1, 2) @ (values - mean) / values.shape[1]
@@ -78,14 +78,14 @@ class Cells(NamedTuple):
 
     def distance(self, values: Tensor) -> Tensor:
         """The squared Mahalanobis distance of values (N, cells, C) over C: (N, cells)."""
-        apart = values - self.mean
-        return torch.einsum("npc,pcd,npd->np", apart, self.precision, apart) / apart.shape[-1]
+        difference = values - self.mean
+        return torch.einsum("npc,pcd,npd->np", difference, self.precision, difference) / difference.shape[-1]
 
 
 class Normality(NamedTuple):
-    """What is normal.
+    """The statistics of normal images.
 
-    `size`: side in pixels that images are brought to; `residual`, `features`: [`Cells`]; `mean`, `std`: float32 (4,),
+    `size`: side in pixels that images are resized to; `residual`, `features`: [`Cells`]; `mean`, `std`: float32 (4,),
     of the parts of normal images, by `PARTS`; `heat`: the mean distance of their cells; `threshold`: of the score;
     `false_alarms`: share of the `images` normal images that are above it, 0 to 1.
     """
@@ -103,7 +103,7 @@ class Normality(NamedTuple):
 
 @dataclass(frozen=True)
 class AnomalyDetector:
-    """A generator and a discriminator, trained on normal images alone, and what they find normal.
+    """A generator and a discriminator, trained on normal images only, and their statistics of normal images.
 
     Called with images (N, C, H, W), uint8, or float in [0, 1], of any size, it gives [`Anomalies`].
     """
@@ -114,7 +114,7 @@ class AnomalyDetector:
 
     def __call__(self, images: Tensor) -> Anomalies:
         known = self.normality
-        measured = measure(self.generator, self.discriminator, bring_to_size(images, known.size))
+        measured = measure(self.generator, self.discriminator, resize_and_normalize(images, known.size))
         raw, heat = compare(measured, known.residual, known.features)
         parts = (raw - known.mean) / known.std
         score = combine(parts)
@@ -131,10 +131,10 @@ def compare(measured: Measured, residual: Cells, features: Cells) -> tuple[Tenso
     """The parts (N, 4), by `PARTS`, and the mean of both distances of each cell, (N, rows, columns).
 
     `residual` and `realism` are the logarithms of the mean distances of the cells in `residual` and `features`, `peak`
-    that of the heat which `PEAK` of the cells do not reach.
+    that of the quantile `PEAK` of the heat.
     """
     distances = residual.distance(measured.residual), features.distance(measured.features)
-    heat = sum(distances) / 2
+    heat = (distances[0] + distances[1]) / 2
     levels = [*(distance.mean(1) for distance in distances), heat.quantile(PEAK, 1)]
     side = math.isqrt(heat.shape[1])
     parts = [measured.restoration, *(level.clamp_min(1e-6).log() for level in levels)]
@@ -143,13 +143,13 @@ def compare(measured: Measured, residual: Cells, features: Cells) -> tuple[Tenso
 
 @torch.inference_mode()
 def measure(generator: SRGANForImageSuperResolution, discriminator: SRGANDiscriminator, images: Tensor) -> Measured:
-    """How well images are restored from a small copy, and how real they look.
+    """How well images are restored from a small copy, and their features in the discriminator.
 
-    `restoration` is the logarithm of the generator's mean squared error over that of bicubic interpolation, which says
-    how much detail there is: an image full of it is not an anomaly for that. `residual` are the generator's errors,
-    over the root of bicubic's; `features` the discriminator's hidden states at the resolution of the small copy, and
-    its score there. That score by itself says little: what is sharp looks real, be it normal or not. So each cell is
-    compared with what is normal there, after Defard et al. 2021 (PaDiM, arXiv:2011.08785).
+    `restoration` is the logarithm of the generator's mean squared error over that of bicubic interpolation, which
+    measures the amount of detail: much detail alone is no anomaly. `residual` are the generator's errors over the root
+    of bicubic's; `features` the discriminator's hidden states at the resolution of the small copy, and its score
+    there. That score alone says little, as any sharp image looks real. So each cell is compared with its normal
+    statistics, after Defard et al. 2021 (PaDiM, arXiv:2011.08785).
 
     Args:
         generator, discriminator: of one scale, and trained on such images.
@@ -159,21 +159,22 @@ def measure(generator: SRGANForImageSuperResolution, discriminator: SRGANDiscrim
     parts = []
     for batch in images.split(BATCH):
         small = downscale(batch, scale)
-        wrong = generator(pixel_values=small).reconstruction.clamp(0, 1) - batch
+        error = generator(pixel_values=small).reconstruction.clamp(0, 1) - batch
         detail = (resize_bicubic(small, scale).clamp(0, 1) - batch).square().mean((1, 2, 3)) + FLOOR
-        restoration = ((wrong.square().mean((1, 2, 3)) + FLOOR) / detail).log()
-        residual = unfold(wrong / detail.sqrt()[:, None, None, None], scale, stride=scale)
-        seen = discriminator(pixel_values=batch, output_hidden_states=True)
-        states = [state for state in seen.hidden_states if state.shape[-1] >= small.shape[-1]]
-        score = seen.logits if seen.logits.ndim == 4 else seen.logits[..., None, None]
-        features = torch.cat([adaptive_avg_pool2d(each, small.shape[-2:]) for each in (states[-1], score)], 1)
+        restoration = ((error.square().mean((1, 2, 3)) + FLOOR) / detail).log()
+        residual = unfold(error / detail.sqrt()[:, None, None, None], scale, stride=scale)
+        output = discriminator(pixel_values=batch, output_hidden_states=True)
+        states = [state for state in output.hidden_states if state.shape[-1] >= small.shape[-1]]
+        score = output.logits if output.logits.ndim == 4 else output.logits[..., None, None]
+        side = (small.shape[-2], small.shape[-1])
+        features = torch.cat([adaptive_avg_pool2d(each, side) for each in (states[-1], score)], 1)
         parts.append((restoration, residual.transpose(1, 2), features.flatten(2).transpose(1, 2)))
     return Measured(*(torch.cat(part).float() for part in zip(*parts, strict=True)))
 
 
-def bring_to_size(images: Tensor, size: int) -> Tensor:
-    """Images (N, C, H, W), uint8 or float in [0, 1], as float32 (N, C, size, size) in [0, 1], all in the same light:
-    of one mean and one standard deviation, as far as 0 and 1 allow.
+def resize_and_normalize(images: Tensor, size: int) -> Tensor:
+    """Images (N, C, H, W), uint8 or float in [0, 1], as float32 (N, C, size, size), all with the same mean and
+    standard deviation, clipped to [0, 1].
 
     Raises:
         ValueError: for images of another shape.
@@ -184,7 +185,7 @@ def bring_to_size(images: Tensor, size: int) -> Tensor:
     if images.shape[-2:] != (size, size):
         images = torch.cat([resize_bicubic(batch, (size, size)) for batch in images.split(BATCH)]).clamp(0, 1)
     mean = images.mean((1, 2, 3), keepdim=True)
-    deviation = (images - mean).square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(DARKEST)
+    deviation = (images - mean).square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(MIN_DEVIATION)
     return ((images - mean) / deviation * LIGHT[1] + LIGHT[0]).clamp(0, 1)
 
 
@@ -195,20 +196,20 @@ def fit_detector(
     size: int,
     false_alarms: float = 0.05,
 ) -> AnomalyDetector:
-    """A detector whose threshold is exceeded by a share of normal images.
+    """A detector whose threshold is exceeded by a given share of normal images.
 
-    What is normal for a cell is learned from all of them; threshold, mean and deviation of the parts from what each
-    half of them is by the other half's measure, or they would promise too much.
+    The statistics of the cells are fitted to all of them; threshold, mean and deviation of the parts by two-fold cross
+    validation, as they would be too optimistic otherwise.
 
     Args:
         generator, discriminator: trained on other normal images, as by `hfvision train superres --gan …`.
-        normal: images (N, C, H, W), uint8, or float in [0, 1], that neither was trained on, in any order.
-        size: side in pixels that images are brought to, best that of the crops in training.
+        normal: images (N, C, H, W), uint8, or float in [0, 1], not from the training data, in any order.
+        size: side in pixels that images are resized to, ideally that of the training crops.
         false_alarms: that share, above 0 and below 1.
 
     Raises:
         ValueError: for networks that do not fit each other, a size that is no multiple of the scale, too few images
-            for that share, or a share out of its range.
+            for that share, or a share out of range.
     """
     check_networks(generator, discriminator, size)
     if not 0 < false_alarms < 1:
@@ -216,13 +217,13 @@ def fit_detector(
     least = max(20, math.ceil(1 / false_alarms))
     if len(normal) < least:
         raise ValueError(f"A share of {false_alarms:g} false alarms needs {least} normal images, got {len(normal)}.")
-    measured = measure(generator, discriminator, bring_to_size(normal, size))
+    measured = measure(generator, discriminator, resize_and_normalize(normal, size))
     half = torch.randperm(len(normal), generator=torch.Generator().manual_seed(0)) < len(normal) // 2
     raw, heat = torch.empty(len(normal), len(PARTS)), torch.empty(len(normal))
-    for mine in (half, ~half):
-        others = [Cells.fit(values[~mine]) for values in (measured.residual, measured.features)]
-        raw[mine], cells = compare(Measured(*(values[mine] for values in measured)), *others)
-        heat[mine] = cells.mean((1, 2))
+    for held_out in (half, ~half):
+        fitted = [Cells.fit(values[~held_out]) for values in (measured.residual, measured.features)]
+        raw[held_out], cells = compare(Measured(*(values[held_out] for values in measured)), *fitted)
+        heat[held_out] = cells.mean((1, 2))
     mean, std = raw.mean(0), raw.std(0).clamp_min(1e-6)
     score = combine((raw - mean) / std)
     threshold = score.quantile(1 - false_alarms).item()
@@ -233,11 +234,12 @@ def fit_detector(
 
 
 def check_networks(generator: SRGANForImageSuperResolution, discriminator: SRGANDiscriminator, size: int) -> None:
+    """Raise ValueError for networks that do not fit each other, and for a size that does not fit them."""
     scale, channels = generator.config.scale, generator.config.num_channels
     if discriminator.config.num_channels != channels:
         raise ValueError(
-            f"The generator has {channels} channels, the discriminator {discriminator.config.num_channels}: they were "
-            "not trained together."
+            f"The generator has {channels} channels, the discriminator {discriminator.config.num_channels}: give "
+            "networks that were trained together."
         )
     least = max(2 * scale, discriminator.discriminator.minimum_size)
     if size % scale or size < least:
@@ -245,7 +247,7 @@ def check_networks(generator: SRGANForImageSuperResolution, discriminator: SRGAN
 
 
 def load_networks(folder: str | Path) -> tuple[SRGANForImageSuperResolution, SRGANDiscriminator]:
-    """Generator and discriminator of a folder that `hfvision train superres --gan …` has made.
+    """Generator and discriminator from a folder that `hfvision train superres --gan …` has written.
 
     Raises:
         FileNotFoundError: if there is no such folder, or it has no discriminator.
@@ -257,6 +259,8 @@ def load_networks(folder: str | Path) -> tuple[SRGANForImageSuperResolution, SRG
         raise FileNotFoundError(f"{folder} has no discriminator: train it with hfvision train superres --gan vanilla.")
     discriminator, report = load_by(SRGANDiscriminator, str(beside), config=load_config(str(beside)))
     check_complete(report, str(beside), "the discriminator")
+    if not isinstance(generator, SRGANForImageSuperResolution) or not isinstance(discriminator, SRGANDiscriminator):
+        raise ValueError(f"{folder} is a {type(generator).__name__}: give a folder of hfvision train superres --gan.")
     return generator.float(), discriminator.eval().float()
 
 
@@ -276,7 +280,8 @@ def trained_size(folder: str | Path) -> int:
 
 
 def save_normality(detector: AnomalyDetector, folder: str | Path) -> None:
-    """Write what is normal beside the networks: `anomaly.json`, and the cells to `anomaly.safetensors`."""
+    """Write the statistics of normal images beside the networks: `anomaly.json` and, for the cells,
+    `anomaly.safetensors`."""
     known = detector.normality
     tensors = {f"{name}.{key}": value for name in CELLS for key, value in getattr(known, name)._asdict().items()}
     values = {name: value for name, value in known._asdict().items() if name not in CELLS}
@@ -287,11 +292,11 @@ def save_normality(detector: AnomalyDetector, folder: str | Path) -> None:
 
 
 def load_detector(folder: str | Path) -> AnomalyDetector:
-    """The detector of a folder with networks and what [`save_normality`] has written.
+    """The detector of a folder with networks and the files of [`save_normality`].
 
     Raises:
-        FileNotFoundError: if networks or files are not there.
-        ValueError: for other models, or files that do not say what is normal.
+        FileNotFoundError: if networks or files are missing.
+        ValueError: for other models, or malformed files.
     """
     generator, discriminator = load_networks(folder)
     paths = [Path(folder) / name for name in (FILE, TENSORS)]
@@ -304,8 +309,8 @@ def load_detector(folder: str | Path) -> AnomalyDetector:
         tensors = load_file(paths[1])
         check_finite(tensors.items(), str(paths[1]))
         cells = {name: Cells(*(tensors[f"{name}.{key}"] for key in Cells._fields)) for name in CELLS}
-        values |= {name: torch.tensor(values[name]) for name in ("mean", "std")}
-        normality = Normality(**values, **cells)
+        fields: dict[str, Any] = values | {name: torch.tensor(values[name]) for name in ("mean", "std")} | cells
+        normality = Normality(**fields)
     except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{paths[0]} cannot be read ({error}): make it anew with hfvision detect fit.") from error
     check_networks(generator, discriminator, normality.size)
@@ -313,35 +318,34 @@ def load_detector(folder: str | Path) -> AnomalyDetector:
 
 
 def stack_images(images: Sequence[Image.Image], size: int, num_channels: int) -> Tensor:
-    """PIL images of any sizes and modes as uint8 (N, num_channels, size, size), as [`bring_to_size`] makes them."""
+    """PIL images of any sizes and modes as uint8 (N, num_channels, size, size), by [`resize_and_normalize`]."""
     mode = "L" if num_channels == 1 else "RGB"
-    pixels = [bring_to_size(pil_to_tensor(image.convert(mode))[None], size) for image in images]
+    pixels = [resize_and_normalize(pil_to_tensor(image.convert(mode))[None], size) for image in images]
     return torch.cat(pixels).mul(255).round().to(torch.uint8)
 
 
 def heat_picture(image: Tensor, heat: Tensor, side: int = 192, hottest: float = 8.0) -> Image.Image:
-    """An image beside itself with its heat map on top, dark where normal and red to white where not.
+    """An image beside its overlay with the heat map, from dark for normal to red and white for abnormal places.
 
     Args:
         image: uint8 (C, H, W).
         heat: float (H, W), of [`Anomalies`].
         side: of each of both, in pixels.
-        hottest: times the normal heat that is white.
+        hottest: the heat, in multiples of the normal one, that is shown white.
     """
     from matplotlib import colormaps
 
     strength = ((heat - 1) / (hottest - 1)).clamp(0, 1)
-    colours = torch.from_numpy(colormaps["inferno"](strength.numpy())[..., :3]).permute(2, 0, 1)
+    colors = torch.from_numpy(colormaps["inferno"](strength.numpy())[..., :3]).permute(2, 0, 1)
     grey = image.float().mean(0, keepdim=True) / 255
-    shown = (0.35 * grey + 0.65 * colours).mul(255).round().to(torch.uint8)
+    shown = (0.35 * grey + 0.65 * colors).mul(255).round().to(torch.uint8)
     pair = torch.cat([image.expand(3, -1, -1), shown], 2).permute(1, 2, 0)
     return Image.fromarray(pair.contiguous().numpy()).resize((2 * side, side), Image.Resampling.NEAREST)
 
 
 def neighbour_distance(features: Tensor, normal: Tensor, neighbours: int = 10) -> Tensor:
-    """How far features are from those of normal images: a score of another kind, to compare with.
-
-    The distance to the k-th nearest, of features of length 1 (Sun et al. 2022, "Out-of-distribution detection with
+    """The distance of features from those of normal images, as a baseline: to the k-th nearest neighbor, of features
+    normalized to length 1 (Sun et al. 2022, "Out-of-distribution detection with
     deep nearest neighbors", arXiv:2204.06507).
 
     Args:

@@ -1,8 +1,9 @@
-"""How good a classifier of two classes is as a test for one of them: ROC, a threshold and its errors, abstention."""
+"""A classifier of two classes as a test for one of them: ROC, a threshold and its errors, abstention."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -24,32 +25,62 @@ COVERAGES = (1.0, 0.95, 0.9, 0.8)  # shares of the images that are answered
 POINTS = 200  # of each curve in the record
 
 
+@dataclass(frozen=True)
+class BinaryTest:
+    """What a classifier of two classes is a test for, and where its threshold comes from.
+
+    Attributes:
+        positive: the class that is looked for.
+        threshold: the probability of `positive`, 0 to 1, from which on an image is called so.
+        validation: instead, other images than those of the evaluation and of the training, prepared as they are, to
+            choose the threshold on by Youden's index ([`metrics.auroc.youden_threshold`]).
+        groups: of the images of the evaluation, as their patients: intervals are then wider, as images of one group
+            carry less information than images of several.
+
+    Raises:
+        ValueError: for neither or both of `validation` and `threshold`, and a threshold out of range.
+    """
+
+    positive: str
+    threshold: float | None = None
+    validation: Dataset | None = None
+    groups: Sequence[object] | None = None
+
+    def __post_init__(self):
+        if (self.validation is None) == (self.threshold is None):
+            raise ValueError("Give either validation images to choose a threshold on, or a threshold.")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise ValueError(f"The threshold is a probability and must be above 0 and below 1, got {self.threshold}.")
+
+
+class Scores(NamedTuple):
+    """Predictions of N images: `logits` float64 (N, 2), `labels` int64 (N,), the log odds `scores` of the positive
+    class float64 (N,), and whether it is `true`, bool (N,)."""
+
+    logits: Tensor
+    labels: Tensor
+    scores: Tensor
+    true: Tensor
+
+
 def evaluate_binary(
     model: PreTrainedModel,
     dataset: Dataset,
     processor: BaseImageProcessor,
+    test: BinaryTest,
     *,
-    positive: str,
     names: Sequence[str] | None = None,
-    validation: Dataset | None = None,
-    threshold: float | None = None,
-    groups: Sequence[object] | None = None,
     batch_size: int = 256,
     accelerator: Accelerator | None = None,
 ) -> dict[str, Any]:
-    """All figures of a classifier of two classes on one split, ready for JSON.
+    """All metrics of a classifier of two classes on one split, ready for JSON.
 
     Args:
         model: a classifier of two classes as it was loaded or trained; it is moved to the accelerator's device.
         dataset: from [`data.datasets.prepare.prepare_images`] with `processor`.
         processor: the model's.
-        positive: the class that is looked for.
+        test: what is tested for.
         names: of the data's classes, in the order of its labels; where not given, they are the model's.
-        validation: other images than those of `dataset` and of the training, to choose the threshold on by Youden's
-            index ([`metrics.auroc.youden_threshold`]).
-        threshold: instead, the probability of `positive`, 0 to 1, from which on an image is called so.
-        groups: of the images of `dataset`, as their patients: intervals are then wider, as images of one group tell
-            less than images of several.
         batch_size, accelerator: as for [`tasks.classification.evaluate.predict_logits`].
 
     Returns:
@@ -57,62 +88,66 @@ def evaluate_binary(
         `roc`, points with `threshold`, `sensitivity` and `false_alarms`; `operating_point`, as of
         [`metrics.auroc.operating_point`] with its `threshold` as a probability and how it was `chosen`; `nll`, `ece`,
         `reliability`; and `abstention`: `area` under the risk-coverage curve, its `curve`, points with `coverage` and
-        `risk`, and the `risk` `at` some coverages. Answers are surer the further their log odds are from the
-        threshold's.
+        `risk`, and the `risk` `at` some coverages. The confidence of an answer is the distance of its log odds from
+        the threshold's.
 
     Raises:
-        ValueError: for another number of classes than two, an unknown `positive`, classes that are not the model's,
-            neither or both of `validation` and `threshold`, a threshold out of range, or images of one class alone.
+        ValueError: for a number of classes other than two, an unknown positive class, classes that are not the
+            model's, or images of a single class.
     """
-    if (validation is None) == (threshold is None):
-        raise ValueError("Give either validation images to choose a threshold on, or a threshold.")
-    if threshold is not None and not 0 < threshold < 1:
-        raise ValueError(f"The threshold is a probability and must be above 0 and below 1, got {threshold}.")
     known = class_names(model.config)
     names = list(names or known)
     order = match_classes(known, names)
     if len(names) != 2:
-        raise ValueError(f"The model tells {len(names)} classes apart: this evaluation is for two.")
-    if positive not in names:
-        raise ValueError(f"There is no class {positive!r}: choose {names[0]!r} or {names[1]!r} as positive.")
-    number = names.index(positive)
+        raise ValueError(f"The model has {len(names)} classes: this evaluation is for two.")
+    if test.positive not in names:
+        raise ValueError(f"There is no class {test.positive!r}: choose {names[0]!r} or {names[1]!r} as positive.")
+    number = names.index(test.positive)
     accelerator = accelerator or Accelerator()
     normalize = Normalize.from_processor(processor)
-    model.to(accelerator.device).eval()
+    model.to(accelerator.device).eval()  # pyright: ignore[reportArgumentType]  # the stub lacks torch.device
 
-    def predict(images: Dataset) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def predict(images: Dataset) -> Scores:
         logits, labels = predict_logits(model, images, normalize, batch_size=batch_size, accelerator=accelerator)
         logits = logits[:, order].double()
-        return logits, labels, logits[:, number] - logits[:, 1 - number], labels == number
+        return Scores(logits, labels, logits[:, number] - logits[:, 1 - number], labels == number)
 
-    logits, labels, scores, truth = predict(dataset)
-    if validation is None:
-        cut, chosen = torch.logit(torch.tensor(threshold, dtype=torch.float64)).item(), "given"
+    predictions = predict(dataset)
+    if test.validation is None:
+        cutoff, chosen = torch.logit(torch.tensor(test.threshold, dtype=torch.float64)).item(), "given"
     else:
-        _, _, other_scores, other_truth = predict(validation)
-        cut = youden_threshold(other_scores, other_truth)
-        chosen = f"by Youden's index on {len(other_truth):,} validation images"
-    point = operating_point(scores, truth, cut, groups)
-    point |= {"threshold": torch.sigmoid(torch.tensor(cut)).item(), "chosen": chosen}
-    certainty, right = (scores - cut).abs(), (scores >= cut) == truth
-    answered = risk_coverage(certainty, right)
-    roc = roc_curve(scores, truth)
+        others = predict(test.validation)
+        cutoff = youden_threshold(others.scores, others.true)
+        chosen = f"by Youden's index on {len(others.true):,} validation images"
+    figures = binary_figures(predictions, cutoff, test)
+    figures["operating_point"]["chosen"] = chosen
+    return figures
+
+
+def binary_figures(predictions: Scores, cutoff: float, test: BinaryTest) -> dict[str, Any]:
+    """The metrics of [`evaluate_binary`] for predictions; images with scores from `cutoff` on are called positive."""
+    logits, labels, scores, true = predictions
+    point = operating_point(scores, true, cutoff, test.groups)
+    point |= {"threshold": torch.sigmoid(torch.tensor(cutoff)).item()}
+    confidence, right = (scores - cutoff).abs(), (scores >= cutoff) == true
+    answered = risk_coverage(confidence, right)
+    roc = roc_curve(scores, true)
     roc = roc._replace(threshold=roc.threshold.sigmoid())
-    at = {f"{share:.0%}": answered.risk[max(round(share * len(truth)), 1) - 1].item() for share in COVERAGES}
+    at = {f"{share:.0%}": answered.risk[max(round(share * len(true)), 1) - 1].item() for share in COVERAGES}
     return {
-        "positive": positive,
-        "images": len(truth),
-        "positives": int(truth.sum()),
-        "groups": None if groups is None else len(set(groups)),
-        "auroc": auroc(scores, truth),
-        "auroc_interval": auroc_interval(scores, truth, groups=groups),
+        "positive": test.positive,
+        "images": len(true),
+        "positives": int(true.sum()),
+        "groups": None if test.groups is None else len(set(test.groups)),
+        "auroc": auroc(scores, true),
+        "auroc_interval": auroc_interval(scores, true, groups=test.groups),
         "operating_point": point,
         "nll": negative_log_likelihood(logits, labels),
         "ece": expected_calibration_error(logits, labels),
         "reliability": {name: values.tolist() for name, values in reliability(logits, labels)._asdict().items()},
         "roc": thinned(roc._asdict()),
         "abstention": {
-            "area": area_under_risk_coverage(certainty, right),
+            "area": area_under_risk_coverage(confidence, right),
             "at": at,
             "curve": thinned(answered._asdict()),
         },
@@ -135,7 +170,7 @@ def write_binary(record: dict[str, Any], folder: Path) -> None:
 
 
 def format_binary(record: dict[str, Any]) -> str:
-    """The figures of [`evaluate_binary`], with `model` and `data`, for the terminal."""
+    """The metrics of [`evaluate_binary`], with `model` and `data`, for the terminal."""
 
     def share(name: str) -> str:
         low, high = point[f"{name}_interval"]

@@ -1,8 +1,9 @@
-"""Makes a classifier as sure as it is right, by one temperature that is fitted on validation images."""
+"""Calibration of a classifier: temperature scaling, fitted on validation images."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import DatasetDict
 from torch import nn
@@ -22,33 +23,44 @@ from ...utils.plots import reliability_diagram
 from .evaluate import evaluate_classifier, predict_logits
 
 
+@dataclass(frozen=True)
+class CalibrationData:
+    """How the labelled images of a source are read, as for [`data.datasets.classification.load_image_dataset`].
+
+    Attributes:
+        image_column, label_column: where they are not found automatically.
+        validation, validation_group: where the data has no validation split; where not given, those that the record
+            of the model's training has, so that the temperature is not fitted on images of the training.
+    """
+
+    image_column: str | None = None
+    label_column: str | None = None
+    validation: float | None = None
+    validation_group: str | None = None
+
+
 def calibrate(
     model: str,
     data: str,
     out: Path,
+    options: CalibrationData | None = None,
     *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    validation: float | None = None,
-    validation_group: str | None = None,
     force: bool = False,
     trust_remote_code: bool = False,
 ) -> ModelRecord:
-    """Fit the temperature of a classifier on validation images, write the calibrated model, say what it gained.
+    """Fit the temperature of a classifier on validation images, write the calibrated model, and measure the effect.
 
     Temperature scaling (Guo et al. 2017, "On calibration of modern neural networks"): the last layer's weights and
     biases are divided by the temperature, so that whatever loads the model gets calibrated probabilities; predicted
-    classes are the same. The gain is measured on the test split, or, where the data has none, on a half of the
+    classes are the same. The effect is measured on the test split, or, where the data has none, on a half of the
     validation images that is then not fitted on.
 
     Args:
         model: Hub id, folder or shipped checkpoint.
         data: as for [`data.datasets.classification.load_image_dataset`].
         out: folder for the model, its processor, record.json and reliability.png, before and after.
-        image_column, label_column: as there.
-        validation, validation_group: as there, where the data has no validation split; where not given, what the
-            record of the model's training says, so that no image that it learned from is fitted on.
-        force: replace a model that is there already.
+        options: how the data is read.
+        force: replace an existing model.
         trust_remote_code: as for [`loading.load_model`].
 
     Returns:
@@ -57,28 +69,21 @@ def calibrate(
         `measured_on`, and `before` and `after` with `nll` and `ece`.
 
     Raises:
-        FileNotFoundError: if there is no such model or data.
+        FileNotFoundError: if the model or the data does not exist.
         ValueError: if model and data do not fit, no temperature is the best, or the model's logits cannot be scaled.
     """
     check_model_folder(out, force=force)
     net, processor = load_model(model, "image-classification", trust_remote_code=trust_remote_code)
-    splits = load_image_dataset(
-        data,
-        image_column=image_column,
-        label_column=label_column,
-        **validation_settings(model, validation, validation_group),
-    )
-    fitted_on, measured_on = "validation", "test"
-    if "test" not in splits:
-        splits, fitted_on, measured_on = halved(splits), "half of validation", "the other half of validation"
+    splits, fitted_on, measured_on = calibration_splits(model, data, options or CalibrationData())
     names = splits["train"].features["label"].names
     images = {split: prepare_images(splits[split], processor) for split in ("validation", "test")}
     net = net.float()
+    normalize = Normalize.from_processor(processor)
     order = match_classes(class_names(net.config), names)
     before = evaluate_classifier(net, images["test"], processor, names=names)
-    logits, labels = predict_logits(net, images["validation"], Normalize.from_processor(processor))
+    logits, labels = predict_logits(net, images["validation"], normalize)
     temperature = fit_temperature(logits[:, order], labels)
-    scale_logits(net, 1 / temperature, images["validation"][0]["images"], Normalize.from_processor(processor))
+    scale_logits(net, 1 / temperature, images["validation"][0]["images"], normalize)
     after = evaluate_classifier(net, images["test"], processor, names=names)
     calibration = Calibration(
         temperature=temperature,
@@ -100,12 +105,27 @@ def calibrate(
     return record
 
 
+def calibration_splits(model: str, data: str, options: CalibrationData) -> tuple[DatasetDict, str, str]:
+    """The data with a `validation` split to fit on and a `test` split to measure on, and what these are."""
+    splits = load_image_dataset(
+        data,
+        image_column=options.image_column,
+        label_column=options.label_column,
+        **validation_settings(model, options.validation, options.validation_group),
+    )
+    if not isinstance(splits, DatasetDict):
+        raise ValueError("A stream cannot be calibrated on: give data with a known length.")
+    if "test" in splits:
+        return splits, "validation", "test"
+    return halved(splits), "half of validation", "the other half of validation"
+
+
 def halved(splits: DatasetDict) -> DatasetDict:
-    """The splits with one half of each class of `validation`, in whole groups where there are any, as `test`."""
+    """The splits with one half of each class of `validation`, by whole groups where there are any, as `test`."""
     if "validation" not in splits:
         raise ValueError("There are no validation images to fit a temperature on: ask for a part with --validation.")
     whole = splits["validation"]
-    labels = whole.with_format("numpy")["label"][:]
+    labels = np.asarray(whole.with_format("numpy")["label"][:])
     by_group = "group" in whole.column_names
     chosen = choose_groups(labels, whole["group"][:], 0.5, 0) if by_group else choose_validation(labels, 0.5, 0)
     sides = {"validation": ~chosen, "test": chosen}
@@ -117,13 +137,13 @@ def scale_logits(model: PreTrainedModel, factor: float, image: torch.Tensor, nor
     """Multiply a classifier's logits by `factor`, in the weights and biases of its last layers.
 
     Args:
-        model: whose linear layers of `num_labels` outputs are taken for the last.
+        model: whose linear layers with `num_labels` outputs are the last ones.
         factor: above 0.
-        image: uint8 (C, H, W), to see by whether the logits are what they should.
+        image: uint8 (C, H, W), to check the scaled logits on.
         normalize: the model's.
 
     Raises:
-        ValueError: if the logits do not come out `factor` times as large; the model is then as before.
+        ValueError: if that does not multiply the logits by `factor`; the model is then unchanged.
     """
     if quantization(model.config) is not None:
         raise ValueError("The weights are quantized: calibrate the model that they were made from, then quantize it.")

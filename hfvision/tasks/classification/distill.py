@@ -1,6 +1,6 @@
-"""Knowledge distillation: a student learns from a teacher's answers or from its features."""
+"""Knowledge distillation: a student learns from a teacher's predictions or from its features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,7 +38,7 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
 
 
 def hard_distillation_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Cross-entropy with the class the teacher decides for (Touvron et al. 2021, arXiv:2012.12877, equation 3).
+    """Cross-entropy with the class that the teacher predicts (Touvron et al. 2021, arXiv:2012.12877, equation 3).
 
     Args:
         student_logits, teacher_logits: float (N, C).
@@ -47,9 +47,9 @@ def hard_distillation_loss(student_logits: Tensor, teacher_logits: Tensor) -> Te
 
 
 def feature_matching_loss(
-    student_features: Sequence[Tensor], teacher_features: Sequence[Tensor], projections: Sequence[nn.Module]
+    student_features: Sequence[Tensor], teacher_features: Sequence[Tensor], projections: Iterable[nn.Module]
 ) -> Tensor:
-    """How far the student's projected features are from the teacher's (FitNets: Romero et al. 2015, arXiv:1412.6550).
+    """The error of the student's projected features (FitNets: Romero et al. 2015, arXiv:1412.6550).
 
     For each pair the mean squared error over the mean square of the teacher's features, so that the scale of a layer
     does not matter; then the mean over the pairs.
@@ -69,7 +69,7 @@ def feature_matching_loss(
 def align_positions(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Two feature tensors as (N, positions, C) with the same positions."""
     if left.ndim == right.ndim == 4:
-        side = [min(sizes) for sizes in zip(left.shape[2:], right.shape[2:], strict=True)]
+        side = (min(left.shape[2], right.shape[2]), min(left.shape[3], right.shape[3]))
         left, right = adaptive_avg_pool2d(left, side), adaptive_avg_pool2d(right, side)
     left, right = (x.flatten(2).transpose(1, 2) if x.ndim == 4 else x for x in (left, right))
     if left.shape[1] != right.shape[1]:
@@ -78,23 +78,23 @@ def align_positions(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def hints(hidden_states: Sequence[Tensor]) -> list[Tensor]:
-    """The layers that are matched: the one in the middle and the last."""
+    """The hidden states that are matched: the middle and the last one."""
     return [hidden_states[len(hidden_states) // 2], hidden_states[-1]]
 
 
 @dataclass
 class Distiller:
-    """The loss of a student beside a frozen teacher.
+    """The loss of a student with a frozen teacher.
 
     Args:
         teacher: a classifier; it is put into evaluation mode and gets no gradient.
-        processor: the teacher's; images are resized to what it gives, and normalised as it does.
+        processor: the teacher's; images are resized and normalized as by it.
         order: the teacher's class for each class of the student.
-        distillation: `soft` or `hard` answers of the teacher, or its `features`.
-        weight: part of the loss that the teacher decides, 0 to 1.
-        temperature: softens the answers of both, for `soft`.
-        precision: what the teacher computes in: `no` (its own dtype), `bf16` or `fp16`.
-        projections: for `features`; made and handed to the student by [`Distiller.attach`].
+        distillation: `soft` or `hard` predictions of the teacher, or its `features`.
+        weight: of the teacher's part of the loss, 0 to 1.
+        temperature: of both softmaxes, for `soft`.
+        precision: of the teacher: `no` (its own dtype), `bf16` or `fp16`.
+        projections: for `features`; [`Distiller.attach`] makes them and adds them to the student.
 
     Raises:
         ValueError: for a weight or temperature out of range.
@@ -114,18 +114,21 @@ class Distiller:
             raise ValueError(f"distillation_weight must be from 0 to 1, got {self.weight}.")
         if not self.temperature > 0:
             raise ValueError(f"distillation_temperature must be above 0, got {self.temperature}.")
-        self.teacher = self.teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.teacher.eval().requires_grad_(False).to(
+            memory_format=torch.channels_last  # pyright: ignore[reportCallIssue]  # the stub loses self
+        )
         self.normalize = Normalize.from_processor(self.processor)
         example = self.processor(Image.new("RGB", (64, 64)), return_tensors="pt")["pixel_values"]
         self.size = list(example.shape[-2:])
 
     @classmethod
-    def from_config(cls, config: Any, model: nn.Module, names: Sequence[str]) -> "Distiller":
+    def from_config(cls, config: Any, model: PreTrainedModel, names: Sequence[str]) -> "Distiller":
         """From a training's options `teacher`, `distillation`, `distillation_weight`, `distillation_temperature`,
         `mixed_precision` and `trust_remote_code`.
 
         Args:
-            model: the student; for `features` it is given projections to train.
+            config: the options.
+            model: the student; for `features` it gets projections to train.
             names: of the student's classes.
 
         Raises:
@@ -153,9 +156,9 @@ class Distiller:
             distiller.attach(model)
         return distiller
 
-    def attach(self, model: nn.Module) -> None:
-        """Give `model` the projections of its features as the submodule `distillation_projections`, so that they are
-        trained and checkpointed with it; `save_pretrained` leaves them out. [`Distiller.release`] takes them away.
+    def attach(self, model: PreTrainedModel) -> None:
+        """Add the projections of its features to `model` as the submodule `distillation_projections`, so that they
+        are trained and checkpointed with it; `save_pretrained` leaves them out. [`Distiller.release`] removes them.
 
         Raises:
             ValueError: if student or teacher give no hidden states.
@@ -168,29 +171,30 @@ class Distiller:
         with torch.no_grad():
             student = model.eval()(pixel_values=images, output_hidden_states=True).hidden_states
         model.train(training)
-        teacher = self.ask(images).hidden_states
+        teacher = self.teacher_outputs(images).hidden_states
         if not student or not teacher:
             raise ValueError("distillation='features' needs a student and a teacher that give hidden states.")
         widths = [[x.shape[1] if x.ndim == 4 else x.shape[-1] for x in hints(states)] for states in (student, teacher)]
         self.projections = nn.ModuleList(nn.Linear(*pair) for pair in zip(*widths, strict=True)).to(device)
         model.add_module(PROJECTIONS, self.projections)
         names = [f"{PROJECTIONS}.{name}" for name in self.projections.state_dict()]
-        model._keys_to_ignore_on_save = [*(getattr(model, "_keys_to_ignore_on_save", None) or []), *names]
+        ignored = [*(getattr(model, "_keys_to_ignore_on_save", None) or []), *names]
+        model._keys_to_ignore_on_save = ignored  # pyright: ignore[reportArgumentType,reportAttributeAccessIssue]
 
     def release(self, model: nn.Module) -> None:
-        """Take the projections away from `model` again, if it has any."""
+        """Remove the projections from `model`, if it has any."""
         if PROJECTIONS in dict(model.named_children()):
             delattr(model, PROJECTIONS)
             del model._keys_to_ignore_on_save
 
     @torch.no_grad()
-    def ask(self, images: Tensor) -> Any:
+    def teacher_outputs(self, images: Tensor) -> Any:
         """The teacher's outputs for `images`, uint8 or float in [0, 1], (N, C, H, W), of any size.
 
-        Grey images are made RGB for a teacher of colours, and the other way round.
+        Gray images are converted to RGB for a teacher of color images, and vice versa.
         """
         if self.teacher.device != images.device:
-            self.teacher.to(images.device)
+            self.teacher.to(images.device)  # pyright: ignore[reportArgumentType]  # the stub loses self
         images = to_dtype(images, torch.float32, scale=True)
         channels = len(self.normalize.mean)
         if images.shape[1] != channels:
@@ -207,19 +211,20 @@ class Distiller:
     ) -> tuple[Tensor, Tensor]:
         """(1 - weight) · `classify(logits)` + weight · the teacher's loss.
 
-        A student with a distillation token learns the labels with one head and the teacher's answers with the other.
+        A student with a distillation token learns the labels with one head and the teacher's predictions with the
+        other.
 
         Args:
             net: the student, prepared or not.
-            pixel_values: what the student gets, float (N, C, H, W), normalised for it.
-            images: the same images before normalisation, uint8 or float in [0, 1].
-            classify: from logits (N, classes) to the loss by the labels.
+            pixel_values: the student's input, float (N, C, H, W), normalized for it.
+            images: the same images before normalization, uint8 or float in [0, 1].
+            classify: from logits (N, classes) to the loss on the labels.
 
         Returns:
             The loss and the student's logits, float (N, classes).
         """
-        answers = self.ask(images)
-        if self.distillation == "features":
+        answers = self.teacher_outputs(images)
+        if self.projections is not None:
             student = net(pixel_values=pixel_values, output_hidden_states=True)
             by_teacher = feature_matching_loss(
                 hints(student.hidden_states), hints(answers.hidden_states), self.projections

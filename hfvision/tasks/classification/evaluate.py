@@ -1,4 +1,4 @@
-"""How good a classifier is on a labelled split: accuracy, calibration, each class, speed."""
+"""Evaluation of a classifier on a labelled split: accuracy, calibration, each class, speed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ...data.datasets.class_names import class_names, match_classes
 from ...data.transforms.augment import test_time_views
 from ...data.transforms.normalize import Normalize
-from ...engine.loop import collate
+from ...engine.loader import collate
 from ...hub.loading import quantization
 from ...metrics.accuracy import accuracy, wilson_interval
 from ...metrics.calibration import expected_calibration_error, negative_log_likelihood, reliability
@@ -41,12 +41,12 @@ def predict_logits(
 
     Args:
         model: gives `.logits` for `pixel_values`; on the accelerator's device, prepared by it or not.
-        dataset: from [`prepare_images`]. Images that could not be read, and were replaced, do not count.
+        dataset: from [`prepare_images`]. Unreadable images, which were replaced, are left out.
         normalize: the model's.
         batch_size: images a step and process.
         tta: whose [`data.transforms.augment.test_time_views`] the logits are averaged over.
         accelerator: made where not given.
-        attack: what changes the images before, one of [`robustness.attacks.gradient`] with its settings.
+        attack: changes the images first; one of [`robustness.attacks.gradient`] with its settings.
 
     Returns:
         Float32 (N, C) and int64 (N,), on the CPU, in the order of `dataset`.
@@ -55,7 +55,7 @@ def predict_logits(
         ValueError: if no image could be read.
     """
     accelerator = accelerator or Accelerator()
-    # A generator of its own: a loader draws from the global one, which a training may be using.
+    # With its own generator: a loader draws from the global one otherwise, which a training may be using.
     loader = DataLoader(dataset, batch_size=batch_size, collate_fn=collate, generator=torch.Generator())
     loader = prepare_data_loader(loader, accelerator.device, put_on_device=True)
     floats = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
@@ -68,14 +68,14 @@ def predict_logits(
         images = batch["images"]
         if attack is not None:
             victim = PixelClassifier(accelerator.unwrap_model(model, keep_fp32_wrapper=True), normalize)
-            with torch.inference_mode(False):  # what is made inside can be differentiated
+            with torch.inference_mode(False):  # for gradients
                 images = attack(victim, images.float() / 255, batch["labels"].clone())
         logits = sum(
             weight * model(pixel_values=normalize(view).to(dtype)).logits.float()
             for weight, view in test_time_views(images, tta)
         )
         read = batch.get("read", torch.ones_like(batch["labels"], dtype=torch.bool))
-        # The last batches are filled up with the first images to be equally many on all processes.
+        # The last batches are padded with the first images to be of one size on all processes.
         logits, labels, read = accelerator.gather_for_metrics((logits, batch["labels"], read))
         parts.append((logits[read].cpu(), labels[read].cpu()))
     logits, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
@@ -94,7 +94,7 @@ def evaluate_classifier(
     tta: TestTimeAugmentation = "none",
     accelerator: Accelerator | None = None,
 ) -> dict[str, Any]:
-    """All figures of a classifier on one split, ready for JSON.
+    """All metrics of a classifier on one split, ready for JSON.
 
     Args:
         model: a classifier as it was loaded or trained, not prepared; it is moved to the accelerator's device.
@@ -117,17 +117,30 @@ def evaluate_classifier(
     normalize = Normalize.from_processor(processor)
     known = class_names(model.config)
     order = match_classes(known, names or known)
-    names = names or known
-    model.to(accelerator.device).eval()
+    model.to(accelerator.device).eval()  # pyright: ignore[reportArgumentType]  # the stub lacks torch.device
     start = time.perf_counter()
     logits, labels = predict_logits(model, dataset, normalize, batch_size=batch_size, tta=tta, accelerator=accelerator)
-    seconds = time.perf_counter() - start
-    logits = logits[:, order]
+    speed: dict[str, Any] = {"images_per_second": len(labels) / (time.perf_counter() - start)}
+    record = classification_metrics(logits[:, order], labels, names or known)
+    if accelerator.is_main_process:
+        speed |= single_image_speed(model, dataset, normalize, tta)
+    accelerator.wait_for_everyone()
+    return record | {"tta": tta, "parameters": model.num_parameters(), "speed": speed}
+
+
+def classification_metrics(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    """The metrics of [`evaluate_classifier`] that follow from predictions.
+
+    Args:
+        logits: float (N, C).
+        labels: int64 (N,).
+        names: of the C classes.
+    """
     top1 = accuracy(logits, labels)
     matrix = confusion_matrix(logits.argmax(1), labels, len(names))
     columns = {"images": matrix.sum(1)} | class_scores(matrix)._asdict()
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    record = {
+    return {
         "images": len(labels),
         "top1": top1,
         "top1_interval": wilson_interval(top1, len(labels)),
@@ -137,21 +150,14 @@ def evaluate_classifier(
         "classes": {name: dict(zip(columns, row, strict=True)) for name, row in zip(names, rows, strict=True)},
         "confusion_matrix": matrix.tolist(),
         "reliability": {name: values.tolist() for name, values in reliability(logits, labels)._asdict().items()},
-        "tta": tta,
-        "parameters": model.num_parameters(),
-        "speed": {"images_per_second": len(labels) / seconds},
     }
-    if accelerator.is_main_process:
-        record["speed"] |= single_image_speed(model, dataset, normalize, tta)
-    accelerator.wait_for_everyone()
-    return record
 
 
 @torch.inference_mode()
 def single_image_speed(
     model: PreTrainedModel, dataset: Dataset, normalize: Normalize, tta: TestTimeAugmentation, seconds: float = 1.0
 ) -> dict[str, Any]:
-    """Time of one image after the other, for `seconds` and at least ten images."""
+    """Latency of single images, over `seconds` and at least ten images."""
     image = dataset[0]["images"][None].to(model.device)
     times: list[float] = []
     start = time.perf_counter()

@@ -1,43 +1,47 @@
 """Trains an image classifier from a data set and a start model to a folder that `from_pretrained` loads."""
 
-import json
 import sys
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset, Subset
+from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ...data.datasets.classification import class_weights, load_image_dataset
 from ...data.datasets.describe import describe_dataset
-from ...data.datasets.prepare import IterableImages, MemoryImages, prepare_images
+from ...data.datasets.prepare import IterableImages, LazyImages, MemoryImages, prepare_images
 from ...data.transforms.augment import augment, mix
 from ...data.transforms.keyed import image_keys
 from ...data.transforms.normalize import Normalize
-from ...engine.folder import training_folder
-from ...engine.loop import make_accelerator, train, with_batch_size
-from ...engine.options import as_plain, training_command
-from ...engine.progress import at_chance, chance_advice, few_images_advice, too_few_to_tell
-from ...hub.records import lineage, recorded_settings
+from ...engine.loader import with_batch_size
+from ...engine.loop import RestoreBest, Trainer, Validation
+from ...engine.network import Network
+from ...engine.progress import History, at_chance, chance_advice, few_images_advice, too_few_to_tell
+from ...hub.records import lineage
 from ...metrics.accuracy import accuracy
-from ...records import ClassifierFigures, ModelRecord, Training, TrainingData, write_record
+from ...records import ClassifierFigures, ModelRecord, TrainingData
 from ...robustness.adversarial import Adversary, has_collapsed, mart_loss, trades_loss
 from ...robustness.attacks.gradient import pgd
 from ...robustness.awp import PerturbedWeights
 from ...robustness.corruptions import corrupt_some
-from ...utils.files import folder_written_whole, write_text
-from ...utils.plots import confusion_picture, training_curve
+from ...utils.plots import confusion_picture
+from ..training import print_summary, run_training, save_model, training_record, write_outputs
 from .config import ClassifierTrainingConfig
 from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
-from .transfer import add_lora, freeze, load_start, number_layers
+from .start import load_start
+from .transfer import add_lora, freeze, number_layers
 from .whitening import whiten_stem
+
+PreparedImages = MemoryImages | LazyImages | IterableImages
 
 
 def make_adversary(config: ClassifierTrainingConfig, normalize: Normalize) -> Adversary | None:
@@ -49,7 +53,15 @@ def make_adversary(config: ClassifierTrainingConfig, normalize: Normalize) -> Ad
 
 @dataclass
 class ClassifierLoss:
-    """From a batch of uint8 images to the loss: augmentation, attack, normalisation, network, labels or teacher."""
+    """From a batch of uint8 images to the loss: augmentation, attack, normalization, network, labels or teacher.
+
+    Attributes:
+        config: the settings.
+        normalize: the model's.
+        num_classes: of the data.
+        weights: float (classes,), of the classes in the cross-entropy.
+        distiller, adversary: for distillation and adversarial training.
+    """
 
     config: ClassifierTrainingConfig
     normalize: Normalize
@@ -74,8 +86,8 @@ class ClassifierLoss:
             return cross_entropy(logits, targets, weight=weight, label_smoothing=self.config.label_smoothing)
 
         def loss_and_logits(net: nn.Module) -> tuple[Tensor, Tensor]:
-            if self.adversary is not None and self.adversary.sees_clean:
-                # One pass of both, as DDP allows one; batch normalisation sees them mixed.
+            if self.adversary is not None and self.adversary.weight is not None and self.adversary.sees_clean:
+                # In one forward pass, as DDP allows one a step; batch normalization takes them together.
                 clean, logits = net(pixel_values=self.pixel_values(torch.cat([images, attacked]))).logits.chunk(2)
                 if self.adversary.method == "mart":
                     return mart_loss(clean, logits, labels, self.adversary.weight), logits
@@ -86,7 +98,7 @@ class ClassifierLoss:
             return classify(logits), logits
 
         if self.config.awp:
-            net = PerturbedWeights(net, lambda net: loss_and_logits(net)[0], self.config.awp)
+            net = cast(nn.Module, PerturbedWeights(net, lambda net: loss_and_logits(net)[0], self.config.awp))
         loss, logits = loss_and_logits(net)
         name = "accuracy" if self.adversary is None else "attacked_accuracy"
         values = {"loss": loss, name: (logits.detach().argmax(-1) == labels).float().mean()}
@@ -95,10 +107,11 @@ class ClassifierLoss:
         return values
 
     def pixel_values(self, images: Tensor) -> Tensor:
+        """The network's input for images float (N, C, H, W) in [0, 1]."""
         return self.normalize(images).contiguous(memory_format=torch.channels_last)
 
-    def begin_epoch(self, history: list[dict[str, float]]) -> bool:
-        """After a collapse: two steps of attack from then on, and back to the best weights where it is new."""
+    def has_just_collapsed(self, history: History) -> bool:
+        """Whether the last epoch ended in catastrophic overfitting; the attack takes two steps from then on."""
         if self.adversary is None or not self.adversary.one_step:
             return False
         collapses = [end for end in range(1, len(history) + 1) if has_collapsed(history[:end])]
@@ -106,42 +119,52 @@ class ClassifierLoss:
         return bool(collapses) and collapses[-1] == len(history)
 
 
+@dataclass
+class ClassifierValidation:
+    """The accuracy on validation images, and on some of them under attack in adversarial training."""
+
+    images: Dataset
+    config: ClassifierTrainingConfig
+    normalize: Normalize
+    accelerator: Accelerator
+    adversary: Adversary | None = None
+
+    def __call__(self, net: nn.Module) -> dict[str, float]:
+        logits, labels = predict_logits(net, self.images, self.normalize, accelerator=self.accelerator)
+        values = {
+            "validation_loss": cross_entropy(logits, labels).item(),
+            "validation_accuracy": accuracy(logits.argmax(-1), labels),
+        }
+        if self.adversary is not None:
+            some = Subset(self.images, range(min(self.config.robust_images, len(cast(Sized, self.images)))))
+            attack = partial(pgd, epsilon=self.adversary.epsilon, norm=self.config.norm)
+            logits, labels = predict_logits(net, some, self.normalize, accelerator=self.accelerator, attack=attack)
+            values["validation_robust_accuracy"] = accuracy(logits.argmax(-1), labels)
+        return values
+
+
 def train_classifier(config: ClassifierTrainingConfig) -> ModelRecord:
     """Train, keep the best by validation accuracy, evaluate on the test split, write model, record and pictures.
 
     `config.out` then holds the model with its processor (`from_pretrained`, `pipeline`), `config.yaml`,
-    `metrics.json`, `curve.png`, `record.json`, and `checkpoints` to go on from. With LoRA, `adapter` holds the adapter
-    and the folder itself the merged model.
+    `metrics.json`, `curve.png`, `record.json`, and `checkpoints` to resume from. With LoRA, `adapter` holds the
+    adapter and the folder itself the merged model.
 
     Returns:
         The record.
 
     Raises:
         ValueError: for settings or data that do not fit, or another training in the folder.
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if a gradient is not finite.
         Interrupted: for Ctrl-C or SIGTERM, after a checkpoint.
-        OSError: if something cannot be written; what was saved before is still there.
+        OSError: if something cannot be written; what was saved before is kept.
     """
-    accelerator = make_accelerator(config)
-    with training_folder(config, ["train", "classifier"]):
-        return fit_classifier(config, accelerator)
+    return run_training("classifier", config, fit_classifier)
 
 
 def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -> ModelRecord:
-    """[`train_classifier`], in a folder that is its own."""
-    torch.manual_seed(config.seed)
-    with accelerator.main_process_first():
-        data = load_image_dataset(
-            config.data,
-            validation=config.validation,
-            seed=config.seed,
-            streaming=config.streaming,
-            image_column=config.image_column,
-            label_column=config.label_column,
-            validation_group=config.validation_group,
-        )
-    if accelerator.is_main_process:
-        print(describe_dataset(config.data, data))
+    """[`train_classifier`], in a folder that is reserved for it."""
+    data = load_data(config, accelerator)
     names = data["train"].features["label"].names
     model, processor = load_start(
         config.model,
@@ -155,93 +178,92 @@ def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -
     trainset, held_out = prepare_splits(data, processor, config, accelerator)
     config = with_batch_size(config, trainset, accelerator)
     normalize = Normalize.from_processor(processor)
+    model = prepare_model(model, normalize, trainset, config, accelerator)
+    distiller = Distiller.from_config(config, model, names) if config.teacher else None
+    labels = None if config.balance == "none" else cast(Tensor, trainset.labels)
+    weights = None if labels is None else class_weights(labels, len(names))
+    adversary = make_adversary(config, normalize)
+    compute_loss = ClassifierLoss(
+        config, normalize, len(names), weights if config.balance == "weights" else None, distiller, adversary
+    )
+    folder = config.out if config.lora_rank is None else config.out / "adapter"
+    validation = None
+    if "validation" in held_out:
+        validation = Validation(
+            ClassifierValidation(held_out["validation"], config, normalize, accelerator, adversary),
+            "validation_accuracy" if adversary is None else "validation_robust_accuracy",
+            lambda state, metrics: save_model(model, processor, folder, state),
+        )
+    history = Trainer(
+        Network(model, compute_loss),
+        trainset,
+        config,
+        accelerator=accelerator,
+        sample_weights=weights[labels] if weights is not None and config.balance == "sampling" else None,
+        validation=validation,
+        callbacks=[RestoreBest(compute_loss.has_just_collapsed)],
+    ).fit()
+    if distiller is not None:
+        distiller.release(model)
+    if config.lora_rank is not None:
+        if accelerator.is_main_process:
+            save_model(model, processor, folder)
+        model = cast(PeftModel, model).merge_and_unload()
+    data_record = describe_data(config, data, trainset, held_out)
+    training = training_record("classifier", config, data_record, model.num_parameters(), history)
+    figures: dict[str, ClassifierFigures] = {}
+    for split, images in held_out.items():
+        options = {"names": names, "tta": config.tta, "accelerator": accelerator}
+        figures[split] = ClassifierFigures.from_json(evaluate_classifier(model, images, processor, **options), split)
+    record = replace(made_from, training=training, **figures)
+    if accelerator.is_main_process:
+        save_model(model, processor, config.out)
+        write_results(config, record, figures, history)
+    return record
+
+
+def load_data(config: ClassifierTrainingConfig, accelerator: Accelerator) -> dict[str, Any]:
+    """The splits of the data, described on the console."""
+    with accelerator.main_process_first():
+        data = load_image_dataset(
+            config.data,
+            validation=config.validation,
+            seed=config.seed,
+            streaming=config.streaming,
+            image_column=config.image_column,
+            label_column=config.label_column,
+            validation_group=config.validation_group,
+        )
+    if accelerator.is_main_process:
+        print(describe_dataset(config.data, data))
+    return cast(dict[str, Any], data)
+
+
+def prepare_model(
+    model: PreTrainedModel,
+    normalize: Normalize,
+    trainset: Dataset,
+    config: ClassifierTrainingConfig,
+    accelerator: Accelerator,
+) -> PreTrainedModel:
+    """The start model as it is trained: whitened, partly frozen or with adapters, by the settings."""
     if accelerator.device.type == "cpu" and model._supports_sdpa:
-        model.set_attn_implementation("eager")  # its backward pass takes less time than sdpa's there
+        model.set_attn_implementation("eager")  # its backward pass is faster than sdpa's there
     if config.whiten:
         whiten_stem(model, normalize, trainset)
     if config.freeze != "none":
         freeze(model, config.freeze)
     if config.lora_rank is not None:
-        model = add_lora(model, config.lora_rank, dora=config.dora)
+        model = cast(PreTrainedModel, add_lora(model, config.lora_rank, dora=config.dora))
     if config.layer_decay is not None:
         number_layers(model)
-    distiller = Distiller.from_config(config, model, names) if config.teacher else None
-    weights = None if config.balance == "none" else class_weights(trainset.labels, len(names))
-    adversary = make_adversary(config, normalize)
-    compute_loss = ClassifierLoss(
-        config, normalize, len(names), weights if config.balance == "weights" else None, distiller, adversary
-    )
-
-    def validate(net: nn.Module) -> dict[str, float]:
-        logits, labels = predict_logits(net, held_out["validation"], normalize, accelerator=accelerator)
-        values = {
-            "validation_loss": cross_entropy(logits, labels).item(),
-            "validation_accuracy": accuracy(logits.argmax(-1), labels),
-        }
-        if adversary is not None:
-            some = Subset(held_out["validation"], range(min(config.robust_images, len(held_out["validation"]))))
-            attack = partial(pgd, epsilon=adversary.epsilon, norm=config.norm)
-            logits, labels = predict_logits(net, some, normalize, accelerator=accelerator, attack=attack)
-            values["validation_robust_accuracy"] = accuracy(logits.argmax(-1), labels)
-        return values
-
-    def keep(state: dict[str, Tensor], entry: dict[str, float]) -> None:
-        save_model(model, processor, config.out / "adapter" if config.lora_rank is not None else config.out, state)
-
-    history = train(
-        model,
-        trainset,
-        compute_loss,
-        config,
-        description=config.out.name,
-        accelerator=accelerator,
-        sample_weights=weights[trainset.labels] if config.balance == "sampling" else None,
-        evaluate=validate if "validation" in held_out else None,
-        score="validation_accuracy" if adversary is None else "validation_robust_accuracy",
-        on_best=keep,
-        begin_epoch=compute_loss.begin_epoch,
-    )
-    if distiller is not None:
-        distiller.release(model)
-    if config.lora_rank is not None and accelerator.is_main_process:
-        save_model(model, processor, config.out / "adapter")
-    merged = model.merge_and_unload() if config.lora_rank is not None else model
-    training = Training(
-        command=training_command("classifier", config),
-        config=recorded_settings(as_plain(config)),
-        data=TrainingData(
-            source=config.data,
-            classes=names,
-            fingerprint=None if config.streaming else data["train"]._fingerprint,
-            images=None if config.streaming else len(trainset),
-            unreadable=sum(len(getattr(part, "bad_images", [])) for part in (trainset, *held_out.values())),
-        ),
-        parameters=merged.num_parameters(),
-        seconds=round(sum(entry["seconds"] for entry in history), 1),
-        history=history,
-    )
-    options = {"names": names, "tta": config.tta, "accelerator": accelerator}
-    figures = {split: evaluate_classifier(merged, part, processor, **options) for split, part in held_out.items()}
-    evaluated = {split: ClassifierFigures.from_json(values, split) for split, values in figures.items()}
-    record = replace(made_from, training=training, **evaluated)
-    if accelerator.is_main_process:
-        save_model(merged, processor, config.out)
-        write_outputs(config, record, history)
-        for split in held_out:
-            found = evaluated[split]
-            print(f"{split}: {found.top1:.2%} of {found.images:,} images are right")
-            few = too_few_to_tell(found.confusion_matrix or ((),))
-            if at_chance(found.confusion_matrix or ()) or (few and found.top1 < 1):
-                advice = few_images_advice(found.images) if few else chance_advice(config, history)
-                print(f"hfvision: warning: {split}: {advice}", file=sys.stderr)
-        print(f"model, record and pictures: {config.out}")
-    return record
+    return model
 
 
 def prepare_splits(
     data: dict[str, Any], processor: BaseImageProcessor, config: ClassifierTrainingConfig, accelerator: Accelerator
-) -> tuple[Dataset, dict[str, Dataset]]:
-    """The training images, and those of the other splits by name; what could not be read is said."""
+) -> tuple[PreparedImages, dict[str, PreparedImages]]:
+    """The training images, and those of the other splits by name; unreadable images are reported."""
     limit = int(config.memory_limit * 1e9)
     splits = {
         name: IterableImages(
@@ -266,20 +288,32 @@ def prepare_splits(
     return splits.pop("train"), splits
 
 
-def save_model(
-    model: nn.Module, processor: BaseImageProcessor, folder: Path, state: dict[str, Tensor] | None = None
+def describe_data(
+    config: ClassifierTrainingConfig, data: dict[str, Any], trainset: Dataset, held_out: Mapping[str, Dataset]
+) -> TrainingData:
+    """What is recorded of the training data."""
+    return TrainingData(
+        source=config.data,
+        classes=data["train"].features["label"].names,
+        fingerprint=None if config.streaming else data["train"]._fingerprint,
+        images=None if config.streaming else len(cast(Sized, trainset)),
+        unreadable=sum(len(getattr(part, "bad_images", [])) for part in (trainset, *held_out.values())),
+    )
+
+
+def write_results(
+    config: ClassifierTrainingConfig, record: ModelRecord, figures: Mapping[str, ClassifierFigures], history: History
 ) -> None:
-    """Write model and processor, the model with the weights of `state` where given; files are replaced whole."""
-    with folder_written_whole(folder) as temporary:
-        model.save_pretrained(temporary, state_dict=dict(state) if state else None)  # which empties it
-        processor.save_pretrained(temporary)
-
-
-def write_outputs(config: ClassifierTrainingConfig, record: ModelRecord, history: list[dict[str, float]]) -> None:
-    write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
-    training_curve(history, config.out / "curve.png")
-    for split, figures in (("validation", record.validation), ("test", record.test)):
-        if isinstance(figures, ClassifierFigures) and figures.confusion_matrix:
-            picture = config.out / f"confusion_{split}.png"
-            confusion_picture(figures.confusion_matrix, record.data.classes, picture)
-    write_record(config.out / "record.json", record)
+    """Write the record and the pictures, and print the summary."""
+    results, warnings = [], []
+    for split, found in figures.items():
+        results.append(f"{split}: {found.top1:.2%} of {found.images:,} images are right")
+        matrix = found.confusion_matrix or []
+        few = too_few_to_tell(matrix or [[]])
+        if at_chance(matrix) or (few and found.top1 < 1):
+            advice = few_images_advice(found.images) if few else chance_advice(config, history)
+            warnings.append(f"{split}: {advice}")
+        if matrix:
+            confusion_picture(matrix, record.data.classes, config.out / f"confusion_{split}.png")
+    write_outputs(config.out, record, history)
+    print_summary(config.out, results, warnings)

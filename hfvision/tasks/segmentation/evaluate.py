@@ -1,7 +1,7 @@
-"""How well a segmenter's masks cover the true ones: Dice and IoU of each class, also of each kind of image."""
+"""Evaluation of a segmenter: Dice and IoU of each class, also by a column of the data."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +20,8 @@ TestTimeAugmentation = Literal["none", "flip", "turn"]
 
 
 def views(image: Tensor, tta: TestTimeAugmentation) -> Iterator[tuple[Tensor, Any]]:
-    """The images (N, C, H, W), then mirrored, then (`turn`) all eight ways they lie, each with what brings it back."""
+    """Views of images (N, C, H, W) for test-time augmentation, each with the function that inverts it: the images,
+    with `flip` also mirrored, with `turn` all eight rotations and reflections."""
     if tta not in ("none", "flip", "turn"):
         raise ValueError(f"tta must be none, flip or turn, got {tta!r}.")
     for turns in range(4 if tta == "turn" else 1):
@@ -40,14 +41,13 @@ def segment_pixels(
 ) -> Tensor:
     """Probabilities of the classes, float32 (N, C, H, W), of images uint8 (N, channels, H, W) on the model's device.
 
-    With `tta`, the mean over views of the images: mirrored ones (`flip`), or all eight ways they can lie (`turn`).
+    With `tta`, the mean over [`views`] of the images.
 
     Raises:
         ValueError: for another `tta`.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    total = 0.0
-    count = 0
+    total, count = torch.zeros((), device=images.device), 0
     for view, back in views(images, tta):
         logits = at_size(model(pixel_values=normalize(view).to(dtype)).logits.float(), view.shape[-2:])
         total, count = total + back(logits.softmax(1)), count + 1
@@ -55,7 +55,7 @@ def segment_pixels(
 
 
 def at_size(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits (N, C, h, w), interpolated to `size` where they have another, as those of some families of the Hub."""
+    """Logits (N, C, h, w), interpolated to `size` if they have another, as those of some families on the Hub."""
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
     return interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
@@ -83,37 +83,35 @@ def count_overlaps(
         index = number * accelerator.num_processes + accelerator.process_index
         image, mask = images[index % len(images)]
         prediction = segment_pixels(model, image[None].to(accelerator.device), normalize, tta)[0].argmax(0)
-        if index < len(images):  # the last images are computed by all, as shards need
+        if index < len(images):  # all processes take part in the last batch, as sharded models need
             counts[index] = overlap(prediction, mask.to(accelerator.device), num_classes)
-    return accelerator.reduce(counts, "sum").cpu()
+    return cast(Tensor, accelerator.reduce(counts, "sum")).cpu()
 
 
 def foreground(names: Sequence[str]) -> list[int]:
-    """The numbers of the classes that figures are averaged over: all but the one called `background`."""
+    """The indices of the classes that metrics are averaged over: all but the one called `background`."""
     return [number for number, name in enumerate(names) if name.lower() != "background"] or list(range(len(names)))
 
 
 def image_scores(counts: Tensor, names: Sequence[str]) -> Tensor:
-    """The Dice coefficient of each image, float64 (N,): the mean over its classes but the background.
-
-    1 where nothing of them is in the image, and nothing was found.
-    """
+    """The Dice coefficient of each image, float64 (N,): the mean over its classes but the background; 1 where neither
+    the image nor the prediction has any of them."""
     return dice(counts)[:, foreground(names)].nanmean(1).nan_to_num(1)
 
 
 def scores(counts: Tensor, names: Sequence[str]) -> dict[str, Any]:
-    """The figures of some images, ready for JSON, from their [`count_overlaps`]; see [`evaluate_segmenter`]."""
+    """The metrics of some images, ready for JSON, from their [`count_overlaps`]; see [`evaluate_segmenter`]."""
     each = image_scores(counts, names)
     pooled, ious = dice(counts.sum(0)), iou(counts.sum(0))
-    taken = foreground(names)
+    classes = foreground(names)
     resampled = each[torch.randint(len(each), (2000, len(each)), generator=torch.Generator().manual_seed(0))].mean(1)
     return {
         "images": len(counts),
         "dice": each.mean().item(),
         "dice_interval": resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.double)).tolist(),
-        "iou": iou(counts)[:, taken].nanmean(1).nan_to_num(1).mean().item(),
-        "dice_pooled": none_for_nan(pooled[taken].nanmean()),
-        "iou_pooled": none_for_nan(ious[taken].nanmean()),
+        "iou": iou(counts)[:, classes].nanmean(1).nan_to_num(1).mean().item(),
+        "dice_pooled": none_for_nan(pooled[classes].nanmean()),
+        "iou_pooled": none_for_nan(ious[classes].nanmean()),
         "classes": {
             name: {
                 "pixels": counts[:, number, 2].sum().item(),
@@ -128,6 +126,7 @@ def scores(counts: Tensor, names: Sequence[str]) -> dict[str, Any]:
 
 
 def none_for_nan(value: Tensor) -> float | None:
+    """The number in a tensor, None for NaN, which JSON lacks."""
     return None if value.isnan() else value.item()
 
 
@@ -141,20 +140,20 @@ def evaluate_segmenter(
     tta: TestTimeAugmentation = "none",
     accelerator: Accelerator | None = None,
 ) -> dict[str, Any]:
-    """All figures of a segmenter on one split, ready for JSON.
+    """All metrics of a segmenter on one split, ready for JSON.
 
     Args:
         model: a segmenter, not prepared; it is moved to the accelerator's device.
         images: with their masks, of the model's classes in its order.
         processor: the model's.
         names: of the classes in the masks; they must be the model's. The model's where not given.
-        by: a column of the data: figures are also given for the images of each value.
+        by: a column of the data: metrics are also given for the images of each value.
         tta: see [`segment_pixels`].
         accelerator: made where not given.
 
     Returns:
         `images`; `dice` and `iou`, the means over images, each image's a mean over its classes but the background,
-        and 1 where it has none of them and none was found; `dice_interval`, 95 %, by bootstrap; `dice_pooled` and
+        and 1 where neither it nor the prediction has any; `dice_interval`, 95 %, by bootstrap; `dice_pooled` and
         `iou_pooled`, of all pixels together; `classes`, by name, with the same and the number of true `pixels`; with
         `by`, `by` and `groups`, the same for each value; `each`, the Dice coefficient of each image; `tta`;
         `parameters`.
@@ -172,7 +171,7 @@ def evaluate_segmenter(
         )
     if by is not None and by not in images.rows.features:
         raise ValueError(f"There is no column {by!r}; there are: {', '.join(images.rows.features)}.")
-    model.to(accelerator.device)
+    model.to(accelerator.device)  # pyright: ignore[reportArgumentType]  # the stub loses self
     normalize = Normalize.from_processor(processor)
     counts = count_overlaps(model, images, normalize, len(known), tta=tta, accelerator=accelerator)
     record = scores(counts, known)
@@ -185,7 +184,7 @@ def evaluate_segmenter(
 
 
 def format_segmentation(record: dict[str, Any]) -> str:
-    """The figures of [`evaluate_segmenter`], with `model` and `data`, for the terminal."""
+    """The metrics of [`evaluate_segmenter`], with `model` and `data`, for the terminal."""
     low, high = record["dice_interval"]
     data, groups = record["data"], record.get("groups", {})
     lines = {

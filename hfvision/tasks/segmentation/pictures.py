@@ -18,29 +18,29 @@ from .evaluate import TestTimeAugmentation, segment_pixels
 
 
 def palette(names: Sequence[str]) -> list[tuple[int, int, int]]:
-    """A colour for each class: black for one called `background`, hues apart for the others."""
-    colours = []
+    """A color for each class: black for one called `background`, distinct hues for the others."""
+    colors = []
     for number, name in enumerate(names):
-        bright = colorsys.hsv_to_rgb((0.1 + 0.618 * (number - 1)) % 1, 0.85, 1)
-        colours.append((0, 0, 0) if name.lower() == "background" else tuple(round(255 * band) for band in bright))
-    return colours
+        red, green, blue = (round(255 * x) for x in colorsys.hsv_to_rgb((0.1 + 0.618 * (number - 1)) % 1, 0.85, 1))
+        colors.append((0, 0, 0) if name.lower() == "background" else (red, green, blue))
+    return colors
 
 
 def overlay(image: Image.Image, mask: Tensor, names: Sequence[str], alpha: float = 0.35) -> Image.Image:
-    """The image with its classes in colour, outlined; the background, and pixels of 255, as they are.
+    """The image with its classes in color, outlined; the background, and ignored pixels (255), are unchanged.
 
     Args:
         image: of any mode.
         mask: classes, integers (H, W), of the image's size.
         names: of the classes.
-        alpha: of the colour inside the outlines.
+        alpha: of the color inside the outlines.
     """
     shown = [number for number, name in enumerate(names) if name.lower() != "background"]
-    colours = [palette(names)[number] for number in shown]
+    colors: list[str | tuple[int, int, int]] = [palette(names)[number] for number in shown]
     masks = torch.stack([mask == number for number in shown])
     inside = 1 - max_pool2d(1 - masks[None].float(), 3, stride=1, padding=1)[0]
-    pixels = draw_segmentation_masks(pil_to_tensor(image.convert("RGB")), masks, alpha, colours)
-    return to_pil_image(draw_segmentation_masks(pixels, masks & (inside == 0), 1.0, colours))
+    pixels = draw_segmentation_masks(pil_to_tensor(image.convert("RGB")), masks, alpha, colors)
+    return to_pil_image(draw_segmentation_masks(pixels, masks & (inside == 0), 1.0, colors))
 
 
 def best_and_worst(
@@ -58,7 +58,7 @@ def best_and_worst(
 
     Args:
         each: the images' Dice coefficients, as of [`evaluate_segmenter`].
-        groups: what each image is of: the three of every group then.
+        groups: of the images: the three of every group then.
     """
     rows, captions = [], []
     values = list(groups) if groups is not None else [""] * len(each)

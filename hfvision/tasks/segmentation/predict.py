@@ -96,11 +96,17 @@ def segment_image(
     Args:
         image: PIL image of any mode and size.
         model: a segmenter, as of [`loading.load_model`].
-        processor: its image processor. Where it keeps the size of images, large ones go through in tiles, each with
-            128 pixels of context around it; one that resizes gets the whole image.
+        processor: its image processor. If it keeps the size of images, large ones are processed in tiles with 128
+            pixels of context; one that resizes gets the whole image.
         tile: side of the tiles in pixels.
+
+    Raises:
+        ValueError: for a processor that does not post-process semantic segmentation.
     """
     image = to_rgb(image)
+    post_process: Any = getattr(processor, "post_process_semantic_segmentation", None)
+    if post_process is None:
+        raise ValueError(f"{type(processor).__name__} has no post-processing of semantic segmentation.")
 
     def classes(part: Image.Image) -> Tensor:
         outputs = model(**processor(part, return_tensors="pt").to(model.device, model.dtype))
@@ -131,7 +137,7 @@ def segment_file(
     tile: int = 1024,
 ) -> dict[str, float]:
     """Write the mask of an image file as a PNG whose values are classes, with a palette; or the image with its classes
-    in colour. Arguments are as for [`segment`].
+    in color. Arguments are as for [`segment`].
 
     Returns:
         The share of the pixels of each class, by name.

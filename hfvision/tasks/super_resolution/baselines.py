@@ -1,4 +1,4 @@
-"""What is measured: networks, and the interpolations and OpenCV networks that they are to be better than."""
+"""The upscalers of an evaluation: networks, and as baselines interpolations and OpenCV's networks."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ OPENCV_NETWORK = re.compile(r"(edsr|espcn|fsrcnn|lapsrn)(?:-small)?_x(\d)\.pb", 
 
 @dataclass(frozen=True)
 class Upscaler:
-    """Something that upscales, in its own format, so that its time is its own.
+    """An upscaler with its own image format, so that conversions are not part of its time.
 
     Attributes:
         name: for tables.
-        scale: how many times wider and higher.
-        run: what is timed, from the format of `prepare` to that of `finish`.
-        dtype: what it computes in.
-        prepare: makes the format of a float tensor (1, C, H, W) in [0, 1], C of 1 or 3.
-        finish: makes a tensor (1, 1 or 3, H·scale, W·scale) of the result.
+        scale: upscaling factor.
+        run: the part that is timed, from the output of `prepare` to the input of `finish`.
+        dtype: of the computation.
+        prepare: converts a float tensor (1, C, H, W) in [0, 1], C of 1 or 3.
+        finish: converts the result to a tensor (1, 1 or 3, H·scale, W·scale).
     """
 
     name: str
@@ -46,7 +46,7 @@ class Upscaler:
     def __call__(self, x: Tensor) -> Tensor:
         """Float (1, C, H, W) in [0, 1] to float32 (1, C, H·scale, W·scale), rounded to 8 bit; C of 1 or 3.
 
-        What gives colour for grey counts by its luma, what gives grey for colour is taken as it is.
+        Color results for gray images are converted to luma, gray results for color images to three equal channels.
         """
         image = self.finish(self.run(self.prepare(x))).float().cpu()
         if image.shape[1] != x.shape[1]:
@@ -57,8 +57,8 @@ class Upscaler:
 def network(name: str, model: Any, dtype: Dtype = "fp32") -> Upscaler:
     """A model with `config.scale` that gives `.reconstruction` for `pixel_values`.
 
-    Its convolutions run in `dtype` by autocast, in channels_last, on the device where the model is. A colour model
-    gets grey images as three equal channels, a grey model gets the luma of colour images.
+    Its convolutions run in `dtype` by autocast, in channels_last, on the model's device. A color model gets gray
+    images as three equal channels, a gray model gets the luma of color images.
     """
     channels = getattr(model.config, "num_channels", 3)
     device = getattr(model, "device", torch.device("cpu"))
@@ -93,7 +93,7 @@ def interpolations(scale: int) -> list[Upscaler]:
         Upscaler(f"Lanczos (Pillow) ×{scale}", scale, lanczos, "uint8", to_pil, from_pil),
     ]
     try:
-        import cv2
+        import cv2  # pyright: ignore[reportMissingImports]  # optional
     except ImportError:
         return found
 
@@ -134,7 +134,7 @@ def opencv_networks(files: Sequence[Path]) -> list[Upscaler]:
         if not file.is_file():
             raise FileNotFoundError(f"There is no file {file}.")
         try:
-            from cv2 import dnn_superres, error
+            from cv2 import dnn_superres, error  # pyright: ignore[reportMissingImports]  # optional
         except ImportError:
             raise ImportError(
                 "OpenCV's networks need its contributed modules: pip install opencv-contrib-python-headless"

@@ -1,4 +1,4 @@
-"""What upscaling costs on a CPU: seconds a megapixel of output, and memory."""
+"""The cost of upscaling on a CPU: seconds per megapixel of output, and memory."""
 
 import ctypes
 import statistics
@@ -25,11 +25,10 @@ def cpu_cost(upscaler: Upscaler) -> dict[str, float | None]:
     """Seconds and memory of upscaling colour to 512×512 pixels (510×510 at ×3), on the CPU.
 
     Returns:
-        `cpu_seconds_per_megapixel`: of processor time for 10⁶ pixels of output, on one thread;
-        `threaded_cpu_seconds_per_megapixel` and `threaded_seconds_per_megapixel`: of processor and of clock, on as
-        many threads as the process uses of itself; all medians of at least 5 runs and 0.2 seconds, after one that
-        warms up. `peak_memory_mb`: by how many 10⁶ bytes the process grew in one more run on one thread, None where
-        there is no Linux to say it.
+        `cpu_seconds_per_megapixel`: CPU time for 10⁶ pixels of output, on one thread;
+        `threaded_cpu_seconds_per_megapixel` and `threaded_seconds_per_megapixel`: CPU and wall time with the default
+        number of threads; all medians of at least 5 runs and 0.2 seconds, after a warm-up. `peak_memory_mb`: the
+        growth of the process in 10⁶ bytes during one run on one thread, None where Linux does not report it.
     """
     side = SIDE // upscaler.scale
     source = upscaler.prepare(torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
@@ -47,7 +46,7 @@ def cpu_cost(upscaler: Upscaler) -> dict[str, float | None]:
 
 
 def median_seconds(upscaler: Upscaler, source: Any) -> tuple[float, float]:
-    """Of processor and of clock, for one run."""
+    """CPU and wall time of one run."""
     upscaler.run(source)
     cpu, clock = [], []
     while len(cpu) < MINIMUM_RUNS or sum(clock) < MINIMUM_SECONDS:
@@ -78,10 +77,10 @@ def number_of_threads(count: int) -> Iterator[None]:
 
 
 def peak_memory(upscaler: Upscaler, source: Any) -> float | None:
-    """By how many 10⁶ bytes the process is larger than before at most, while it upscales."""
+    """The largest growth of the process in 10⁶ bytes while it upscales."""
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed before goes back to the system
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = resident("VmRSS")
         upscaler.run(source)
         return round((resident("VmHWM") - before) / 1e6, 1)
@@ -96,7 +95,7 @@ def resident(field: str) -> int:
 
 
 class PlainStack(nn.Module):
-    """A yardstick for other machines: `depth` 3×3 convolutions of 32 channels with ReLU between one from colour and
+    """A reference for comparing machines: `depth` 3×3 convolutions of 32 channels with ReLU between one from RGB and
     one to the pixels of the output, all at the size of the input."""
 
     def __init__(self, depth: int, scale: int):
@@ -112,5 +111,5 @@ class PlainStack(nn.Module):
 
 
 def plain_stack(depth: int, scale: int, dtype: Dtype) -> Upscaler:
-    """[`PlainStack`] as something to be timed."""
+    """[`PlainStack`] as an upscaler."""
     return network(f"plain stack of {depth} ×{scale}", PlainStack(depth, scale), dtype)

@@ -1,4 +1,4 @@
-"""Super-resolution measured by the protocol of its literature: PSNR and SSIM on luma, and NIQE beside them."""
+"""Evaluation of super-resolution by the protocol of the literature: PSNR and SSIM on luma, and NIQE."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -95,8 +95,8 @@ def measure_sets(upscalers: Sequence[Upscaler], sets: Mapping[str, Path]) -> dic
 
     Returns:
         `originals`: by set, the mean `niqe` of the photographs as they are; `results`: by upscaler and set, means of
-        `psnr`, `ssim` and `niqe` over the images of which all upscalers have the figure (None if there are none), so
-        that who restores one exactly does not lose it; `each`: by upscaler, set and image, the same.
+        `psnr`, `ssim` and `niqe` over the images for which all upscalers have the metric (None if there are none), so
+        that an exact restoration is no disadvantage; `each`: by upscaler, set and image, the same.
 
     Raises:
         ValueError: if an image cannot be read or is too small.
@@ -133,13 +133,13 @@ def evaluate_superres(
     scales: Sequence[int] = (),
     opencv: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """All figures of super-resolution models beside bicubic, Lanczos and, where it is installed, OpenCV.
+    """All metrics of super-resolution models, with bicubic, Lanczos and, where installed, OpenCV as baselines.
 
     The low-resolution image is the original, sides cut to multiples of the scale, made smaller by MATLAB's bicubic and
-    rounded to 8 bit. Results are rounded to 8 bit, `scale` pixels are left out at each side, PSNR, SSIM and NIQE are
-    on BT.601 luma. Grey files stay grey and count as they are. Costs are those of [`cost.cpu_cost`], of models in fp32
+    rounded to 8 bit. Results are rounded to 8 bit, `scale` pixels are cropped at each side, PSNR, SSIM and NIQE are
+    on BT.601 luma. Gray files stay gray. Costs are those of [`cost.cpu_cost`], of models in fp32
     and, where the CPU computes in it or `dtype` is that, in bf16, beside plain stacks of 3×3 convolutions
-    ([`cost.PlainStack`]) that carry them over to other machines.
+    ([`cost.PlainStack`]) for comparison with other machines.
 
     Args:
         models: by name, with `config.scale`, as from [`loading.load_model`].
@@ -166,8 +166,6 @@ def evaluate_superres(
         "images": {label: len(find_images(folder)) for label, folder in sets.items()},
         **{part: {} for part in ("originals", "results", "yardsticks", "each")},
     }
-    bf16 = dtype == "bf16" or choose_dtype("auto", torch.device("cpu")) == torch.bfloat16
-    kinds = DTYPES if bf16 else ("fp32",)
     wanted = {*scales, *(model.config.scale for model in models.values()), *(other.scale for other in others)}
     for scale in sorted(wanted):
         group = {name: model for name, model in models.items() if model.config.scale == scale}
@@ -179,13 +177,20 @@ def evaluate_superres(
         for name, figures in quality["results"].items():
             size = {"parameters": group[name].num_parameters()} if isinstance(group.get(name), nn.Module) else {}
             record["results"][name] = {"scale": scale, **size, "sets": figures}
-        plain += [network(name, model.to("cpu"), kind) for name, model in group.items() for kind in kinds]
-        stacks = [plain_stack(depth, scale, kind) for depth in STACKS for kind in kinds]
-        for upscaler in tqdm([*plain, *stacks], desc=f"costs ×{scale}", leave=False):
-            costs = {f"{key}_{upscaler.dtype}": value for key, value in cpu_cost(upscaler).items()}
-            part = "results" if upscaler.name in record["results"] else "yardsticks"
-            record[part].setdefault(upscaler.name, {"scale": scale}).update(costs)
+        add_costs(record, scale, plain, group)
     return record
+
+
+def add_costs(record: dict[str, Any], scale: int, others: Sequence[Upscaler], models: Mapping[str, Any]) -> None:
+    """Add the costs of upscalers of one scale to the record of [`evaluate_superres`], and those of plain stacks."""
+    bf16 = record["dtype"] == "bf16" or choose_dtype("auto", torch.device("cpu")) == torch.bfloat16
+    kinds: tuple[Dtype, ...] = DTYPES if bf16 else ("fp32",)
+    networks = [network(name, model.to("cpu"), kind) for name, model in models.items() for kind in kinds]
+    stacks = [plain_stack(depth, scale, kind) for depth in STACKS for kind in kinds]
+    for upscaler in tqdm([*others, *networks, *stacks], desc=f"costs ×{scale}", leave=False):
+        costs = {f"{key}_{upscaler.dtype}": value for key, value in cpu_cost(upscaler).items()}
+        part = "results" if upscaler.name in record["results"] else "yardsticks"
+        record[part].setdefault(upscaler.name, {"scale": scale}).update(costs)
 
 
 def shared_means(images: Mapping[str, dict], of_all: Sequence[Mapping[str, dict]]) -> dict[str, float | None]:

@@ -13,15 +13,15 @@ from .config import GANLoss
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: GANLoss) -> Tensor:
-    """What the discriminator minimises.
+    """The loss of the discriminator.
 
     Args:
         real, fake: scores of photographs and of upscaled images, float of one shape.
-        kind: `vanilla` (Goodfellow et al. 2014, arXiv:1406.2661), or `relativistic`: how much more real than the mean
-            of the others (Jolicoeur-Martineau 2018, arXiv:1807.00734, the average form).
+        kind: `vanilla` (Goodfellow et al. 2014, arXiv:1406.2661), or `relativistic`, to the mean of the others
+            (Jolicoeur-Martineau 2018, arXiv:1807.00734, the average form).
 
     Returns:
-        A float scalar; log 4 for a discriminator that knows nothing.
+        A float scalar; log 4 for constant scores.
     """
     if kind == "relativistic":
         real, fake = real - fake.mean(), fake - real.mean()
@@ -29,7 +29,7 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: GANLoss) -> Tensor:
 
 
 def generator_loss(real: Tensor, fake: Tensor, kind: GANLoss) -> Tensor:
-    """What the generator minimises; arguments as for [`discriminator_loss`]."""
+    """The loss of the generator; arguments as for [`discriminator_loss`]."""
     if kind == "relativistic":
         return discriminator_loss(fake, real, kind)
     return softplus(-fake).mean()
@@ -46,33 +46,43 @@ def r1_penalty(real: Tensor, images: Tensor) -> Tensor:
 
 
 class PerceptualLoss:
-    """How far the features of two images are apart in a frozen classifier.
+    """The distance of two images in the features of a frozen classifier.
 
     For each of its hidden states the mean absolute difference over the mean absolute feature of the second image, so
     that layers count alike; then the mean over the layers (after Johnson et al. 2016, arXiv:1603.08155).
 
     Args:
         classifier: gives `hidden_states`; it is frozen, in evaluation mode.
-        normalize: its.
+        normalize: the classifier's.
 
     Raises:
         ValueError: if it gives no hidden states.
     """
 
     def __init__(self, classifier: PreTrainedModel, normalize: Normalize):
-        self.classifier = classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        classifier.eval().requires_grad_(False).to(
+            memory_format=torch.channels_last  # pyright: ignore[reportCallIssue]  # the stub loses self
+        )
+        self.classifier = classifier
         self.normalize = normalize
-        if not self.features(torch.zeros(1, 3, 64, 64)):
-            raise ValueError("The perceptual network gives no hidden states: choose another classifier.")
+        self.features(torch.zeros(1, 3, 64, 64))
 
-    def features(self, images: Tensor) -> tuple[Tensor, ...] | None:
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The classifier's hidden states for images (N, C, H, W), float in about [0, 1].
+
+        Raises:
+            ValueError: if it gives none.
+        """
         if self.classifier.device != images.device:
-            self.classifier.to(images.device)
+            self.classifier.to(images.device)  # pyright: ignore[reportArgumentType]  # the stub loses self
         channels = len(self.normalize.mean)
         if images.shape[1] != channels:
             images = grayscale_to_rgb(images) if channels == 3 else rgb_to_grayscale(images)
         pixel_values = self.normalize(images).contiguous(memory_format=torch.channels_last)
-        return self.classifier(pixel_values=pixel_values, output_hidden_states=True).hidden_states
+        states = self.classifier(pixel_values=pixel_values, output_hidden_states=True).hidden_states
+        if not states:
+            raise ValueError("The perceptual network gives no hidden states: choose another classifier.")
+        return states
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """Both float (N, C, H, W) in about [0, 1]; a float scalar, whose gradient goes to `images`."""
@@ -84,7 +94,7 @@ class PerceptualLoss:
 
 @dataclass
 class DiscriminatorLoss:
-    """The discriminator's loss on the images that the generator's loss has just made and left here.
+    """The discriminator's loss on the images that the generator's loss has just stored here.
 
     Args:
         kind: as in [`discriminator_loss`].
@@ -98,8 +108,10 @@ class DiscriminatorLoss:
     fake: Tensor | None = None
 
     def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        if self.real is None or self.fake is None:
+            raise ValueError("The generator's loss comes first: it stores the images.")
         photos = self.real.requires_grad_() if self.r1 else self.real
-        # One pass of both, as DDP allows one.
+        # In one forward pass, as DDP allows one a step.
         real, fake = net(pixel_values=torch.cat([photos, self.fake])).logits.float().chunk(2)
         loss = discriminator_loss(real, fake, self.kind)
         values = {"loss": loss, "right": ((real > 0).float().mean() + (fake < 0).float().mean()) / 2}

@@ -1,4 +1,4 @@
-"""What the training of super-resolution networks minimizes: pixels, a teacher, features, an opponent, no grid."""
+"""The loss of super-resolution networks: pixels, a teacher, perceptual features, a discriminator, grid artifacts."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -24,15 +24,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class SuperResolutionLoss:
-    """From a batch of crops to the loss: smaller images of them, the network, pixels, teacher, features, opponent."""
+    """From a batch of crops to the loss: degradation, network, and the terms that are switched on.
+
+    Attributes:
+        config: the settings.
+        scale: of the network.
+        autocast: the context that the frozen networks compute in.
+        teacher, perceptual: for distillation and the perceptual term, where there are.
+        discriminator, discriminator_loss: the GAN's, where there is one; the latter is given the images.
+    """
 
     config: "SuperResTrainingConfig"
     scale: int
-    autocast: Callable[[], AbstractContextManager]
+    autocast: Callable[..., AbstractContextManager]
     teacher: SRGANForImageSuperResolution | None = None
     perceptual: PerceptualLoss | None = None
     discriminator: SRGANDiscriminator | None = None
-    left_for: DiscriminatorLoss | None = None
+    discriminator_loss: DiscriminatorLoss | None = None
 
     def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         labels = batch["labels"].float().div(255).contiguous(memory_format=torch.channels_last)
@@ -44,47 +52,52 @@ class SuperResolutionLoss:
         loss = pixel_loss(restored, labels, self.config.pixel_loss, self.config.luma)
         values = {"pixels": loss.detach()}
         if self.teacher is not None:
-            loss = torch.lerp(loss, self.by_teacher(output, restored, small, keys), self.config.distillation_weight)
+            term = self.teacher_term(self.teacher, output, small, keys)
+            loss = torch.lerp(loss, term, self.config.distillation_weight)
         loss = self.config.pixel_weight * loss
         if self.perceptual is not None:
             with self.autocast():
                 values["features"] = self.perceptual(restored, labels)
             loss = loss + self.config.perceptual_weight * values["features"]
         if self.discriminator is not None:
-            values["fooled"] = self.by_discriminator(restored, labels)
+            values["fooled"] = self.adversarial_term(self.discriminator, restored, labels)
             loss = loss + self.config.gan_weight * values["fooled"]
             if self.config.grid_weight:
                 values["grid"] = grid_loss(restored, labels, self.scale)
                 loss = loss + self.config.grid_weight * values["grid"]
         return {"loss": loss} | {name: value.detach() for name, value in values.items()}
 
-    def by_teacher(self, output: Any, restored: Tensor, small: Tensor, keys: Tensor) -> Tensor:
-        teacher = self.teacher.to(small.device)
+    def teacher_term(self, teacher: SRGANForImageSuperResolution, output: Any, small: Tensor, keys: Tensor) -> Tensor:
+        """How far the network's output is from the teacher's, in pixels or features."""
+        teacher.to(small.device)  # pyright: ignore[reportArgumentType]  # the stub loses self
         if self.config.distillation == "features":
             with torch.no_grad(), self.autocast():
                 answer = teacher(pixel_values=small, output_hidden_states=True)
             return attention_transfer_loss(hints(output.hidden_states), hints(answer.hidden_states))
         with torch.no_grad(), self.autocast():
             if self.config.self_ensemble:
-                answers = answers_when_turned(teacher, small, keys)
+                answers = augmented_outputs(teacher, small, keys)
             else:
                 answers = teacher.reconstruct(small)
-        return pixel_loss(restored, answers.float(), self.config.pixel_loss, self.config.luma)
+        return pixel_loss(output.reconstruction.float(), answers.float(), self.config.pixel_loss, self.config.luma)
 
-    def by_discriminator(self, restored: Tensor, labels: Tensor) -> Tensor:
-        self.discriminator.requires_grad_(False)
-        fake = self.discriminator(pixel_values=restored).logits.float()
+    def adversarial_term(self, discriminator: SRGANDiscriminator, restored: Tensor, labels: Tensor) -> Tensor:
+        """The generator's loss; the images are stored for the discriminator's."""
+        assert self.discriminator_loss is not None
+        assert self.config.gan != "none"
+        discriminator.requires_grad_(False)
+        fake = discriminator(pixel_values=restored).logits.float()
         with torch.no_grad():
-            real = self.discriminator(pixel_values=labels).logits.float()
-        self.discriminator.requires_grad_(True)
-        self.left_for.real, self.left_for.fake = labels, restored.detach()
+            real = discriminator(pixel_values=labels).logits.float()
+        discriminator.requires_grad_(True)
+        self.discriminator_loss.real, self.discriminator_loss.fake = labels, restored.detach()
         return generator_loss(real, fake, self.config.gan)
 
 
-def answers_when_turned(teacher: SRGANForImageSuperResolution, small: Tensor, keys: Tensor) -> Tensor:
-    """What the teacher makes of images (N, C, H, W), each mirrored and turned by chance before and back after.
+def augmented_outputs(teacher: SRGANForImageSuperResolution, small: Tensor, keys: Tensor) -> Tensor:
+    """The teacher's outputs for images (N, C, H, W), each randomly mirrored and rotated before, and back after.
 
-    Their mean over all chances is its geometric self-ensemble (Lim et al. 2017, arXiv:1707.02921, section 3.4).
+    Their expected value is its geometric self-ensemble (Lim et al. 2017, arXiv:1707.02921, section 3.4).
     """
     ways = [(flip < 0.5, int(4 * turns)) for flip, turns in uniform(keys, 2, stream=2).tolist()]
     small = torch.stack([turned(image, *way) for image, way in zip(small, ways, strict=True)])
@@ -95,7 +108,7 @@ def answers_when_turned(teacher: SRGANForImageSuperResolution, small: Tensor, ke
 def pixel_loss(images: Tensor, targets: Tensor, kind: Literal["l1", "l2", "charbonnier"], luma: float = 0.0) -> Tensor:
     """Mean absolute or squared difference, or √(d² + 10⁻⁶), after Charbonnier (Lai et al. 2017, arXiv:1704.03915).
 
-    `luma` of it is of the luma Y of colour images (N, 3, H, W), by the weights of [`rgb_to_y`].
+    The share `luma` of it is of the luma Y of color images (N, 3, H, W), by the weights of [`rgb_to_y`].
     """
     if luma and images.shape[1] == 3:
         brightness = pixel_loss(rgb_to_y(images), rgb_to_y(targets), kind)
@@ -106,11 +119,11 @@ def pixel_loss(images: Tensor, targets: Tensor, kind: Literal["l1", "l2", "charb
 
 
 def grid_loss(images: Tensor, targets: Tensor, scale: int) -> Tensor:
-    """How much of the difference of images, float (N, C, H, W), repeats itself from one cell of pixels to the next.
+    """The part of the error of images, float (N, C, H, W), that is periodic with the scale, as a checkerboard.
 
-    The error of each of the `scale`² places in a cell, averaged over 8×8 cells, less that of the whole cell; its mean
-    absolute value. True texture seldom has that period; a pattern of pixel shuffle (Odena et al. 2016,
-    doi:10.23915/distill.00003) has it everywhere.
+    The error of each of the `scale`² positions in a cell, averaged over 8×8 cells, minus that of the whole cell; its
+    mean absolute value. Texture rarely has that period; artifacts of pixel shuffle (Odena et al. 2016,
+    doi:10.23915/distill.00003) have it everywhere.
     """
     errors = pixel_unshuffle(images - targets, scale).unflatten(1, (images.shape[1], scale**2))
     errors = errors - errors.mean(2, keepdim=True)
@@ -118,7 +131,7 @@ def grid_loss(images: Tensor, targets: Tensor, scale: int) -> Tensor:
 
 
 def attention_transfer_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """How far the maps of where features are strong are apart (Zagoruyko and Komodakis 2017, arXiv:1612.03928,
-    equation 2, squared): the features of both (N, C, H, W), any C, agree in H and W."""
+    """The squared distance of attention maps (Zagoruyko and Komodakis 2017, arXiv:1612.03928, equation 2) of features
+    (N, C, H, W) whose H and W agree, with any C."""
     maps = [[normalize(x.float().square().mean(1).flatten(1)) for x in features] for features in (student, teacher)]
     return torch.stack([(a - b).square().sum(1).mean() for a, b in zip(*maps, strict=True)]).mean()

@@ -12,7 +12,7 @@ from ...data.transforms.normalize import Normalize
 from ...hub.loading import load_model
 from ...metrics.perceptual import feature_distance
 from ...metrics.psnr import check_images
-from ..classification.transfer import load_start
+from ..classification.start import load_start
 
 DEFAULT_NETWORK = "imagenet-lite0"
 SMALLEST = 64  # pixels: the side of the image that a network is tried with

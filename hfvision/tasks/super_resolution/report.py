@@ -1,4 +1,4 @@
-"""What an evaluation of super-resolution leaves for people to look at: tables, and crops side by side."""
+"""Reports of super-resolution evaluations: tables, and crops side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,8 +74,8 @@ def comparison_picture(
 ) -> None:
     """Write a PNG of crops, pixel for pixel: low resolution, enlarged; bicubic; the models of one scale; the original.
 
-    The photographs are those on which the first model gains least, the median and most over bicubic, by PSNR; the crop
-    is where bicubic is furthest from the original, so the model has no say in it.
+    The photographs are those with the lowest, the median and the highest gain of the first model over bicubic in PSNR;
+    the crop is where bicubic's error is highest, which does not depend on the model.
 
     Args:
         models, sets: as for [`evaluate.evaluate_superres`].
@@ -110,7 +110,7 @@ def comparison_picture(
 
 
 def hardest_window(result: Tensor, original: Tensor) -> tuple[int, int]:
-    """Top and left of the `CROP` pixels a side in which a result differs most from the original, (1, C, H, W) both."""
+    """Top and left of the `CROP`×`CROP` pixels in which a result differs most from the original, (1, C, H, W) both."""
     error = (result - original).square().mean(1, keepdim=True)
     size = tuple(min(CROP, side) for side in error.shape[-2:])
     sums = avg_pool2d(error, size, stride=1)

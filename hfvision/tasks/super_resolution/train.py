@@ -1,8 +1,6 @@
 """Training of super-resolution networks: by pixels, and then, from those weights, as a GAN. One loop, one command."""
 
 import copy
-import json
-import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -21,23 +19,23 @@ from ...data.transforms.crops import RandomCrops
 from ...data.transforms.keyed import image_keys
 from ...data.transforms.normalize import Normalize
 from ...data.transforms.resize import resize_bicubic
-from ...engine.folder import training_folder
-from ...engine.loop import Opponent, make_accelerator, train
-from ...engine.options import as_plain, training_command
-from ...engine.progress import training_advice
+from ...engine.loop import Trainer, Validation
+from ...engine.network import Network
+from ...engine.progress import History, training_advice
 from ...hub.loading import load_model
-from ...hub.records import lineage, recorded_settings
+from ...hub.records import lineage
 from ...models.srgan.configuration_srgan import PRESETS, SRGANConfig
 from ...models.srgan.image_processing_srgan import SRGANImageProcessor
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
-from ...records import ModelRecord, Training, TrainingData, write_record
-from ...utils.files import folder_written_whole, write_text
-from ...utils.plots import side_by_side, training_curve
-from ..classification.transfer import load_start
+from ...records import ModelRecord, TrainingData
+from ...utils.files import folder_written_whole
+from ...utils.plots import side_by_side
+from ..classification.start import load_start
+from ..training import print_summary, run_training, training_record, write_outputs
 from .config import SuperResTrainingConfig
 from .gan import DiscriminatorLoss, PerceptualLoss
 from .losses import SuperResolutionLoss
-from .validation import Validation, sample_picture
+from .validation import ValidationPhotos, sample_picture
 
 VALIDATION = 2**30  # in the place of an epoch in the keys that choose the photographs set aside
 
@@ -75,27 +73,24 @@ def train_superres(config: SuperResTrainingConfig) -> ModelRecord:
     """Train, keep the best by PSNR on validation photographs (the newest, with a GAN), write model and record.
 
     `config.out` then holds the folded network with its processor (`from_pretrained`, `pipeline`), `config.yaml`,
-    `metrics.json`, `curve.png`, `samples.png`, `record.json`, and `checkpoints` to go on from; with a GAN the folder
+    `metrics.json`, `curve.png`, `samples.png`, `record.json`, and `checkpoints` to resume from; with a GAN the folder
     `discriminator` too.
 
     Returns:
         The record.
 
     Raises:
-        FileNotFoundError: if a source of data or a model is not there.
+        FileNotFoundError: if a source of data or a model does not exist.
         ValueError: for settings or data that do not fit, or another training in the folder.
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if a gradient is not finite.
         Interrupted: for Ctrl-C or SIGTERM, after a checkpoint.
-        OSError: if something cannot be written; what was saved before is still there.
+        OSError: if something cannot be written; what was saved before is kept.
     """
-    accelerator = make_accelerator(config)
-    with training_folder(config, ["train", "superres"]):
-        return fit_superres(config, accelerator)
+    return run_training("superres", config, fit_superres)
 
 
 def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> ModelRecord:
-    """[`train_superres`], in a folder that is its own."""
-    torch.manual_seed(config.seed)
+    """[`train_superres`], in a folder that is reserved for it."""
     model = load_generator(config.model, config.overrides(), trust_remote_code=config.trust_remote_code)
     made_from = lineage(config)
     scale, channels = model.config.scale, model.config.num_channels
@@ -107,89 +102,91 @@ def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> Mo
     crops = RandomCrops(
         photos, config.crop * scale, count, config.seed, channels, config.turn, config.candidates, config.shrink
     )
-    validation = Validation.of(held_out, scale, channels, config.degradation)
-    loss = SuperResolutionLoss(config, scale, accelerator.autocast)
-    opponent = None
-    if config.teacher:
-        loss.teacher = load_teacher(config.teacher, scale, channels)
-    if config.gan != "none":
-        torch.manual_seed(config.seed + 1)
-        loss.discriminator = SRGANDiscriminator(model.config)
-        loss.left_for = DiscriminatorLoss(config.gan, config.r1)
-        opponent = Opponent(loss.discriminator, loss.left_for, config.discriminator_learning_rate)
-    if config.perceptual:
-        loss.perceptual = load_perceptual(config.perceptual)
+    validation = ValidationPhotos.of(held_out, scale, channels, config.degradation)
+    loss = make_loss(config, model, accelerator)
+    discriminator = None
+    if loss.discriminator is not None and loss.discriminator_loss is not None:
+        discriminator = Network(loss.discriminator, loss.discriminator_loss, config.discriminator_learning_rate)
 
     def validate(net: nn.Module) -> dict[str, float]:
         figures = validation.psnr(
             lambda images: net(pixel_values=images).reconstruction, accelerator, "validation_psnr"
         )
         if accelerator.is_main_process:
-            picture = sample_picture(extract_model_from_parallel(net), validation)
-            side_by_side(picture, config.out / "samples.png")
-            strip = torch.cat([pil_to_tensor(image) for image in picture.values()], 2).permute(1, 2, 0)[None]
-            for tracker in accelerator.trackers:
-                if hasattr(tracker, "log_images"):
-                    tracker.log_images({" | ".join(picture): strip.numpy()})
+            show_samples(sample_picture(extract_model_from_parallel(net), validation), config.out, accelerator)
         return figures
 
-    def keep(state: dict[str, Tensor], entry: dict[str, float]) -> None:
+    def keep(state: dict[str, Tensor], metrics: dict[str, float]) -> None:
         best = SRGANForImageSuperResolution(copy.deepcopy(model.config))
         best.load_state_dict(state)
         save_upscaler(best, config.out)
 
-    history = train(
-        model,
+    history = Trainer(
+        Network(model, loss),
         crops,
-        loss,
         config,
-        description=config.out.name,
         accelerator=accelerator,
-        evaluate=validate,
-        score="validation_psnr" if opponent is None else None,
-        on_best=keep,
-        opponent=opponent,
-    )
-    by_degradation = validation.psnr(lambda images: resize_bicubic(images, scale), accelerator, "bicubic_psnr")
-    bicubic = by_degradation.pop("bicubic_psnr")
-    training = Training(
-        command=training_command("superres", config),
-        config=recorded_settings(as_plain(config)),
-        data=TrainingData(
-            sources=config.data,
-            photographs=len(set(map(id, photos))),
-            validation_photographs=len(held_out),
-        ),
-        parameters=copy.deepcopy(model).fuse().num_parameters(),
-        bicubic_psnr=bicubic,
-        seconds=round(sum(entry["seconds"] for entry in history), 1),
-        history=history,
-        extra=dict(by_degradation),
-    )
-    record = replace(made_from, training=training)
+        validation=Validation(validate, "validation_psnr" if discriminator is None else None, keep),
+        discriminator=discriminator,
+    ).fit()
+    bicubic = validation.psnr(lambda images: resize_bicubic(images, scale), accelerator, "psnr")["psnr"]
+    count = len(set(map(id, photos)))
+    data = TrainingData(sources=config.data, photographs=count, validation_photographs=len(held_out))
+    parameters = copy.deepcopy(model).fuse().num_parameters()
+    training = training_record("superres", config, data, parameters, history)
+    record = replace(made_from, training=replace(training, bicubic_psnr=bicubic))
     if accelerator.is_main_process:
         save_upscaler(model, config.out)
         if loss.discriminator is not None:
             with folder_written_whole(config.out / "discriminator") as folder:
                 loss.discriminator.save_pretrained(folder)
-        write_text(config.out / "metrics.json", json.dumps(history, indent=2) + "\n")
-        training_curve(history, config.out / "curve.png")
-        write_record(config.out / "record.json", record)
-        by_psnr = opponent is None and config.keep == "best"
-        best = max(history, key=lambda entry: entry["validation_psnr"]) if by_psnr else history[-1]
-        print(
-            f"PSNR on {len(held_out)} validation photographs: {best['validation_psnr']:.2f} dB, "
-            f"bicubic {bicubic:.2f} dB"
-        )
-        no_gain = best["validation_psnr"] <= bicubic
-        if by_psnr and config.degradation == "bicubic" and no_gain:
-            print(f"hfvision: warning: no better than bicubic: {training_advice(config, history)}", file=sys.stderr)
-        print(f"model, record and pictures: {config.out}")
+        write_results(config, record, history, bicubic)
     return record
 
 
+def make_loss(
+    config: SuperResTrainingConfig, model: SRGANForImageSuperResolution, accelerator: Accelerator
+) -> SuperResolutionLoss:
+    """The loss, with teacher, discriminator and perceptual network, by the settings."""
+    scale, channels = model.config.scale, model.config.num_channels
+    loss = SuperResolutionLoss(config, scale, accelerator.autocast)
+    if config.teacher:
+        loss.teacher = load_teacher(config.teacher, scale, channels)
+    if config.gan != "none":
+        torch.manual_seed(config.seed + 1)
+        loss.discriminator = SRGANDiscriminator(model.config)
+        loss.discriminator_loss = DiscriminatorLoss(config.gan, config.r1)
+    if config.perceptual:
+        loss.perceptual = load_perceptual(config.perceptual)
+    return loss
+
+
+def show_samples(picture: dict[str, Image.Image], out: Path, accelerator: Accelerator) -> None:
+    """Write samples.png, and show the images side by side in the trackers that can."""
+    side_by_side(picture, out / "samples.png")
+    strip = torch.cat([pil_to_tensor(image) for image in picture.values()], 2).permute(1, 2, 0)[None]
+    for tracker in accelerator.trackers:
+        if hasattr(tracker, "log_images"):
+            tracker.log_images({" | ".join(picture): strip.numpy()})  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def write_results(config: SuperResTrainingConfig, record: ModelRecord, history: History, bicubic: float) -> None:
+    """Write the record, and print the summary with the PSNR of bicubic interpolation."""
+    by_psnr = config.gan == "none" and config.keep == "best"
+    best = max(history, key=lambda entry: entry["validation_psnr"]) if by_psnr else history[-1]
+    result = (
+        f"PSNR on {record.data.validation_photographs} validation photographs: "
+        f"{best['validation_psnr']:.2f} dB, bicubic {bicubic:.2f} dB"
+    )
+    warnings = []
+    if by_psnr and config.degradation == "bicubic" and best["validation_psnr"] <= bicubic:
+        warnings.append(f"no better than bicubic: {training_advice(config, history)}")
+    write_outputs(config.out, record, history)
+    print_summary(config.out, [result], warnings)
+
+
 def split_photographs(config: SuperResTrainingConfig, min_side: int) -> tuple[list[Image.Image], list[Image.Image]]:
-    """Those to train on and those to choose by, of which no copy is trained on where they are set aside."""
+    """Photographs for training and validation; where the latter are set aside, no copy of them is trained on."""
     photos = load_photos(config.data, min_side)
     if config.validation_data:
         return photos, load_photos(config.validation_data, min_side)

@@ -1,7 +1,8 @@
-"""How well a network in training upscales photographs that it is not trained on, in figures and as a picture."""
+"""Validation of a super-resolution network in training: PSNR on held-out photographs, and a sample picture."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, to_pil_image
 
-from ...data.transforms.degradation_presets import PRESETS
+from ...data.transforms.degradation_presets import PRESETS, Preset
 from ...data.transforms.degradations import degrade
 from ...data.transforms.keyed import image_keys
 from ...data.transforms.resize import modcrop, quantize_8bit, resize_bicubic
@@ -27,8 +28,8 @@ def validation_image(photo: Image.Image, scale: int, channels: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Validation:
-    """Photographs to validate by, and their small copies, degraded with fixed keys: the same ones in every run.
+class ValidationPhotos:
+    """Photographs for validation, and their small copies, degraded with fixed keys: the same in every run.
 
     Attributes:
         images: the originals, uint8 (1, C, h·scale, w·scale).
@@ -37,33 +38,36 @@ class Validation:
     """
 
     images: list[Tensor]
-    small: dict[str, list[Tensor]]
+    small: dict[Preset, list[Tensor]]
     scale: int
 
     @classmethod
-    def of(cls, photos: Sequence[Image.Image], scale: int, channels: int, degradation: str) -> "Validation":
+    def of(cls, photos: Sequence[Image.Image], scale: int, channels: int, degradation: str) -> "ValidationPhotos":
         """For a training with the preset `degradation`: bicubic alone, or bicubic, mild and strong."""
         images = [validation_image(photo, scale, channels) for photo in photos]
-        names = ["bicubic"] if degradation == "bicubic" else ["bicubic", "mild", "strong"]
+        names: list[Preset] = ["bicubic"] if degradation == "bicubic" else ["bicubic", "mild", "strong"]
         return cls(images, {name: degraded_copies(images, scale, name) for name in names}, scale)
 
     @torch.no_grad()
     def psnr(self, upscale: Callable[[Tensor], Tensor], accelerator: Accelerator, name: str) -> dict[str, float]:
-        """The mean PSNR on Y, `scale` pixels cropped, of which each process measures its share.
+        """The mean PSNR on Y, with `scale` pixels cropped; each process measures its share of the images.
 
         Args:
-            upscale: makes (1, C, h, w) in [0, 1] larger.
-            accelerator: of the processes.
+            upscale: from (1, C, h, w) in [0, 1] to (1, C, h·scale, w·scale).
+            accelerator: of the training.
             name: of the result, as validation_psnr.
 
         Returns:
             `name`: the mean over degradations, and, where there are several, `name`_bicubic and so on: that of each.
         """
-        values = {key: self.psnr_of(small, upscale, accelerator) for key, small in self.small.items()}
+        values = {key: self.set_psnr(small, upscale, accelerator) for key, small in self.small.items()}
         parts = {f"{name}_{key}": value for key, value in values.items()} if len(values) > 1 else {}
         return {name: sum(values.values()) / len(values)} | parts
 
-    def psnr_of(self, small: Sequence[Tensor], upscale: Callable[[Tensor], Tensor], accelerator: Accelerator) -> float:
+    def set_psnr(
+        self, small: Sequence[Tensor], upscale: Callable[[Tensor], Tensor], accelerator: Accelerator
+    ) -> float:
+        """The mean PSNR of upscaled `small` images."""
         shares = -(-len(self.images) // accelerator.num_processes)
         total = torch.zeros((), dtype=torch.float64)
         for number in range(shares):
@@ -71,14 +75,15 @@ class Validation:
             degraded, original = (
                 images[index % len(images)].to(accelerator.device).float() / 255 for images in (small, self.images)
             )
-            restored = quantize_8bit(upscale(degraded).float())  # by all, as shards need
+            restored = quantize_8bit(upscale(degraded).float())  # on all processes, as sharded models need
             if index < len(self.images):
                 total += psnr(restored, original, crop=self.scale).cpu()[0]
-        return (accelerator.reduce(total.to(accelerator.device), "sum") / len(self.images)).item()
+        total = cast(Tensor, accelerator.reduce(total.to(accelerator.device), "sum"))
+        return (total / len(self.images)).item()
 
 
-def degraded_copies(images: Sequence[Tensor], scale: int, degradation: str) -> list[Tensor]:
-    """Images, uint8 (1, C, H, W), made smaller by a preset, each with a key of its own that is always the same."""
+def degraded_copies(images: Sequence[Tensor], scale: int, degradation: Preset) -> list[Tensor]:
+    """Images, uint8 (1, C, H, W), degraded by a preset, each with a fixed key of its own."""
     keys = image_keys(0, 0, torch.arange(len(images)))
     pairs = zip(images, keys, strict=True)
     small = [degrade(image.float() / 255, scale, key[None], PRESETS[degradation]) for image, key in pairs]
@@ -86,10 +91,10 @@ def degraded_copies(images: Sequence[Tensor], scale: int, degradation: str) -> l
 
 
 @torch.no_grad()
-def sample_picture(model: SRGANForImageSuperResolution, validation: Validation) -> dict[str, Image.Image]:
+def sample_picture(model: SRGANForImageSuperResolution, validation: ValidationPhotos) -> dict[str, Image.Image]:
     """The middle of the first photograph, degraded as the last preset does: by bicubic, by the network, the original.
 
-    It is degraded anew: crops of the small copy and of the original could be off by a pixel.
+    The crop is degraded itself: crops of the small copy and of the original could be off by a pixel.
     """
     scale, original = validation.scale, validation.images[0]
     side = [min(length, SHOWN * scale) // scale * scale for length in original.shape[-2:]]
