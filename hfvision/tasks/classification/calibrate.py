@@ -85,15 +85,9 @@ def calibrate(
     temperature = fit_temperature(logits[:, order], labels)
     scale_logits(net, 1 / temperature, images["validation"][0]["images"], normalize)
     after = evaluate_classifier(net, images["test"], processor, names=names)
-    calibration = Calibration(
-        temperature=temperature,
-        images=len(labels),
-        split=fitted_on,
-        data=data,
-        measured_on=measured_on,
-        before=CalibrationError(nll=before["nll"], ece=before["ece"]),
-        after=CalibrationError(nll=after["nll"], ece=after["ece"]),
-    )
+    errors = [CalibrationError(nll=figures["nll"], ece=figures["ece"]) for figures in (before, after)]
+    fit = {"temperature": temperature, "images": len(labels), "split": fitted_on, "data": data}
+    calibration = Calibration(**fit, measured_on=measured_on, before=errors[0], after=errors[1])
     test = ClassifierFigures.from_json(after, "test")
     record = replace(earlier_record(model), test=test, calibration=calibration)
     with model_written_whole(out) as folder:
