@@ -23,6 +23,7 @@ Time: 20 minutes of CPU for five rounds of throughput, 18 for each seed of augme
 """
 
 import argparse
+import dataclasses
 import os
 import statistics
 import tempfile
@@ -48,6 +49,7 @@ from hfvision.data.datasets.samples import sample_dataset
 from hfvision.data.transforms.normalize import Normalize
 from hfvision.engine.accelerator import make_accelerator
 from hfvision.engine.checkpoint import model_state, save_checkpoint
+from hfvision.engine.config import LoopConfig
 from hfvision.engine.ema import EMA
 from hfvision.engine.loop import Trainer, Validation
 from hfvision.engine.network import Network
@@ -79,7 +81,7 @@ def clothes(count: int) -> Dataset:
 
 
 def ours(images: MemoryImages, precision: str) -> float:
-    """CPU seconds of an epoch of `train`."""
+    """CPU seconds of an epoch of `Trainer`."""
     model = make_model()
     config = ClassifierTrainingConfig(
         data="fashion_mnist",
@@ -93,9 +95,9 @@ def ours(images: MemoryImages, precision: str) -> float:
         learning_rate=LEARNING_RATE,
         weight_decay=WEIGHT_DECAY,
         warmup=WARMUP,
-        checkpoint_minutes=60,
-        out=None,
     )
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(LoopConfig)}
+    loop = LoopConfig(**shared | {"out": None})
     normalize = Normalize.from_processor(default_processor(model.config))
     ends: list[float] = []
 
@@ -104,7 +106,7 @@ def ours(images: MemoryImages, precision: str) -> float:
         return {"validation_accuracy": 0.0}
 
     loss = ClassifierLoss(config, normalize, 10)
-    Trainer(Network(model, loss), images, config, validation=Validation(epoch_ends)).fit()
+    Trainer(Network(model, loss), images, loop, validation=Validation(epoch_ends)).fit()
     return ends[1] - ends[0]
 
 

@@ -111,8 +111,9 @@ def attack_toy(method: str, batch_size: int, normalization: str = "none", **sett
     normalize = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     compute_loss = ClassifierLoss(config, normalize, 2, adversary=make_adversary(config, normalize))
     model = fresh_model(norm=normalization)
-    config = dataclasses.replace(config, out=settings.get("out"))
-    Trainer(Network(model, compute_loss), BrightOrDarkImages(), config).fit()
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(LoopConfig)}
+    loop = LoopConfig(**shared | {"out": settings.get("out")})
+    Trainer(Network(model, compute_loss), BrightOrDarkImages(), loop).fit()
     return model.state_dict()
 
 

@@ -34,7 +34,7 @@ def dataset_length(dataset: Dataset) -> int | None:
 def data_identity(dataset: Dataset, batches: int, model: PreTrainedModel) -> dict[str, Any]:
     """What a resumed training checks to tell its data from other data."""
     id2label = getattr(model.config, "id2label", None) or {}
-    images = getattr(dataset, "photos", getattr(dataset, "images", dataset))  # that crops are taken from
+    images: Any = getattr(dataset, "photos", getattr(dataset, "images", dataset))  # that crops are taken from
     sizes = {} if isinstance(dataset, IterableDataset) else {"number of training images": len(images)}
     return sizes | {"batches per epoch": batches, "classes": [str(id2label[number]) for number in sorted(id2label)]}
 

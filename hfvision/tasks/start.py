@@ -137,12 +137,13 @@ def default_processor(config: Any) -> ImageClassificationProcessor:
     channels = getattr(config, "num_channels", 3)
     side = getattr(config, "image_size", None) or 224
     height, width = (side, side) if isinstance(side, int) else side
-    return ImageClassificationProcessor(
-        size={"height": height, "width": width},
-        num_channels=channels,
-        image_mean=list(IMAGENET_DEFAULT_MEAN) if channels == 3 else [0.5] * channels,
-        image_std=list(IMAGENET_DEFAULT_STD) if channels == 3 else [0.5] * channels,
-    )
+    options: dict[str, Any] = {
+        "size": {"height": height, "width": width},
+        "num_channels": channels,
+        "image_mean": list(IMAGENET_DEFAULT_MEAN) if channels == 3 else [0.5] * channels,
+        "image_std": list(IMAGENET_DEFAULT_STD) if channels == 3 else [0.5] * channels,
+    }
+    return ImageClassificationProcessor(**options)
 
 
 def load_for_classes(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def calibrate(
     scale_logits(net, 1 / temperature, images["validation"][0]["images"], normalize)
     after = evaluate_classifier(net, images["test"], processor, names=names)
     errors = [CalibrationError(nll=figures["nll"], ece=figures["ece"]) for figures in (before, after)]
-    fit = {"temperature": temperature, "images": len(labels), "split": fitted_on, "data": data}
+    fit: dict[str, Any] = {"temperature": temperature, "images": len(labels), "split": fitted_on, "data": data}
     calibration = Calibration(**fit, measured_on=measured_on, before=errors[0], after=errors[1])
     test = ClassifierFigures.from_json(after, "test")
     record = replace(earlier_record(model), test=test, calibration=calibration)

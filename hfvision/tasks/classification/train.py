@@ -180,7 +180,7 @@ def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -
     normalize = Normalize.from_processor(processor)
     model = prepare_model(model, normalize, trainset, config, accelerator)
     distiller = Distiller.from_config(config, model, names) if config.teacher else None
-    labels = None if config.balance == "none" else cast(Tensor, trainset.labels)
+    labels = None if config.balance == "none" else cast(Any, trainset).labels
     weights = None if labels is None else class_weights(labels, len(names))
     adversary = make_adversary(config, normalize)
     compute_loss = ClassifierLoss(

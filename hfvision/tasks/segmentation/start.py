@@ -97,8 +97,9 @@ def from_classifier(name: str, options: StartOptions) -> Start:
 
 def processor_like(processor: Any) -> ImageSegmentationProcessor:
     """The segmenters' processor with the mean, deviation and channels of a classifier's."""
-    return ImageSegmentationProcessor(
-        num_channels=getattr(processor, "num_channels", 3),
-        image_mean=list(processor.image_mean),
-        image_std=list(processor.image_std),
-    )
+    options: dict[str, Any] = {
+        "num_channels": getattr(processor, "num_channels", 3),
+        "image_mean": list(processor.image_mean),
+        "image_std": list(processor.image_std),
+    }
+    return ImageSegmentationProcessor(**options)

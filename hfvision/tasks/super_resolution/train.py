@@ -1,4 +1,4 @@
-"""Training of super-resolution networks: by pixels, and then, from those weights, as a GAN. One loop, one command."""
+"""Training of super-resolution networks: by pixel losses, and then, from those weights, as a GAN."""
 
 import copy
 from dataclasses import replace
@@ -37,7 +37,7 @@ from .gan import DiscriminatorLoss, PerceptualLoss
 from .losses import SuperResolutionLoss
 from .validation import ValidationPhotos, sample_picture
 
-VALIDATION = 2**30  # in the place of an epoch in the keys that choose the photographs set aside
+VALIDATION = 2**30  # used as the epoch in the keys that choose validation photographs
 
 
 def load_generator(
@@ -45,8 +45,8 @@ def load_generator(
 ) -> SRGANForImageSuperResolution:
     """A generator to train: of a preset, or with the weights of a trained one.
 
-    A trained one gets its training branches (`branch_expansion`) back where it has been folded, with the same output.
-    Weights that do not fit, as the last layer's at another `scale`, start anew.
+    A trained one that was folded gets its training branches (`branch_expansion`) back, with the same output. Weights
+    that do not fit, as the last layer's at another `scale`, are initialized randomly.
 
     Args:
         name: a key of `PRESETS`, a Hub id, a folder or a shipped checkpoint.
@@ -129,18 +129,19 @@ def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> Mo
         validation=Validation(validate, "validation_psnr" if discriminator is None else None, keep),
         discriminator=discriminator,
     ).fit()
-    bicubic = validation.psnr(lambda images: resize_bicubic(images, scale), accelerator, "psnr")["psnr"]
+    bicubic = validation.psnr(lambda images: resize_bicubic(images, scale), accelerator, "bicubic_psnr")
     count = len(set(map(id, photos)))
     data = TrainingData(sources=config.data, photographs=count, validation_photographs=len(held_out))
     parameters = copy.deepcopy(model).fuse().num_parameters()
     training = training_record("superres", config, data, parameters, history)
-    record = replace(made_from, training=replace(training, bicubic_psnr=bicubic))
+    training = replace(training, bicubic_psnr=bicubic.pop("bicubic_psnr"), extra=bicubic)
+    record = replace(made_from, training=training)
     if accelerator.is_main_process:
         save_upscaler(model, config.out)
         if loss.discriminator is not None:
             with folder_written_whole(config.out / "discriminator") as folder:
                 loss.discriminator.save_pretrained(folder)
-        write_results(config, record, history, bicubic)
+        write_results(config, record, history)
     return record
 
 
@@ -170,8 +171,9 @@ def show_samples(picture: dict[str, Image.Image], out: Path, accelerator: Accele
             tracker.log_images({" | ".join(picture): strip.numpy()})  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def write_results(config: SuperResTrainingConfig, record: ModelRecord, history: History, bicubic: float) -> None:
-    """Write the record, and print the summary with the PSNR of bicubic interpolation."""
+def write_results(config: SuperResTrainingConfig, record: ModelRecord, history: History) -> None:
+    """Write the record, and print the summary."""
+    bicubic = (record.training and record.training.bicubic_psnr) or 0.0
     by_psnr = config.gan == "none" and config.keep == "best"
     best = max(history, key=lambda entry: entry["validation_psnr"]) if by_psnr else history[-1]
     result = (
@@ -204,7 +206,8 @@ def split_photographs(config: SuperResTrainingConfig, min_side: int) -> tuple[li
 
 
 def load_teacher(name: str, scale: int, channels: int) -> SRGANForImageSuperResolution:
-    teacher, _ = load_model(name, "image-super-resolution")
+    """A frozen network to distill from; ValueError for one of another scale or number of channels."""
+    teacher: Any = load_model(name, "image-super-resolution")[0]
     have = (teacher.config.scale, teacher.config.num_channels)
     if have != (scale, channels):
         raise ValueError(
@@ -214,6 +217,7 @@ def load_teacher(name: str, scale: int, channels: int) -> SRGANForImageSuperReso
 
 
 def load_perceptual(name: str) -> PerceptualLoss:
+    """The perceptual loss of a classifier, by the name of a model or a timm architecture."""
     if name.startswith("timm/"):
         model, processor = load_start(name, names=["image"])
     else:
@@ -222,7 +226,8 @@ def load_perceptual(name: str) -> PerceptualLoss:
 
 
 def save_upscaler(model: SRGANForImageSuperResolution, folder: Path) -> None:
-    """Write the network, folded, which changes it, with its processor; files are replaced whole."""
+    """Write the network, which is folded in place, with its processor; files are replaced atomically."""
     with folder_written_whole(folder) as temporary:
         model.fuse().save_pretrained(temporary)
-        SRGANImageProcessor(num_channels=model.config.num_channels).save_pretrained(temporary)
+        options: dict[str, Any] = {"num_channels": model.config.num_channels}
+        SRGANImageProcessor(**options).save_pretrained(temporary)
