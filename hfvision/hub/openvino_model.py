@@ -125,6 +125,8 @@ class OpenVINOModel(nn.Module):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Copy the files that this model was loaded from."""
+        if self.folder is None:
+            raise ValueError("This model was not loaded from a folder, whose files could be copied.")
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         for path in self.folder.iterdir():
             if path.is_file():
@@ -132,6 +134,8 @@ class OpenVINOModel(nn.Module):
 
     def write_model_card(self, folder: str | Path, name: str) -> None:
         """The card of the folder that this model was loaded from stands for it."""
+        if self.folder is None:
+            return
         if (self.folder / "README.md").is_file() and Path(folder).resolve() != self.folder.resolve():
             shutil.copy(self.folder / "README.md", folder)
 

@@ -172,7 +172,7 @@ def check_normalization(settings: dict[str, Any], name: str) -> None:
     """Raise ValueError for a mean that is not finite, or a standard deviation that is not above 0."""
     for field, low in (("image_mean", -1e6), ("mean", -1e6), ("image_std", 1e-6), ("std", 1e-6)):
         value = settings.get(field)
-        values = value if isinstance(value, list) else [value]
+        values: list[Any] = value if isinstance(value, list) else [value]
         if value is not None and not (values and all(is_number(v) and low <= v <= 1e6 for v in values)):
             refuse(name, field, "finite numbers" + (" above 0" if low > 0 else ""), value)
 

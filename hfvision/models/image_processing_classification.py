@@ -1,11 +1,14 @@
 """Image processor of the classifiers, CNN and ViT: resize, crop, normalise."""
 
+from typing import Any
+
 import numpy as np
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_backends import TorchvisionBackend
-from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, PILImageResampling
+from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import ImagesKwargs
+from transformers.utils.constants import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD
 
 LONGEST = 16  # times the visible length: of longer images only the middle is resized before a center crop
 
@@ -36,7 +39,7 @@ class ImageClassificationProcessor(TorchvisionBackend):
     do_normalize = True
     num_channels = 3
 
-    def process_image(self, image, num_channels=None, **kwargs):
+    def process_image(self, image, num_channels=None, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] -- options of this class
         num_channels = num_channels or self.num_channels
         if isinstance(image, Image.Image):
             image = flatten_pil(image, "L" if num_channels == 1 else "RGB")
@@ -51,9 +54,10 @@ class ImageClassificationProcessor(TorchvisionBackend):
         return tensor
 
     def center_crop(self, image, size, **kwargs):
-        return tvF.center_crop(image, [size.height, size.width])
+        height_and_width: Any = [size.height, size.width]
+        return tvF.center_crop(image, height_and_width)
 
-    def _preprocess(self, images, num_channels=None, **kwargs):
+    def _preprocess(self, images, num_channels=None, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] -- options of this class
         size, crop_size = kwargs["size"], kwargs["crop_size"]
         if kwargs["do_resize"] and kwargs["do_center_crop"] and size.shortest_edge and not size.longest_edge:
             visible = max(1, max(crop_size.height, crop_size.width) / size.shortest_edge)

@@ -1,6 +1,7 @@
 """Layers of the CNN family: convolution, blocks, stages, encoder and pooling."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,7 +79,8 @@ class CNNBlock(GradientCheckpointingLayer):
             )
             self.activation = ACT2FN[config.hidden_act]
             # A residual block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
-            self.layers[-1].normalization.zero_start = True
+            last: Any = self.layers[-1]
+            last.normalization.zero_start = True
 
     def forward(self, hidden_state: torch.Tensor) -> torch.Tensor:
         output = self.layers(hidden_state)
@@ -187,7 +189,7 @@ class CNNPooler(nn.Module):
         self.image_size = config.image_size
         pool = nn.AdaptiveAvgPool2d if config.pool_type == "avg" else nn.AdaptiveMaxPool2d
         self.pool = nn.Identity() if config.pool_size is None else pool(config.pool_size)
-        side = self.full_size or config.pool_size
+        side = self.full_size or config.pool_size or 1
         self.out_features = config.stage_widths[-1][-1][-1] * side**2
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor:

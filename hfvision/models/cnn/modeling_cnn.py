@@ -15,24 +15,24 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPoolingAndNoAttention,
     ImageClassifierOutputWithNoAttention,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto import modeling_auto
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .configuration_cnn import CNNConfig
 from .configuration_common import CheckedConfig  # noqa: F401 -- has transformers copy that file
 from .layers_cnn import CNNEncoder, CNNPooler
 from .model_card import model_card  # noqa: F401 -- has transformers copy that file
-from .modeling_common import EncoderPreTrainedModel
+from .modeling_common import EncoderPreTrainedModel, initialize_batch_norm
 from .timm_backbone import check_size, create_timm_model, initialize_as_timm, keep_feature_maps, make_timm_encoder
 
 
 class CNNPreTrainedModel(EncoderPreTrainedModel):
     config: CNNConfig
+    encoder: Any  # a CNNEncoder, or a timm model
     base_model_prefix = "cnn"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["CNNBlock"]
     auto_classes = {
@@ -53,19 +53,17 @@ class CNNPreTrainedModel(EncoderPreTrainedModel):
             initialization.kaiming_uniform_(module.weight, a=math.sqrt(5))
             initialization.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+            if isinstance(module, nn.BatchNorm2d):
+                initialize_batch_norm(module)
             start = initialization.zeros_ if getattr(module, "zero_start", False) else initialization.ones_
             start(module.weight)
             initialization.zeros_(module.bias)
-            if isinstance(module, nn.BatchNorm2d):
-                initialization.zeros_(module.running_mean)
-                initialization.ones_(module.running_var)
-                initialization.zeros_(module.num_batches_tracked)
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **options
     ):
         if self.config.backbone is not None:
-            base = getattr(self, self.base_model_prefix, self)
+            base: Any = getattr(self, self.base_model_prefix, self)
             try:
                 base.encoder.set_grad_checkpointing(enable)
             except (AssertionError, AttributeError) as error:
@@ -81,8 +79,10 @@ class CNNPreTrainedModel(EncoderPreTrainedModel):
             backbone: a timm model, with or without a tag: `timm/convnext_atto.d2_in1k`.
             config_fields: further fields of [`CNNConfig`], as `num_labels`.
         """
-        model = cls(cls.config_class(backbone=backbone, **config_fields))
-        encoder = getattr(model, cls.base_model_prefix, model).encoder
+        config_class: Any = cls.config_class
+        model = cls(config_class(backbone=backbone, **config_fields))
+        base: Any = getattr(model, cls.base_model_prefix, model)
+        encoder = base.encoder
         published = create_timm_model(model.config, pretrained=True).state_dict()
         encoder.load_state_dict({name: published[name] for name in encoder.state_dict()})
         return model
@@ -101,14 +101,14 @@ class CNNModel(CNNPreTrainedModel):
         if config.backbone is None:
             self.encoder = CNNEncoder(config)
             self.pooler = CNNPooler(config)
-            self.out_features = self.pooler.out_features
+            self.out_features: int = self.pooler.out_features
         else:
             self.encoder = make_timm_encoder(config)
             self._no_split_modules = [type(self.encoder).__name__]
             self.out_features = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
         self.post_init()
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- there are none
         return None
 
     @can_return_tuple
@@ -116,10 +116,11 @@ class CNNModel(CNNPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         output_hidden_states: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues] -- as in transformers
     ) -> BaseModelOutputWithPoolingAndNoAttention:
         """`pixel_values`: float (N, channels, H, W), normalised by the image processor."""
         check_channels(pixel_values, self.config.num_channels)
+        feature_maps: Any = None
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if self.config.backbone is None:
@@ -167,7 +168,7 @@ class CNNForImageClassification(CNNPreTrainedModel):
         self.classifier = nn.Linear(features, config.num_labels)
         self.post_init()
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- there are none
         return None
 
     @can_return_tuple
@@ -208,16 +209,16 @@ class CNNBackbone(BackboneMixin, CNNPreTrainedModel):
             self.encoder = encoder
         self.post_init()
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- there are none
         return None
 
     @can_return_tuple
     @filter_output_hidden_states
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         pixel_values: torch.Tensor,
         output_hidden_states: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues] -- as in transformers
     ) -> BackboneOutput:
         """`pixel_values`: float (N, channels, H, W)."""
         check_channels(pixel_values, self.config.num_channels)
@@ -235,6 +236,7 @@ class CNNBackbone(BackboneMixin, CNNPreTrainedModel):
 
 
 # Pipelines report an error for the class of a model that is not listed there, though it works.
-MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES[CNNConfig.model_type] = "CNNForImageClassification"
+pipeline_models = modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+pipeline_models[CNNConfig.model_type] = "CNNForImageClassification"  # pyright: ignore[reportArgumentType]
 
 __all__ = ["CNNBackbone", "CNNForImageClassification", "CNNModel", "CNNPreTrainedModel"]

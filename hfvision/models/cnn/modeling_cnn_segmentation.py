@@ -1,16 +1,16 @@
 """Semantic segmentation by a CNN: its encoder, and a decoder with skips as a U-Net's (arXiv:1505.04597)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import interpolate, pad
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import SemanticSegmenterOutput
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+from transformers.models.auto import modeling_auto
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .configuration_cnn import CNNSegmentationConfig
 from .configuration_common import CheckedConfig  # noqa: F401 -- has transformers copy that file
@@ -47,7 +47,7 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
     feature maps of the padded images.
     """
 
-    config: CNNSegmentationConfig
+    config: CNNSegmentationConfig  # pyright: ignore[reportIncompatibleVariableOverride] -- narrower
     _no_split_modules = ["CNNBlock", "CNNDecoderStep"]
     auto_classes = {
         "AutoModel": "modeling_cnn.CNNModel",
@@ -58,7 +58,7 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
     def __init__(self, config: CNNSegmentationConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.cnn = CNNModel(config)
+        self.cnn: Any = CNNModel(config)
         if config.backbone is not None:
             keep_feature_maps(self.cnn.encoder, config)
         channels, strides = zip(*self.feature_maps(), strict=True)
@@ -98,7 +98,7 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
         """The side, at least `size`, that the encoder halves without a rest."""
         return -(-max(size, self.minimum) // self.stride) * self.stride + self.lost
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- there are none
         return None
 
     @can_return_tuple
@@ -107,7 +107,7 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues] -- as in transformers
     ) -> SemanticSegmenterOutput:
         """`pixel_values`: float (N, channels, H, W), normalised by the image processor; `labels`: int64 (N, H, W) of
         classes, 255 where a pixel does not count, for the mean cross-entropy in `loss`."""
@@ -131,13 +131,14 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
             logits = interpolate(logits, size=size, mode="bilinear", align_corners=False)
         logits = logits[..., :height, :width]
         return SemanticSegmenterOutput(
-            loss=pixel_cross_entropy(logits, labels) if labels is not None else None,
-            logits=logits,
+            loss=pixel_cross_entropy(logits, labels) if labels is not None else None,  # pyright: ignore[reportArgumentType] -- any Tensor
+            logits=logits,  # pyright: ignore[reportArgumentType] -- any Tensor
             hidden_states=tuple(feature_maps[self.first :]) if output_hidden_states else None,
         )
 
 
 # Pipelines report an error for the class of a model that is not listed there, though it works.
-MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[CNNSegmentationConfig.model_type] = "CNNForSemanticSegmentation"
+pipeline_models = modeling_auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+pipeline_models[CNNSegmentationConfig.model_type] = "CNNForSemanticSegmentation"  # pyright: ignore[reportArgumentType]
 
 __all__ = ["CNNForSemanticSegmentation"]

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ ANY_SIZE = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"strict_img_si
 
 def make_timm_encoder(config: CNNConfig) -> nn.Module:
     """The timm model, with random weights of timm, that `_init_weights` leaves as they are."""
-    encoder = create_timm_model(config)
+    encoder: Any = create_timm_model(config)
     has_weights = not any(parameter.is_meta for parameter in encoder.parameters())
     for module in encoder.modules():
         module.from_timm = True
@@ -23,7 +24,7 @@ def make_timm_encoder(config: CNNConfig) -> nn.Module:
     return encoder
 
 
-def initialize_as_timm(encoder: nn.Module, config: CNNConfig) -> None:
+def initialize_as_timm(encoder: Any, config: CNNConfig) -> None:
     """Give parameters and buffers that were not loaded the values that a new model of timm has."""
     with torch.device("cpu"):
         fresh = create_timm_model(config)
@@ -40,7 +41,7 @@ def create_timm_model(config: CNNConfig, pretrained: bool = False) -> nn.Module:
         timm = import_module("timm")
     except ImportError as error:
         raise ImportError(f"The backbone {config.backbone!r} needs timm: pip install timm") from error
-    name, given = config.backbone.removeprefix("timm/"), config.backbone_kwargs or {}
+    name, given = str(config.backbone).removeprefix("timm/"), config.backbone_kwargs or {}
     for options in ANY_SIZE:
         options = {key: value for key, value in options.items() if key not in given}
         try:
@@ -63,7 +64,7 @@ def create_timm_model(config: CNNConfig, pretrained: bool = False) -> nn.Module:
 
 def check_size(encoder: nn.Module, pixel_values: torch.Tensor) -> None:
     """Raise ValueError for images that a timm model of one size alone does not take."""
-    patches = getattr(encoder, "patch_embed", None)
+    patches: Any = getattr(encoder, "patch_embed", None)
     size = tuple(pixel_values.shape[-2:])
     if getattr(patches, "strict_img_size", False) and patches.img_size not in (None, size):
         raise ValueError(
@@ -79,7 +80,7 @@ def check_size(encoder: nn.Module, pixel_values: torch.Tensor) -> None:
             )
 
 
-def keep_feature_maps(encoder: nn.Module, config: CNNConfig) -> list[int]:
+def keep_feature_maps(encoder: Any, config: CNNConfig) -> list[int]:
     """Take from a timm model what comes after its last feature map; how many channels each of its maps has."""
     if not hasattr(encoder, "prune_intermediate_layers"):
         raise ValueError(f"{config.backbone} gives no feature maps: choose another backbone.")

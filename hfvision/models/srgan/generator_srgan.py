@@ -1,6 +1,7 @@
 """Generators of the SR-GAN family: layers, the network, and a faster way to compute it on a CPU."""
 
 from itertools import zip_longest
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,7 +43,7 @@ class BranchedConv2d(nn.Module):
     def fold(self) -> nn.Conv2d:
         """The plain convolution with the same output."""
         weight = self.folded_weight().detach()
-        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device=weight.device, dtype=weight.dtype)
+        conv: Any = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device=weight.device, dtype=weight.dtype)
         conv.weight.data.copy_(weight)
         conv.bias.data.copy_(self.bias.detach())
         return conv.train(self.training)
@@ -56,7 +57,8 @@ def make_conv(config: SRGANConfig, in_channels: int, out_channels: int) -> nn.Mo
 
 def start_from_zero(layers: nn.Sequential) -> None:
     """Mark the last convolution: each part of a long sum starts as nothing, or the sum would grow with depth."""
-    [layer for layer in layers if isinstance(layer, nn.Conv2d | BranchedConv2d)][-1].zero_start = True
+    last: Any = [layer for layer in layers if isinstance(layer, nn.Conv2d | BranchedConv2d)][-1]
+    last.zero_start = True
 
 
 class SRGANBlock(GradientCheckpointingLayer):
@@ -105,7 +107,8 @@ def in_one_pass(layers: nn.Sequential, hidden_state: torch.Tensor, plus: torch.T
                 hidden_state, plus, *weights, "add", 1.0, None, [], None
             )
         else:
-            name, parameters = post_operation(activation)
+            operation: Any = post_operation(activation)
+            name, parameters = operation
             hidden_state = torch.ops.mkldnn._convolution_pointwise(hidden_state, *weights, name, parameters, "")
     return hidden_state
 
@@ -123,6 +126,8 @@ class InputUpscaler(nn.Module):
 
     `bicubic` is Keys' kernel, as in MATLAB's imresize, edge pixels repeated outside.
     """
+
+    kernel: torch.Tensor
 
     def __init__(self, scale: int, mode: str):
         super().__init__()
@@ -218,7 +223,8 @@ class SRGANGenerator(nn.Module):
     def reconstruct(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The image of `forward`, by [`in_one_pass`]."""
         trunk = hidden_state = in_one_pass(self.head, self.to_cells(pixel_values))
-        for block in self.blocks:
+        blocks: Any = self.blocks
+        for block in blocks:
             trunk = in_one_pass(block.layers, trunk, trunk if block.residual else None)
         if self.fusion is not None:
             trunk = in_one_pass(self.fusion, trunk, hidden_state)

@@ -31,7 +31,7 @@ class SRGANImageProcessor(TorchvisionBackend):
     do_rescale = True
     num_channels = 3
 
-    def process_image(self, image, num_channels=None, **kwargs):
+    def process_image(self, image, num_channels=None, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] -- options of this class
         num_channels = num_channels or self.num_channels
         depth = 255.0
         if isinstance(image, Image.Image):
@@ -61,7 +61,7 @@ class SRGANImageProcessor(TorchvisionBackend):
             raise ValueError(f"An image of {tensor.shape[0]} channels cannot be made one of {num_channels}.")
         return tensor
 
-    def _preprocess(self, images, return_tensors=None, **kwargs):
+    def _preprocess(self, images, return_tensors=None, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] -- options of this class
         shapes = {tuple(image.shape[-2:]) for image in images}
         if len(shapes) > 1:
             raise ValueError(

@@ -3,6 +3,7 @@
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -97,7 +98,7 @@ def from_array(array: np.ndarray) -> Image.Image:
         raise ValueError(f"An array of {array.shape[2]} channels is no image.") from None
 
 
-def is_deep(image: Image.Image) -> bool:
+def is_deep(image: Any) -> bool:
     """Whether a file just opened holds colour, or transparent grey, of more bits than the 8 that Pillow loads."""
     if image.mode.startswith(("I", "F")) or not getattr(image, "tile", None):
         return False

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, initialization
 from transformers.utils import logging
 
 from .model_card import model_card
@@ -46,11 +46,11 @@ class FamilyPreTrainedModel(PreTrainedModel):
                 module.eval()
         return self
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As in transformers, with the code of every class of the family named in `auto_map`, and a model card."""
         if self._auto_class is not None:
             self.config.auto_map = dict(self.auto_classes)
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
         self.write_model_card(save_directory, Path(save_directory).resolve().name)
 
     def _upload_modified_files(self, working_dir: str | os.PathLike, repo_id: str, *args: Any, **kwargs: Any) -> Any:
@@ -73,14 +73,15 @@ class EncoderPreTrainedModel(FamilyPreTrainedModel):
         """As in transformers; `num_channels=1` with `ignore_mismatched_sizes=True` makes a network for color images
         one for grey images: the weights of its first convolution are summed over the colors."""
         source, wants_report = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+        model, report = loaded
         lost = [key for key, theirs, ours in report["mismatched_keys"] if theirs[1:2] == (3,) and ours[1:2] == (1,)]
         if lost and model.config.num_channels == 1:
-            changed = {"num_channels": 3}
+            changed: dict[str, Any] = {"num_channels": 3}
             if "config" in kwargs:
                 changed = {"config": copy.deepcopy(model.config)}
                 changed["config"].num_channels = 3
-            color = super().from_pretrained(source, *args, **kwargs | changed)
+            color = super().from_pretrained(source, *args, **(kwargs | changed))
             for key in lost:
                 model.get_parameter(key).data.copy_(color.get_parameter(key).sum(1, keepdim=True))
             logger.warning(f"Summed over the colors, for grey images: {', '.join(lost)}.")
@@ -102,3 +103,17 @@ def checkpoint_with_gradients(checkpoint_function: Callable) -> Callable:
         return checkpoint_function(function, hidden_state, *inputs)
 
     return run
+
+
+def initialize_batch_norm(norm: nn.BatchNorm2d) -> None:
+    """Give batch normalization the values of a new one, where they were not loaded."""
+    values = {
+        norm.weight: initialization.ones_,
+        norm.bias: initialization.zeros_,
+        norm.running_mean: initialization.zeros_,
+        norm.running_var: initialization.ones_,
+        norm.num_batches_tracked: initialization.zeros_,
+    }
+    for tensor, initialize in values.items():
+        if tensor is not None:
+            initialize(tensor)

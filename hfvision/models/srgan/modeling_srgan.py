@@ -7,6 +7,7 @@ branches fold exactly into plain convolutions with `fuse()`. Images are float in
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,15 +22,14 @@ from transformers import initialization
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.modeling_outputs import ImageSuperResolutionOutput
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_common import CheckedConfig  # noqa: F401 -- has transformers copy that file
 from .configuration_srgan import SRGANConfig
 from .discriminator_srgan import DISCRIMINATORS
 from .generator_srgan import BranchedConv2d, InputUpscaler, SRGANGenerator, post_operation
 from .model_card import model_card  # noqa: F401 -- has transformers copy that file
-from .modeling_common import FamilyPreTrainedModel
+from .modeling_common import FamilyPreTrainedModel, initialize_batch_norm
 from .tiles_srgan import FEW_VALUES
 
 CUSTOM_PIPELINES = {
@@ -70,7 +70,7 @@ class SRGANPreTrainedModel(FamilyPreTrainedModel):
     config: SRGANConfig
     base_model_prefix = "srgan"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["SRGANBlock", "InputUpscaler", "UNetDiscriminator"]
     auto_classes = {
@@ -104,21 +104,17 @@ class SRGANPreTrainedModel(FamilyPreTrainedModel):
                 if parameter is not None:
                     initialization.zeros_(parameter)
         elif isinstance(module, nn.BatchNorm2d):
-            initialization.ones_(module.weight)
-            initialization.zeros_(module.bias)
-            initialization.zeros_(module.running_mean)
-            initialization.ones_(module.running_var)
-            initialization.zeros_(module.num_batches_tracked)
+            initialize_batch_norm(module)
         elif isinstance(module, nn.PReLU):
             initialization.constant_(module.weight, 0.25)
         elif isinstance(module, InputUpscaler):
             initialization.copy_(module.kernel, module.make_kernel())
 
-    def get_input_embeddings(self):
+    def get_input_embeddings(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- there are none
         return None
 
 
-def initialize_spectral_norm(norm: _SpectralNorm, weight: torch.Tensor | None = None) -> None:
+def initialize_spectral_norm(norm: Any, weight: torch.Tensor | None = None) -> None:
     """Start from random directions where they were not loaded, or with a weight, from its first singular vectors."""
     u, v = (normalize(torch.randn_like(vector), dim=0) for vector in (norm._u, norm._v))
     if weight is not None:
@@ -154,14 +150,14 @@ class SRGANForImageSuperResolution(SRGANPreTrainedModel):
         self.config.fused = True
         return self
 
-    def save_pretrained(self, save_directory, **kwargs):
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         pipeline = Path(__file__).with_name("pipeline_srgan.py")
         if self._auto_class is not None and pipeline.exists():
             self.config.custom_pipelines = CUSTOM_PIPELINES
             Path(save_directory).mkdir(parents=True, exist_ok=True)
             for file in (pipeline, *get_relative_import_files(pipeline)):
                 copy(file, save_directory)
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def reconstruct(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`forward`'s `reconstruction` alone, faster on a CPU where no gradients are computed.
@@ -204,7 +200,7 @@ class SRGANForImageSuperResolution(SRGANPreTrainedModel):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues] -- as in transformers
     ) -> ImageSuperResolutionOutput:
         """
         Args:
@@ -217,7 +213,7 @@ class SRGANForImageSuperResolution(SRGANPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         return ImageSuperResolutionOutput(
-            loss=pixel_loss(reconstruction, labels),
+            loss=pixel_loss(reconstruction, labels),  # pyright: ignore[reportArgumentType] -- any Tensor
             reconstruction=reconstruction,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
         )
@@ -247,7 +243,7 @@ class SRGANDiscriminator(SRGANPreTrainedModel):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues] -- as in transformers
     ) -> SRGANDiscriminatorOutput:
         """
         Args:
@@ -281,7 +277,7 @@ class SRGANModel(SRGANPreTrainedModel):
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Unpack[TransformersKwargs],  # pyright: ignore[reportGeneralTypeIssues] -- as in transformers
     ) -> SRGANOutput:
         """
         Args:

@@ -30,6 +30,8 @@ class SuperResolutionPipeline(Pipeline):
     ```
     """
 
+    image_processor: Any
+    model: Any
     _load_image_processor = True
     _load_feature_extractor = False
     _load_tokenizer = False
@@ -66,7 +68,7 @@ class SuperResolutionPipeline(Pipeline):
             raise TypeError(f"The image-super-resolution pipeline takes no argument called {next(iter(kwargs))!r}.")
         return {} if timeout is None else {"timeout": timeout}, {} if tile is None else {"tile": tile}, {}
 
-    def preprocess(self, image, timeout=None):
+    def preprocess(self, image, timeout=None):  # pyright: ignore[reportIncompatibleMethodOverride] -- as transformers' own
         image = open_image(image, timeout)
         pixel_values = self.image_processor(image, return_tensors="pt")["pixel_values"]
         alpha = SRGANImageProcessor.alpha(image)
@@ -75,7 +77,9 @@ class SuperResolutionPipeline(Pipeline):
             pixel_values = torch.cat([pixel_values, alpha_values])
         return {"pixel_values": pixel_values, "image": image}
 
-    def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
+    def get_iterator(  # pyright: ignore[reportIncompatibleMethodOverride] -- as transformers' own
+        self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
+    ):
         """Images differ in size: batches are made here, of neighbours that agree."""
         if batch_size == 1:
             return super().get_iterator(inputs, num_workers, 1, preprocess_params, forward_params, postprocess_params)
@@ -94,11 +98,11 @@ class SuperResolutionPipeline(Pipeline):
     def _run_batch(self, items, forward_params):
         counts = [len(item["pixel_values"]) for item in items]
         pixel_values = torch.cat([item["pixel_values"] for item in items])
-        outputs = self.forward({"pixel_values": pixel_values}, **forward_params)
+        outputs: Any = self.forward({"pixel_values": pixel_values}, **forward_params)
         for item, reconstruction in zip(items, outputs["reconstruction"].split(counts), strict=True):
             yield self.postprocess({"reconstruction": reconstruction, "image": item["image"]})
 
-    def _forward(self, model_inputs, tile=None):
+    def _forward(self, model_inputs, tile=None):  # pyright: ignore[reportIncompatibleMethodOverride] -- as transformers' own
         pixel_values, config = model_inputs["pixel_values"], self.model.config
         radius = receptive_radius(config)
         if tile is None and radius is not None:
@@ -114,7 +118,7 @@ class SuperResolutionPipeline(Pipeline):
         )
         return {"reconstruction": torch.cat(list(strips), 2), "image": model_inputs.get("image")}
 
-    def postprocess(self, model_outputs):
+    def postprocess(self, model_outputs):  # pyright: ignore[reportIncompatibleMethodOverride] -- as transformers' own
         image, reconstruction = model_outputs["image"], model_outputs["reconstruction"]
         result = self.image_processor.post_process_super_resolution(reconstruction[:1], [image])[0]
         if len(reconstruction) == 2:

@@ -48,7 +48,7 @@ def automatic_tile(model: Any, batch: int = 1) -> int:
     On a CPU no larger than its caches like, and of at most 400 MB; on a GPU of at most half of its free memory.
     """
     config, device = model.config, torch.device(getattr(model, "device", "cpu"))
-    radius = receptive_radius(config)
+    radius = receptive_radius(config) or 0
     width = max([config.hidden_size, *(w for widths in config.block_widths for w in widths)])
     last = config.hidden_size if config.upsampler == "stepwise" else config.num_channels
     bytes_per_pixel = batch * 4 * (3 * width // cell_side(config) ** 2 + 3 * last * config.scale**2)
@@ -141,7 +141,8 @@ def upscale_strips(
     while first < height:
         tall, wide = shape_of_tiles(size, tile, radius, cell)
         top, bottom = window_at(first, height, tall, radius)
-        strip, left = None, 0
+        strip: Any = None
+        left = 0
         try:
             while left < width:
                 start, right = window_at(left, width, wide, radius)

@@ -1,6 +1,7 @@
 """From transformers' ViT checkpoints (`google/vit-*` and the like) to hfvision's class."""
 
 import re
+from typing import Any
 
 from transformers import ViTForImageClassification
 
@@ -55,12 +56,13 @@ def convert_vit(source: ViTForImageClassification) -> VisionTransformerForImageC
         "id2label",
         "label2id",
     )
-    config = VisionTransformerConfig(**sides, pooling="cls", **{name: getattr(old, name) for name in kept})
+    config_class: Any = VisionTransformerConfig
+    config = config_class(**sides, pooling="cls", **{name: getattr(old, name) for name in kept})
     state = {}
     for key, tensor in source.state_dict().items():
         for pattern, replacement in RENAMES.items():
             key = re.sub(pattern, replacement, key)
         state[key] = tensor
-    model = VisionTransformerForImageClassification(config)
+    model: Any = VisionTransformerForImageClassification(config)
     model.load_state_dict(state)
     return model.to(source.dtype).train(source.training)

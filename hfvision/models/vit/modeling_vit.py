@@ -5,6 +5,7 @@ have something to hold. There is no head mask: a head is removed by `num_attenti
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,16 +14,15 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto import modeling_auto
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_common import CheckedConfig  # noqa: F401 -- has transformers copy that file
 from .configuration_vit import VisionTransformerConfig
 from .model_card import model_card  # noqa: F401 -- has transformers copy that file
-from .modeling_common import EncoderPreTrainedModel
+from .modeling_common import EncoderPreTrainedModel, initialize_batch_norm
 
 
 @dataclass
@@ -42,10 +42,10 @@ class DistilledImageClassifierOutput(ModelOutput):
 
 
 def convolutional_stem(config: VisionTransformerConfig) -> nn.Sequential:
-    stem, channels = nn.Sequential(), config.num_channels
+    stem, channels, widths = nn.Sequential(), config.num_channels, config.stem_widths or []
     halvings = config.patch_size.bit_length() - 1
-    for index, width in enumerate(config.stem_widths):
-        stride = 2 if index >= len(config.stem_widths) - halvings else 1
+    for index, width in enumerate(widths):
+        stride = 2 if index >= len(widths) - halvings else 1
         stem.append(nn.Conv2d(channels, width, kernel_size=3, stride=stride, padding=1, bias=not config.stem_norm))
         if config.stem_norm:
             stem.append(nn.BatchNorm2d(width))
@@ -132,11 +132,11 @@ class VisionTransformerAttention(nn.Module):
     def __init__(self, config: VisionTransformerConfig, num_heads: int):
         super().__init__()
         self.config = config
-        self.head_dim = config.head_dim
-        self.scaling = config.head_dim**-0.5
+        self.head_dim: Any = config.head_dim  # which the configuration has set
+        self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_probs_dropout_prob
         self.is_causal = False
-        width = num_heads * config.head_dim
+        width = num_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
         self.k_proj = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
         self.v_proj = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
@@ -150,7 +150,9 @@ class VisionTransformerAttention(nn.Module):
             projection(hidden_states).view(batch, tokens, -1, self.head_dim).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        attention = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation or "eager", eager_attention_forward
+        )
         output, weights = attention(
             self,
             query,
@@ -211,7 +213,7 @@ class VisionTransformerPreTrainedModel(EncoderPreTrainedModel):
     config: VisionTransformerConfig
     base_model_prefix = "vit"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["VisionTransformerEmbeddings", "VisionTransformerLayer"]
     _supports_sdpa = True
@@ -240,11 +242,7 @@ class VisionTransformerPreTrainedModel(EncoderPreTrainedModel):
             initialization.ones_(module.weight)
             initialization.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
-            initialization.ones_(module.weight)
-            initialization.zeros_(module.bias)
-            initialization.zeros_(module.running_mean)
-            initialization.ones_(module.running_var)
-            initialization.zeros_(module.num_batches_tracked)
+            initialize_batch_norm(module)
         elif isinstance(module, VisionTransformerEmbeddings):
             for parameter in (module.position_embeddings, module.cls_token, module.distillation_token):
                 if parameter is not None:
@@ -336,9 +334,8 @@ class VisionTransformerForImageClassification(VisionTransformerPreTrainedModel):
 
 
 # Pipelines report an error for the class of a model that is not listed there, though it works.
-MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES[VisionTransformerConfig.model_type] = (
-    "VisionTransformerForImageClassification"
-)
+pipeline_models = modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+pipeline_models[VisionTransformerConfig.model_type] = "VisionTransformerForImageClassification"  # pyright: ignore[reportArgumentType]
 
 __all__ = [
     "DistilledImageClassifierOutput",

@@ -1,6 +1,7 @@
 """Semantic segmentation by a vision transformer: its tokens, and convolutions that bring them to the image's size."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,10 +9,9 @@ from torch.nn.functional import interpolate, pad
 from transformers import initialization
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import SemanticSegmenterOutput
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+from transformers.models.auto import modeling_auto
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
 from .configuration_common import CheckedConfig  # noqa: F401 -- has transformers copy that file
 from .configuration_vit import VisionTransformerSegmentationConfig
@@ -26,7 +26,7 @@ class VisionTransformerDecoderStep(GradientCheckpointingLayer):
 
     def __init__(self, channels: int, width: int):
         super().__init__()
-        self.convolution = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
+        self.convolution: Any = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
         self.convolution.before_activation = True
         self.normalization = nn.GroupNorm(1, width)
         self.activation = nn.GELU()
@@ -48,7 +48,7 @@ class VisionTransformerForSemanticSegmentation(VisionTransformerPreTrainedModel)
     transformer's.
     """
 
-    config: VisionTransformerSegmentationConfig
+    config: VisionTransformerSegmentationConfig  # pyright: ignore[reportIncompatibleVariableOverride] -- narrower
     auto_classes = {
         "AutoModel": "modeling_vit.VisionTransformerModel",
         "AutoModelForSemanticSegmentation": "modeling_vit_segmentation.VisionTransformerForSemanticSegmentation",
@@ -67,7 +67,7 @@ class VisionTransformerForSemanticSegmentation(VisionTransformerPreTrainedModel)
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         if getattr(module, "before_activation", False):
-            initialization.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            initialization.kaiming_normal_(module.get_parameter("weight"), mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.GroupNorm):
             initialization.ones_(module.weight)
             initialization.zeros_(module.bias)
@@ -99,7 +99,7 @@ class VisionTransformerForSemanticSegmentation(VisionTransformerPreTrainedModel)
         logits = self.head(torch.cat([hidden_state, padded.to(hidden_state.dtype)], dim=1))
         logits = logits[..., : pixel_values.shape[-2], : pixel_values.shape[-1]]
         return SemanticSegmenterOutput(
-            loss=pixel_cross_entropy(logits, labels) if labels is not None else None,
+            loss=pixel_cross_entropy(logits, labels) if labels is not None else None,  # pyright: ignore[reportArgumentType] -- any Tensor
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
@@ -107,8 +107,7 @@ class VisionTransformerForSemanticSegmentation(VisionTransformerPreTrainedModel)
 
 
 # Pipelines report an error for the class of a model that is not listed there, though it works.
-MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[VisionTransformerSegmentationConfig.model_type] = (
-    "VisionTransformerForSemanticSegmentation"
-)
+pipeline_models = modeling_auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+pipeline_models[VisionTransformerSegmentationConfig.model_type] = "VisionTransformerForSemanticSegmentation"  # pyright: ignore[reportArgumentType]
 
 __all__ = ["VisionTransformerForSemanticSegmentation"]
