@@ -41,11 +41,11 @@ from hfvision.tasks.anomaly.damage import DAMAGES, damage
 from hfvision.tasks.anomaly.gan import (
     PARTS,
     AnomalyDetector,
-    bring_to_size,
     fit_detector,
     heat_picture,
     load_networks,
     neighbour_distance,
+    resize_and_normalize,
     save_normality,
     stack_images,
 )
@@ -177,11 +177,11 @@ def evaluate(detector: AnomalyDetector, classifier: Path, normal: dict, kinds: d
     normalize, scale = Normalize.from_processor(processor), detector.generator.config.scale
 
     def features(images: Tensor) -> Tensor:
-        images = bring_to_size(images, detector.normality.size)
+        images = resize_and_normalize(images, detector.normality.size)
         return torch.cat([model.cnn(normalize(batch)).pooler_output for batch in images.split(256)])
 
     def bicubic(images: Tensor) -> Tensor:
-        images = bring_to_size(images, detector.normality.size)
+        images = resize_and_normalize(images, detector.normality.size)
         return (resize_bicubic(downscale(images, scale), scale).clamp(0, 1) - images).abs().mean((1, 2, 3))
 
     known = features(normal["train"])
