@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ..models.image_processing_classification import flatten_pil
-from ..publishing.cards.figures import hardware
+from ..tasks.card import hardware
 from ..tasks.classification.confidence import is_low, low_confidence_note, recorded_threshold
 from ..utils.markdown import markdown_table
 from .examples import add_examples

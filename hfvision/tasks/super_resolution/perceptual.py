@@ -54,7 +54,7 @@ class PerceptualLoss:
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """The hidden states for float images (N, C, H, W) in [0, 1], C of 1 or 3."""
         if self.classifier.device != images.device:
-            self.classifier.to(images.device)
+            self.classifier.to(images.device)  # pyright: ignore[reportArgumentType]  # the stub loses self
         channels = len(self.normalize.mean)
         if images.shape[1] != channels:
             images = grayscale_to_rgb(images) if channels == 3 else rgb_to_grayscale(images)
