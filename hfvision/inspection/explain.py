@@ -106,11 +106,13 @@ def rollout(attentions: Sequence[Tensor]) -> Tensor:
     shapes = {(attention.shape[0], *attention.shape[2:]) for attention in attentions if attention is not None}
     if len(shapes) != 1 or len(next(iter(shapes))) != 3 or any(attention is None for attention in attentions):
         raise ValueError("Attention rollout needs the attention of all tokens to all in every layer.")
-    total = None
+    total: Tensor | None = None
     for attention in attentions:
         mixed = 0.5 * attention.float().mean(1) + 0.5 * torch.eye(attention.shape[-1], device=attention.device)
         mixed = mixed / mixed.sum(-1, keepdim=True)
         total = mixed if total is None else mixed @ total
+    if total is None:
+        raise ValueError("Attention rollout needs the attention of at least one layer.")
     return total
 
 
@@ -153,7 +155,7 @@ def attention_rollout(model: PreTrainedModel, pixel_values: Tensor) -> Tensor:
 @contextmanager
 def eager_attention(model: PreTrainedModel) -> Iterator[None]:
     """The implementation of attention that gives its weights, for a while."""
-    usual = model.config._attn_implementation
+    usual = model.config._attn_implementation or "eager"
     model.set_attn_implementation("eager")
     try:
         yield

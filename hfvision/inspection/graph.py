@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from .tracing import Block, Edge, Graph, Item, Node, computational_graph, nodes_of, times
+from .computation import computational_graph
+from .folding import Block, Edge, Graph, Item, Node, nodes_of
+from .operations import times
 
 __all__ = ["Block", "Graph", "Node", "computational_graph", "in_words", "to_mermaid", "to_svg"]
 

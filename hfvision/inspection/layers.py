@@ -17,8 +17,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from .graph import in_words
+from .operations import times
 from .receptive_field import final_field, receptive_fields
-from .tracing import Trace, call_arguments, evaluation_mode, is_leaf, times
+from .tracing import Trace, call_arguments, evaluation_mode, is_leaf
 
 # They say nothing at evaluation.
 SILENT = (nn.Identity, nn.Sequential, nn.Dropout, nn.Dropout2d)

@@ -12,7 +12,8 @@ from math import gcd, lcm, prod
 
 from torch import fx
 
-from .tracing import KIND_OF, KINDS, Trace, arguments_of, operation_name, pair, shape_of
+from .operations import KIND_OF, KINDS, argument_node, arguments_of, operation_name, pair, shape_of
+from .tracing import Trace
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ class Field:
     pooled: bool = False
 
     @property
+    def known(self) -> tuple[Support, Support]:
+        """The supports of a field that has them."""
+        if self.supports is None:
+            raise ValueError("Every element of this value depends on the whole image.")
+        return self.supports
+
+    @property
     def size(self) -> int | None:
         return None if self.supports is None else max(support.size for support in self.supports)
 
@@ -98,7 +106,7 @@ def apply(node: fx.Node, sources: list[Field], inputs: list[fx.Node]) -> Field:
     if taps := window_of(node, name, before, after):
         if after[-2:] == (1, 1) and name.startswith("adaptive") and prod(before[-2:]) > 1:
             return POOLED
-        first, second = (support.window(*taps[axis]) for axis, support in enumerate(source.supports))
+        first, second = (support.window(*taps[axis]) for axis, support in enumerate(source.known))
         return Field(source.axes, (first, second))
     if name in ("mean", "sum", "amax", "softmax", "log_softmax", "linear", "mm", "addmm", "select", "unbind"):
         return reduced(node, name, source, before)
@@ -116,10 +124,14 @@ def apply(node: fx.Node, sources: list[Field], inputs: list[fx.Node]) -> Field:
 
 
 def merged(sources: list[Field]) -> Field:
-    supports = list(sources[0].supports)
+    rows, columns = sources[0].known
     for field in sources[1:]:
-        supports = [a and a.merge(b) for a, b in zip(supports, field.supports, strict=True)]
-    return Field(sources[0].axes, tuple(supports)) if all(supports) else GLOBAL
+        other = field.known
+        merged_rows, merged_columns = rows.merge(other[0]), columns.merge(other[1])
+        if merged_rows is None or merged_columns is None:
+            return GLOBAL
+        rows, columns = merged_rows, merged_columns
+    return Field(sources[0].axes, (rows, columns))
 
 
 def window_of(node: fx.Node, name: str, before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple] | None:
@@ -129,14 +141,17 @@ def window_of(node: fx.Node, name: str, before: tuple[int, ...], after: tuple[in
     if name == "conv_transpose2d":
         arguments = arguments_of(node)
         strides, paddings, dilations = (pair(arguments[key]) for key in ("stride", "padding", "dilation"))
-        reach = [dilation * (size - 1) for dilation, size in zip(dilations, shape_of(node.args[1])[2:], strict=True)]
+        reach = [
+            dilation * (size - 1)
+            for dilation, size in zip(dilations, shape_of(argument_node(node, 1))[2:], strict=True)
+        ]
         return [
             (1, s, lambda j, s=s, p=p, r=r: (-((r - j - p) // s), (j + p) // s))
             for s, p, r in zip(strides, paddings, reach, strict=True)
         ]
     if name == "conv2d" or name.startswith(("max_pool2d", "avg_pool2d")):
         arguments = arguments_of(node)
-        kernel = shape_of(node.args[1])[2:] if name == "conv2d" else pair(arguments["kernel_size"])
+        kernel = shape_of(argument_node(node, 1))[2:] if name == "conv2d" else pair(arguments["kernel_size"])
         strides = pair(arguments["stride"] or kernel)
         dilations = pair(arguments.get("dilation", 1))
         paddings = arguments["padding"]
@@ -201,7 +216,7 @@ def sliced(node: fx.Node, source: Field) -> Field:
         return GLOBAL
     shifted = [
         support.window(step, 1, lambda j: (start + step * j,) * 2) if axis in axes else support
-        for axis, support in enumerate(source.supports)
+        for axis, support in enumerate(source.known)
     ]
     return Field(source.axes, (shifted[0], shifted[1]))
 

@@ -115,7 +115,8 @@ def push_to_hub(
         private, revision, create_pr, token: as for [`push_folder`]; errors are, too.
     """
     if hasattr(model, "merge_and_unload"):
-        model = copy.deepcopy(model).merge_and_unload()
+        merge: Any = copy.deepcopy(model)
+        model = merge.merge_and_unload()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -123,7 +124,8 @@ def push_to_hub(
             write_card_files(Path(folder), Path(folder), repo_id)
         else:
             Path(folder, "README.md").unlink(missing_ok=True)
-            model.write_model_card(folder, repo_id)
+            write_card: Any = model.write_model_card
+            write_card(folder, repo_id)
         options = {"private": private, "revision": revision, "create_pr": create_pr}
         return upload(HfApi(token=token), Path(folder), repo_id, f"Upload {type(model).__name__}", **options)[1]
 
@@ -210,9 +212,9 @@ def upload(
     Raises:
         ValueError: if something in the folder must not be published, before anything is sent.
     """
-    check_publishable(folder, api.token or get_token())
-    sdk = {"space_sdk": "gradio"} if kind == "space" else {}
-    url = persistently(lambda: api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, **sdk))
+    check_publishable(folder, api.token if isinstance(api.token, str) else get_token())
+    sdk = "gradio" if kind == "space" else None
+    url = persistently(lambda: api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk))
     repo_id = url.repo_id
     if private and not persistently(lambda: api.repo_info(repo_id, repo_type=kind)).private:
         raise ValueError(f"{url} is there already and public: make it private in its settings, or do not ask for it.")

@@ -152,7 +152,9 @@ def confusion_picture(matrix: Sequence[Sequence[int]], names: Sequence[str], pat
             text = str(counts[row, column])
             axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=font - len(text) // 4)
         short = [name if len(name) <= 40 else name[:39] + "…" for name in names]
-        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if classes <= 12 else {"rotation": 90}
+        turned: dict[str, Any] = (
+            {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if classes <= 12 else {"rotation": 90}
+        )
         axis.set_xticks(range(classes), short, fontsize=font + 1, **turned)
         axis.set_yticks(range(classes), short, fontsize=font + 1)
     axis.tick_params(length=0)
