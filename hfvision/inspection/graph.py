@@ -362,7 +362,8 @@ def place(
         inner, outer = ("right", "left") if before else ("left", "right")
         x = max(side[span]) + LANE_GAP + max(getattr(drawings[name], inner) for name in branch)
         side[span] = [x + max(getattr(drawings[name], outer) for name in branch)] * len(side[span])
-        columns.x.update(dict.fromkeys(branch, sign * x))
+        middle_of_branch: float = sign * x
+        columns.x.update(dict.fromkeys(branch, middle_of_branch))
 
     edges = [(source, name) for name in drawings for source in sources[name]]
     for edge in sorted(edges, key=lambda edge: row[edge[1]] - row[edge[0]]):
