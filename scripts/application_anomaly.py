@@ -53,7 +53,7 @@ from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.train import train_classifier
 from hfvision.tasks.super_resolution.config import SuperResTrainingConfig
 from hfvision.tasks.super_resolution.train import train_superres
-from hfvision.utils.files import write_text, written_whole
+from hfvision.utils.files import atomic_write, write_text
 from hfvision.utils.markdown import markdown_table
 from hfvision.utils.plots import image_grid
 
@@ -143,7 +143,7 @@ def write_normal(splits: datasets.DatasetDict, unseen: list[str], size: int, cha
             "label": [kept.index(label.int2str(number)) for number in some["label"][:]],
         }
         features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=kept)})
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             datasets.Dataset.from_dict(rows, features=features).to_parquet(temporary)
 
 

@@ -45,7 +45,7 @@ from hfvision.robustness.pictures import attack_grid
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.evaluate import predict_logits
 from hfvision.tasks.classification.train import train_classifier
-from hfvision.utils.files import write_text, written_whole
+from hfvision.utils.files import atomic_write, write_text
 from hfvision.utils.markdown import markdown_table
 
 RECIPE = Path(__file__).with_name("recipes") / "signs.yaml"
@@ -107,7 +107,7 @@ def write_signs(source: str | None, folder: Path) -> Path:
         if not (path := folder / f"{name}.parquet").is_file():
             pairs = zip(split["label"][:], split["group"][:], strict=True)
             signs = [f"{name}-{label}-{track}" for label, track in pairs]
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 split.remove_columns("group").add_column("sign", signs).to_parquet(temporary)
     return folder
 
@@ -117,7 +117,7 @@ def write_clothes(folder: Path) -> Path:
     clothes = sample_dataset()
     for name, count in (("train", 1500), ("test", 100)):
         if not (path := folder / f"{name}.parquet").is_file():
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 clothes[name].select(range(count)).to_parquet(temporary)
     return folder
 

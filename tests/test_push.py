@@ -239,7 +239,7 @@ def test_branch_pull_request_and_privacy_of_a_folder(hub, folder):
     assert pushed.url.endswith("/discussions/1")
     assert "model.safetensors" in repo.at("refs/pr/1").files
     HfApi().create_repo("tester/open")
-    with pytest.raises(ValueError, match="there already and public"):
+    with pytest.raises(ValueError, match="already exists and is public"):
         push_folder(folder, "tester/open", private=True)
     assert set(pushed_files(hub, "open")) == {".gitattributes"}
 

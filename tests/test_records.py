@@ -141,3 +141,39 @@ def test_damaged_record_names_the_field(record, message, model, capsys):
         read_record(model)
     assert main(["card", str(model), "--force"]) == 2
     assert "record.json" in capsys.readouterr().err
+
+
+OLD_CARD = """---\nlibrary_name: transformers\n---
+
+<!-- Written by `hfvision card` from record.json: change that, not this. -->
+
+# cnn
+"""
+OLD_SHORT_CARD = """---\nlibrary_name: transformers\n---
+
+# cnn
+
+Class `CNNForImageClassification` of hfvision; its code travels with the weights. The
+configuration spells out the width of every layer.
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "generated"),
+    [
+        (lambda text: text, True),
+        (lambda text: text + "\nIt was made for our garden.\n", False),
+        (lambda text: OLD_CARD, True),
+        (lambda text: OLD_SHORT_CARD, True),
+        (lambda text: OLD_SHORT_CARD + "\nIt was made for our garden.\n", False),
+        (lambda text: "# Mine\n", False),
+    ],
+)
+def test_only_generated_cards_are_replaced_unasked(change, generated, model, capsys):
+    card = model / "README.md"
+    card.write_text(change(card.read_text(encoding="utf-8")), encoding="utf-8")
+    assert (main(["card", str(model)]) == 0) is generated
+    assert ("--force" in capsys.readouterr().err) is not generated
+    if generated:
+        assert "<!-- hfvision-card " in card.read_text(encoding="utf-8")
+        assert main(["card", str(model)]) == 0, "its own card is replaced, too"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.console import each, say, to_json
-from ..utils.files import check_folder, distinct_targets, written_whole
+from ..utils.files import atomic_write, check_folder, distinct_targets
 from .arguments import add_command, add_group, positive
 
 EXAMPLES = {
@@ -52,7 +52,7 @@ def detect_anomalies(args: argparse.Namespace) -> None:
         found = detector(image)
         parts = {name: round(value, 3) for name, value in zip(PARTS, found.parts[0].tolist(), strict=True)}
         if path in targets:
-            with written_whole(targets[path]) as temporary:
+            with atomic_write(targets[path]) as temporary:
                 heat_picture(image[0], found.heat[0]).save(temporary)
         score = round(found.score.item(), 4)
         return {"image": str(path), "score": score, "anomalous": found.anomalous.item(), "parts": parts}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..hub.checkpoints import DEFAULT_CLASSIFIER
 from ..utils.console import each, json_array, say, to_json
-from ..utils.files import check_file, check_folder, check_model_folder, distinct_targets, model_written_whole
+from ..utils.files import atomic_model_folder, check_file, check_folder, check_model_folder, distinct_targets
 from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_group, box, positive, refuse_picture
 
 CLASSIFIER_HELP = f"{MODEL_HELP}; default {DEFAULT_CLASSIFIER}, which knows the 1,000 classes of ImageNet"
@@ -156,7 +156,7 @@ def blend(args: argparse.Namespace) -> None:
     check_model_folder(args.out, force=args.force)
     task = "image-super-resolution"
     (first, processor), (second, _) = (load_model(name, task) for name in (args.first, args.second))
-    with model_written_whole(args.out) as folder:
+    with atomic_model_folder(args.out) as folder:
         blend_networks(first, second, args.alpha).save_pretrained(folder)
         processor.save_pretrained(folder)
     print(f"{1 - args.alpha:.0%} of {args.first} and {args.alpha:.0%} of {args.second}: {args.out}")

@@ -24,7 +24,7 @@ from ..metrics.psnr import psnr
 from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, task_of
 from ..tasks.super_resolution.cost import number_of_threads, peak_memory
 from ..tasks.super_resolution.evaluate import read_original
-from ..utils.files import written_whole
+from ..utils.files import atomic_write
 from ..utils.markdown import markdown_table
 from ..utils.plots import BLUE, ORANGE
 from .engines import ENGINES, Contender, contenders
@@ -261,5 +261,5 @@ def tradeoff_picture(record: dict[str, Any], path: Path) -> None:
     axis.margins(x=0.25)
     axis.grid(alpha=0.25, which="both")
     axis.spines[["top", "right"]].set_visible(False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -32,7 +32,7 @@ from ..publishing.cards.write import write_card
 from ..records import CompressionStep, ModelRecord, SizeChange, StepQuality, TrainingSettings, write_record
 from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, task_of
 from ..tasks.classification.evaluate import predict_logits
-from ..utils.files import check_model_folder, check_training_folder, model_written_whole
+from ..utils.files import atomic_model_folder, check_model_folder, check_training_folder
 from .backends.onnx import save_onnx
 from .backends.openvino import save_openvino, to_int8, to_openvino
 from .backends.quanto import save_quanto
@@ -145,7 +145,7 @@ def quantize(
     settings: dict[str, Any] = {"calibration_images": sum(map(len, examples.batches))} if examples else {}
     if method != "openvino":
         parent = folded_if_possible(parent)
-    with model_written_whole(out) as folder:
+    with atomic_model_folder(out) as folder:
         parent.save_pretrained(folder)
         processor.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)

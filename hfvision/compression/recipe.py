@@ -38,7 +38,7 @@ from ..tasks.classification.train import train_classifier
 from ..tasks.super_resolution.config import SuperResTrainingConfig
 from ..tasks.super_resolution.train import split_photographs, train_superres
 from ..tasks.super_resolution.validation import ValidationPhotos
-from ..utils.files import check_model_folder, folder_written_whole
+from ..utils.files import atomic_folder, check_model_folder
 from .config import ClassifierPruneConfig, Metric, PruneOptions, SuperResPruneConfig
 from .prune import Pruned, magnitude_importance, prune, taylor_importance
 from .quantize import check_out, refuse_quantized
@@ -126,7 +126,7 @@ def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> ModelR
         quality = cut["step"]["validation"]["after"]
         if not config.finetune:
             smaller, _ = load_model(str(folder), name)
-            with folder_written_whole(config.out) as temporary:
+            with atomic_folder(config.out) as temporary:
                 smaller.save_pretrained(temporary)
                 processor.save_pretrained(temporary)
             break
@@ -174,7 +174,7 @@ def cut_once(
     pruned = prune(model, importance, target, metric)
     step = prune_step(config, pruned, task, quality, task.measure(pruned.model))
     cut = {"step": step.to_json(), "before": pruned.before, "config": as_plain(config)}
-    with folder_written_whole(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         pruned.model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
         (temporary / CUT).write_text(json.dumps(cut, indent=2), encoding="utf-8")

@@ -169,11 +169,11 @@ def stage_file(path: Path, target: Path, token: str | None) -> str | None:
         return None
     data = path.read_bytes()
     try:
-        bare = without_metadata(data)
+        stripped = without_metadata(data)
     except ValueError as error:
         raise ValueError(f"{path} is not published: {error}.") from error
-    copy.write_bytes(bare)
-    return None if bare == data else "the metadata in"
+    copy.write_bytes(stripped)
+    return None if stripped == data else "the metadata in"
 
 
 def save_with_code(folder: Path, target: Path, config: Any) -> None:
@@ -214,19 +214,21 @@ def upload(
     """
     check_publishable(folder, api.token if isinstance(api.token, str) else get_token())
     sdk = "gradio" if kind == "space" else None
-    url = persistently(lambda: api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk))
+    url = with_retries(lambda: api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk))
     repo_id = url.repo_id
-    if private and not persistently(lambda: api.repo_info(repo_id, repo_type=kind)).private:
-        raise ValueError(f"{url} is there already and public: make it private in its settings, or do not ask for it.")
+    if private and not with_retries(lambda: api.repo_info(repo_id, repo_type=kind)).private:
+        raise ValueError(
+            f"{url} already exists and is public: make it private in its settings, or push without private."
+        )
     if revision is not None and not create_pr:
-        persistently(lambda: api.create_branch(repo_id, branch=revision, repo_type=kind, exist_ok=True))
-    before = persistently(lambda: api.repo_info(repo_id, repo_type=kind, revision=revision)).sha
+        with_retries(lambda: api.create_branch(repo_id, branch=revision, repo_type=kind, exist_ok=True))
+    before = with_retries(lambda: api.repo_info(repo_id, repo_type=kind, revision=revision)).sha
     file = "README.md" if kind == "model" else "app.py"
     mine = is_generated((folder / file).read_text(encoding="utf-8"))
-    keep = mine and persistently(lambda: is_written(api, repo_id, file, kind, revision))
+    keep = mine and with_retries(lambda: is_written(api, repo_id, file, kind, revision))
     if keep and kind == "space":
         raise ValueError(f"{url} is a Space that somebody wrote: it is left as it is.")
-    commit = persistently(
+    commit = with_retries(
         lambda: api.upload_folder(
             repo_id=repo_id,
             repo_type=kind,
@@ -237,8 +239,8 @@ def upload(
             commit_message=message,
         )
     )
-    look = commit.pr_url or (f"{url}/tree/{revision}" if revision else str(url))
-    return Pushed(look, commit.oid, commit.oid != before), commit
+    page = commit.pr_url or (f"{url}/tree/{revision}" if revision else str(url))
+    return Pushed(page, commit.oid, commit.oid != before), commit
 
 
 def is_written(api: HfApi, repo_id: str, file: str, kind: str, revision: str | None) -> bool:
@@ -249,8 +251,8 @@ def is_written(api: HfApi, repo_id: str, file: str, kind: str, revision: str | N
     return not is_generated(there.read_text(encoding="utf-8"))
 
 
-def persistently(call: Callable[[], Any]) -> Any:
-    """What `call` returns; a lost connection is taken up again, and what has arrived is not sent again.
+def with_retries(call: Callable[[], Any]) -> Any:
+    """What `call` returns; it is retried after a lost connection, and what has arrived is not sent again.
 
     Raises:
         ConnectionError: if it is lost once more after the last of `PAUSES`.

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import to_dtype
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.datasets.class_names import class_names, match_classes
-from ..utils.files import written_whole
+from ..utils.files import atomic_write
 from ..utils.plots import BLUE, ORANGE
 from .attacks.gradient import Goal, ce, look, look_uphill, pgd, random_points
 from .attacks.threat import PixelClassifier, steepest, under_attack
@@ -131,7 +131,7 @@ def attack_grid(
         on = f" on {name}" if len(attacked) > 1 else ""
         axes[0][1 + 2 * number].set_title(f"attack{on},\nmagnified", fontsize=9)
         axes[0][2 + 2 * number].set_title(f"original and\nattack{on}", fontsize=9)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110, bbox_inches="tight")
 
 
@@ -175,7 +175,7 @@ def epsilon_curves(records: Mapping[str, Mapping[str, Any]], path: Path) -> None
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=9)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
@@ -215,7 +215,7 @@ def loss_surface(
         axis.scatter([0], [0], [surface[12, 12].item()], color=ORANGE, s=30, depthshade=False, zorder=5)
         axis.set(xlabel="gradient", ylabel="random", zlabel="loss", zlim=(0, highest))
         axis.set_title(f"{name}, ±{epsilon_text(epsilon, norm)}", fontsize=10)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110, bbox_inches="tight", pad_inches=0.25)
 
 

@@ -19,7 +19,7 @@ from ..engine.options import as_plain, training_command
 from ..engine.progress import History
 from ..hub.records import recorded_settings
 from ..records import ModelRecord, Training, TrainingData, write_record
-from ..utils.files import folder_written_whole, write_text
+from ..utils.files import atomic_folder, write_text
 from ..utils.plots import training_curve
 
 Config = TypeVar("Config", bound=LoopConfig)
@@ -46,7 +46,7 @@ def save_model(
     model: PreTrainedModel, processor: BaseImageProcessor, folder: Path, state: Mapping[str, Tensor] | None = None
 ) -> None:
     """Write model and processor, the model with the weights of `state` where given; files are replaced atomically."""
-    with folder_written_whole(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         model.save_pretrained(temporary, state_dict=dict(state) if state else None)  # which empties the dict
         processor.save_pretrained(temporary)
 

@@ -1,4 +1,4 @@
-"""Output files and folders: written whole or not at all, checked before the work, and never at another's cost."""
+"""Output files and folders: written atomically, checked before the work, and never over files of others."""
 
 import errno
 import json
@@ -93,7 +93,7 @@ def temporary_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffix, to write to; it becomes `path` when all went well.
 
     The folder is made where needed.
@@ -114,7 +114,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def folder_written_whole(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder of the same name to write to; it becomes `folder` when all went well.
 
     A new or empty `folder` appears at once. In one that holds files, each file is replaced at once, the weights last;
@@ -146,13 +146,13 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def model_written_whole(folder: Path) -> Iterator[Path]:
-    """As [`folder_written_whole`] for a model; what is left there of an earlier model, and reports on it, is removed.
+def atomic_model_folder(folder: Path) -> Iterator[Path]:
+    """As [`atomic_folder`] for a model; what is left there of an earlier model, and reports on it, is removed.
 
     Files of other names stay, and so does a report that hfvision did not write.
     """
     replaces = (folder / "config.json").is_file()
-    with folder_written_whole(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         yield temporary
         new = {path.name for path in temporary.iterdir()}
     if not replaces:
@@ -170,7 +170,7 @@ def model_written_whole(folder: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

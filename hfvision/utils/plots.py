@@ -1,4 +1,4 @@
-"""Pictures that a run leaves: of trainings, figures and images. Files are written whole or not at all."""
+"""Pictures that a run leaves: of trainings, figures and images. Files are written atomically."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from .files import written_whole
+from .files import atomic_write
 
 BLUE, ORANGE = "#2f6db3", "#d9772b"
 
@@ -28,7 +28,7 @@ def side_by_side(images: dict[str, Image.Image], path: Path) -> None:
         draw.text((left, margin), text, fill="black", font=caption_font(12))
         canvas.paste(image.convert("RGB"), (left, caption + margin))
         left += image.width + margin
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         canvas.save(temporary)
 
 
@@ -45,7 +45,7 @@ def prediction_grid(images: Sequence[Image.Image], captions: Sequence[str], corr
     for axis, image, caption, right in zip(axes, images, captions, correct, strict=False):
         axis.imshow(image.convert("RGB"), interpolation="nearest")
         axis.set_title(caption, fontsize=8, color="#1a7f37" if right else "#cf222e")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
@@ -66,7 +66,7 @@ def image_grid(rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], p
         for x, image in enumerate(row):
             canvas.paste(image, (margin + x * (cell + margin), top + caption))
         top += height
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         canvas.save(temporary, format="PNG")
 
 
@@ -101,9 +101,9 @@ def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
     epochs = [entry["epoch"] for entry in history]
     for axis, (name, keys) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
         for key in keys:
-            colour, line, label = styles[key]
+            color, line, label = styles[key]
             values = [entry[key] for entry in history]
-            axis.plot(epochs, values, line, color=colour, label=label, marker="." if len(epochs) < 30 else None)
+            axis.plot(epochs, values, line, color=color, label=label, marker="." if len(epochs) < 30 else None)
         axis.set(xlabel="epoch", ylabel=names[name], xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.25)
@@ -121,12 +121,12 @@ def training_curve(history: Sequence[dict[str, float]], path: Path) -> None:
             rate.spines[:].set_visible(False)
         if len(keys) > 1:
             axis.legend(frameon=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
 def confusion_picture(matrix: Sequence[Sequence[int]], names: Sequence[str], path: Path) -> None:
-    """Write a PNG of a confusion matrix, rows true classes: colours are shares of the row, numbers are images.
+    """Write a PNG of a confusion matrix, rows true classes: colors are shares of the row, numbers are images.
 
     Args:
         matrix: (C, C) counts, rows true and columns predicted classes.
@@ -148,9 +148,9 @@ def confusion_picture(matrix: Sequence[Sequence[int]], names: Sequence[str], pat
     image = axis.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     if classes <= 60:
         for row, column in zip(*counts.nonzero(), strict=True):
-            colour = "white" if shares[row, column] > 0.35 else "black"
+            color = "white" if shares[row, column] > 0.35 else "black"
             text = str(counts[row, column])
-            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=font - len(text) // 4)
+            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=font - len(text) // 4)
         short = [name if len(name) <= 40 else name[:39] + "…" for name in names]
         turned: dict[str, Any] = (
             {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if classes <= 12 else {"rotation": 90}
@@ -164,7 +164,7 @@ def confusion_picture(matrix: Sequence[Sequence[int]], names: Sequence[str], pat
     bar.ax.set_yticklabels(["0", "1 %", "5 %", "20 %", "50 %", "100 %"])
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110, bbox_inches="tight")
 
 
@@ -187,7 +187,7 @@ def reliability_diagram(bins: dict[str, Sequence[float]], path: Path) -> None:
     error = (np.abs(accuracy - confidence) * images).sum() / images.sum()
     figure = Figure(figsize=(4.4, 5.4), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    top.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--", label="as sure as right")
+    top.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--", label="perfectly calibrated")
     top.bar(centres[there], accuracy[there], 0.92 * width, color=BLUE, alpha=0.85, label="accuracy")
     sure = confidence[there]
     top.scatter(sure, sure, color=ORANGE, marker="_", s=90, zorder=3, label="mean confidence")
@@ -203,7 +203,7 @@ def reliability_diagram(bins: dict[str, Sequence[float]], path: Path) -> None:
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
     top.title.set_fontsize(11)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
@@ -221,26 +221,26 @@ def roc_picture(record: dict[str, Any], path: Path) -> None:
     low, high = record["auroc_interval"]
     figure = Figure(figsize=(4.4, 4.4), layout="constrained")
     axis = figure.subplots()
-    axis.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--", label="guessing")
+    axis.plot([0, 1], [0, 1], color="0.5", lw=1, ls="--", label="chance")
     axis.plot(roc["false_alarms"], roc["sensitivity"], color=BLUE, label="the model")
     chosen = {"color": ORANGE, "fmt": "o", "label": f"probability ≥ {point['threshold']:.3f}", "capsize": 3}
     up, across = (
         [[abs(point[name] - end)] for end in point[f"{name}_interval"]] for name in ("sensitivity", "specificity")
     )
     axis.errorbar([1 - point["specificity"]], [point["sensitivity"]], up, across[::-1], **chosen)
-    axis.set(xlabel="false alarms (1 - specificity)", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
+    axis.set(xlabel="false positive rate (1 - specificity)", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
     axis.set_title(f"{record['positive']}: AUROC {record['auroc']:.3f} ({low:.3f} to {high:.3f})", fontsize=11)
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter(PercentFormatter(1))
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="lower right", frameon=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
 def abstention_picture(record: dict[str, Any], path: Path) -> None:
-    """Write a PNG of the errors among the surest answers, by the share that is answered.
+    """Write a PNG of the error rate among the most confident answers, by the share that is answered.
 
     Args:
         record: of [`tasks.classification.binary.evaluate_binary`].
@@ -253,13 +253,13 @@ def abstention_picture(record: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(4.4, 3.2), layout="constrained")
     axis = figure.subplots()
     axis.plot(curve["coverage"], curve["risk"], color=BLUE)
-    axis.axhline(curve["risk"][-1], color="0.5", lw=1, ls="--", label="every image answered")
-    axis.set(xlabel="images answered, the surest first", ylabel="wrong answers among them", xlim=(0, 1))
+    axis.axhline(curve["risk"][-1], color="0.5", lw=1, ls="--", label="all images answered")
+    axis.set(xlabel="share of images answered, most confident first", ylabel="error rate", xlim=(0, 1))
     axis.set_ylim(0, 1.3 * max(curve["risk"][-1], 0.01))
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter(PercentFormatter(1, decimals=None))
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="upper left", frameon=False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)

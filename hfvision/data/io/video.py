@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.files import written_whole
+from ...utils.files import atomic_write
 from .boxes import is_cut_off
 from .encoding import VideoEncoding, choose_encoder, container_of
 
@@ -281,7 +281,7 @@ def write_frames(target: str | Path, frames: Iterable[np.ndarray], rate: float |
         ValueError: for another suffix, no frames, or frames of several sizes.
     """
     target, encoding, out = Path(target), VideoEncoding(), None
-    with written_whole(target) as temporary, open_writer(temporary) as writer:
+    with atomic_write(target) as temporary, open_writer(temporary) as writer:
         for number, pixels in enumerate(frames):
             height, width = pixels.shape[:2]
             if out is None:

@@ -23,7 +23,7 @@ from ...hub.loading import check_complete, load_by, load_config, load_model
 from ...hub.network_checks import check_finite
 from ...hub.records import read_record_of
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
-from ...utils.files import write_text, written_whole
+from ...utils.files import atomic_write, write_text
 from ...utils.json_files import read_json
 
 FILE, TENSORS = "anomaly.json", "anomaly.safetensors"
@@ -286,7 +286,7 @@ def save_normality(detector: AnomalyDetector, folder: str | Path) -> None:
     tensors = {f"{name}.{key}": value for name in CELLS for key, value in getattr(known, name)._asdict().items()}
     values = {name: value for name, value in known._asdict().items() if name not in CELLS}
     plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in values.items()}
-    with written_whole(Path(folder) / TENSORS) as temporary:
+    with atomic_write(Path(folder) / TENSORS) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
     write_text(Path(folder) / FILE, json.dumps(plain, indent=2) + "\n")
 

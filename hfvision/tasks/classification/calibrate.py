@@ -19,7 +19,7 @@ from ...hub.loading import load_model, quantization
 from ...hub.records import earlier_record, validation_settings
 from ...metrics.calibration import fit_temperature
 from ...records import Calibration, CalibrationError, ClassifierFigures, ModelRecord, write_record
-from ...utils.files import check_model_folder, model_written_whole
+from ...utils.files import atomic_model_folder, check_model_folder
 from ...utils.plots import reliability_diagram
 from .evaluate import evaluate_classifier, predict_logits
 
@@ -91,7 +91,7 @@ def calibrate(
     calibration = Calibration(**fit, measured_on=measured_on, before=errors[0], after=errors[1])
     test = ClassifierFigures.from_json(after, "test")
     record = replace(earlier_record(model), test=test, calibration=calibration)
-    with model_written_whole(out) as folder:
+    with atomic_model_folder(out) as folder:
         net.save_pretrained(folder)
         processor.save_pretrained(folder)
         reliability_diagram(before["reliability"], folder / "reliability_before.png")

@@ -16,7 +16,7 @@ from ...data.image_source import ImageLike, load_image
 from ...data.io.images import read_image, to_rgb
 from ...hub.loading import ModelLike
 from ...hub.memory import load_once
-from ...utils.files import written_whole
+from ...utils.files import atomic_write
 from .pictures import overlay, palette
 
 MARGIN = 128  # pixels of context around a tile
@@ -147,6 +147,6 @@ def segment_file(
     """
     found = segmentation_of(read_image(source), model, processor, tile=tile)
     picture = found.overlay() if as_overlay else found.to_pil()
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         picture.save(temporary, format="PNG")
     return found.shares

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d
 from torchvision.transforms.v2.functional import to_pil_image
 
 from ...data.transforms.resize import downscale
-from ...utils.files import written_whole
+from ...utils.files import atomic_write
 from ...utils.markdown import markdown_table
 from ...utils.plots import caption_font
 from .baselines import DTYPES, interpolations, network
@@ -135,5 +135,5 @@ def draw_rows(rows: Sequence[tuple[str, Mapping[str, Image.Image]]], path: Path)
             left = margin + column * (CROP + margin)
             draw.text((left, top + line), text, fill="#555555", font=caption_font(11))
             canvas.paste(image, (left, top + 2 * line))
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         canvas.save(temporary)

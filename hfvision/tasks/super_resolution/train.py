@@ -28,7 +28,7 @@ from ...models.srgan.configuration_srgan import PRESETS, SRGANConfig
 from ...models.srgan.image_processing_srgan import SRGANImageProcessor
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
 from ...records import ModelRecord, TrainingData
-from ...utils.files import folder_written_whole
+from ...utils.files import atomic_folder
 from ...utils.plots import side_by_side
 from ..classification.start import load_start
 from ..training import print_summary, run_training, training_record, write_outputs
@@ -139,7 +139,7 @@ def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> Mo
     if accelerator.is_main_process:
         save_upscaler(model, config.out)
         if loss.discriminator is not None:
-            with folder_written_whole(config.out / "discriminator") as folder:
+            with atomic_folder(config.out / "discriminator") as folder:
                 loss.discriminator.save_pretrained(folder)
         write_results(config, record, history)
     return record
@@ -227,7 +227,7 @@ def load_perceptual(name: str) -> PerceptualLoss:
 
 def save_upscaler(model: SRGANForImageSuperResolution, folder: Path) -> None:
     """Write the network, which is folded in place, with its processor; files are replaced atomically."""
-    with folder_written_whole(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         model.fuse().save_pretrained(temporary)
         options: dict[str, Any] = {"num_channels": model.config.num_channels}
         SRGANImageProcessor(**options).save_pretrained(temporary)

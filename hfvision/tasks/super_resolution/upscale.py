@@ -21,7 +21,7 @@ from ...hub.checkpoints import list_checkpoints
 from ...hub.loading import ModelLike, load_model
 from ...hub.memory import load_once
 from ...models.srgan.pipeline_srgan import SuperResolutionPipeline
-from ...utils.files import written_whole
+from ...utils.files import atomic_write
 from .tiles import Precision, upscale_pixels
 
 # Of several shipped checkpoints of a scale the first that is there: fidelity before speed, invented detail last.
@@ -247,7 +247,7 @@ def write_photo(path: Path, strips: Iterator[np.ndarray], size: tuple[int, int],
         message = f"{path} is written without {reasons}: the format cannot hold it."
         warnings.warn(message, stacklevel=2)
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             write_image(temporary, strips, size, metadata)
     except (OSError, KeyError, OverflowError, struct.error) as error:
         raise ValueError(f"{path} cannot be written: {error}") from error

@@ -26,7 +26,7 @@ from ...data.io.video import (
     to_frame,
     to_pixels,
 )
-from ...utils.files import written_whole
+from ...utils.files import atomic_write
 from .upscale import Upscaling
 
 # What describes the screen that an HDR film was made on, in the side data of its frames.
@@ -66,7 +66,7 @@ def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) 
             raise ValueError(f"{source} holds no video that can be read.")
         damage = None
         with open_video(source) as reader:
-            with written_whole(target) as temporary:
+            with atomic_write(target) as temporary:
                 with open_writer(temporary) as writer:
                     conversion = Conversion(reader, writer, target, first, upscaling, covers)
                     conversion.run()

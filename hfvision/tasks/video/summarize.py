@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageOps
 from ...data.io.video import DamagedVideoError, read_frames
 from ...hub.checkpoints import DEFAULT_CLASSIFIER
 from ...records import write_record
-from ...utils.files import check_report, written_whole
+from ...utils.files import atomic_write, check_report
 from ...utils.plots import BLUE, ORANGE, caption_font
 from ..classification.confidence import is_low, recorded_threshold
 from .shots import (
@@ -185,7 +185,7 @@ def contact_sheet(
             text = text.rstrip("…")[:-1] + "…"
         draw.text((left, top), text, fill="black", font=font)
         canvas.paste(image, (left, top + line))
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         canvas.save(temporary)
 
 
@@ -216,5 +216,5 @@ def timeline(video: VideoFeatures, shots: Sequence[dict[str, Any]], threshold: f
     bottom.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
     for axis in (top, bottom):
         axis.spines[["top", "right"]].set_visible(False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
