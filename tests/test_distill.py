@@ -25,13 +25,13 @@ from hfvision import (
 )
 from hfvision.cli.main import main
 from hfvision.data.transforms.normalize import Normalize
-from hfvision.tasks.classification.distill import (
+from hfvision.tasks.classification.transfer import add_lora
+from hfvision.tasks.distill import (
     Distiller,
     feature_matching_loss,
     hard_distillation_loss,
     soft_target_loss,
 )
-from hfvision.tasks.classification.transfer import add_lora
 
 NAMES = ["cat", "dog", "owl"]
 IMAGES = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -7,17 +7,46 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_fold import MODELS, answer, cnn, upscaler, vit
+from test_fold import MODELS, answer, cnn, trained, upscaler, vit
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForImageClassification
 
-from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor, SRGANImageProcessor
+from hfvision import (
+    CNNConfig,
+    CNNForImageClassification,
+    CNNForSemanticSegmentation,
+    CNNSegmentationConfig,
+    ImageClassificationProcessor,
+    SRGANImageProcessor,
+    VisionTransformerForSemanticSegmentation,
+    VisionTransformerSegmentationConfig,
+)
 from hfvision.cli.main import main
 from hfvision.compression.groups import find_groups
 from hfvision.compression.prune import cut, magnitude_importance, prune, taylor_importance
 from hfvision.compression.recipe import parse_prune_options
 
+
+def segmenter(**fields):
+    torch.manual_seed(0)
+    sizes = {"image_size": 16, "stage_widths": [[[6, 8]], [[12]]], "stage_strides": [1, 2], "num_labels": 3}
+    return trained(CNNForSemanticSegmentation(CNNSegmentationConfig(**sizes | fields)))
+
+
+def vit_segmenter():
+    torch.manual_seed(0)
+    sizes = {"image_size": 16, "patch_size": 4, "hidden_size": 24, "num_hidden_layers": 2, "intermediate_size": 32}
+    config = VisionTransformerSegmentationConfig(**sizes, num_attention_heads=4, num_labels=3)
+    return trained(VisionTransformerForSemanticSegmentation(config))
+
+
 PRUNABLE = MODELS | {
+    "segmenter": segmenter,
+    "segmenter with the image as a skip": lambda: segmenter(stage_strides=[2, 2]),
+    "residual segmenter": lambda: segmenter(
+        stem_width=6, stage_widths=[[[6, 6]] * 2, [[8, 8]] * 2], block_type="basic", decoder_widths=[[10, 6]]
+    ),
+    "segmenter over a ViT": vit_segmenter,
     "heads of a ViT": lambda: vit(num_attention_heads=4, distillation_token=True),
     "flattened map": lambda: cnn(stage_widths=[[[8]], [[12]]], pool_size=2, classifier_hidden_size=16, norm="none"),
     "no stem": lambda: cnn(stage_widths=[[[3, 3], [6, 3]], [[8, 8], [8, 8]]], block_type="basic"),
@@ -43,9 +72,10 @@ def test_outputs_equal_those_of_the_masked_model_and_the_cut_one_reloads(make, t
     masked = copy.deepcopy(model)
     for group in groups:
         mask = torch.zeros(group.size).index_fill(0, kept[group.name], 1)
-        for name, columns in group.takers:
+        for name, columns, offset in group.consumers:
             weight = masked.get_submodule(name).weight.data
-            weight *= mask.repeat_interleave(columns).view(1, -1, *[1] * (weight.ndim - 2))
+            columns_of_units = weight[:, offset : offset + group.size * columns]
+            columns_of_units *= mask.repeat_interleave(columns).view(1, -1, *[1] * (weight.ndim - 2))
     pixel_values = torch.rand(2, 3, 16, 16, generator=generator)
     smaller = cut(model, kept)
     expected = answer(masked, pixel_values)
@@ -126,7 +156,7 @@ def test_targets_out_of_reach_are_refused(target, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: cnn(stage_widths=[[[8]], [[8]]], norm="group"), "Group normalisation"),
+        (lambda: cnn(stage_widths=[[[8]], [[8]]], norm="group"), "Group normalization"),
         (lambda: CNNForImageClassification(CNNConfig(backbone="timm/resnet10t")), "timm backbone"),
         (lambda: upscaler(branch_expansion=2), "model.fuse"),
         (lambda: torch.nn.Linear(2, 2), "Linear cannot be pruned"),

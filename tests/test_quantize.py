@@ -17,10 +17,13 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, pi
 from hfvision import ImageClassificationProcessor, SRGANForImageSuperResolution, SRGANImageProcessor
 from hfvision.cli.main import main
 from hfvision.compression.backends.openvino import to_openvino
-from hfvision.compression.quantize import photograph_examples, quantize
+from hfvision.compression.quantize import quantize
 from hfvision.data.datasets.classification import load_image_dataset
 from hfvision.hub.loading import load_config, load_model
 from hfvision.hub.openvino_model import OpenVINOModel, load_openvino
+from hfvision.records import TrainingSettings
+from hfvision.tasks.compression import CalibrationConfig
+from hfvision.tasks.super_resolution.compression import calibration as photograph_calibration
 from hfvision.tasks.super_resolution.upscale import upscale
 
 CLASSIFY, UPSCALE = "image-classification", "image-super-resolution"
@@ -146,9 +149,11 @@ def test_openvino_int8_is_smaller_answers_the_same_and_loads_everywhere(folder, 
 
 def test_photographs_are_degraded_as_in_training(folder):
     model = SRGANForImageSuperResolution.from_pretrained(folder / "sr").eval()
-    trainings = ({}, {"degradation": "bicubic"}, {"degradation": "strong"})
+    trainings = [TrainingSettings(degradation=name) for name in (None, "bicubic", "strong")]
+    sources, processor = [calibration(folder, "sr")], SRGANImageProcessor()
     clean, same, strong = (
-        photograph_examples(model, [calibration(folder, "sr")], 20, 0, trained) for trained in trainings
+        photograph_calibration(model, processor, CalibrationConfig(sources, 20, training=training))
+        for training in trainings
     )
     assert all(torch.equal(a, b) for a, b in zip(clean.batches, same.batches, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(clean.batches, strong.batches, strict=True))

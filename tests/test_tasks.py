@@ -1,18 +1,16 @@
 """Which task a model does is found in one place, for models of this package and of others."""
 
 import pytest
+import torch
 from transformers import AutoModelForImageClassification, BertConfig, ViTConfig
 
 from hfvision import (
     CNNConfig,
-    CNNForSemanticSegmentation,
     CNNSegmentationConfig,
-    ImageSegmentationProcessor,
     SRGANConfig,
     VisionTransformerConfig,
     VisionTransformerSegmentationConfig,
 )
-from hfvision.cli.main import main
 from hfvision.tasks.base import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, find_task, is_own_family, task_of
 
 
@@ -46,18 +44,15 @@ def test_auto_class_and_example_side():
     assert SUPER_RESOLUTION.example_side(SRGANConfig()) == 64
 
 
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("segmenter")
-    CNNForSemanticSegmentation(CNNSegmentationConfig(num_labels=2)).save_pretrained(folder)
-    ImageSegmentationProcessor().save_pretrained(folder)
-    return folder
+@pytest.mark.parametrize("task", [CLASSIFICATION, SUPER_RESOLUTION, SEGMENTATION], ids=lambda task: task.name)
+def test_every_task_can_be_compressed(task):
+    compression = task.compression
+    assert compression.training_config(data=["x"] if task is SUPER_RESOLUTION else "x").data
+    outputs = [torch.zeros(1, 3, 8, 8) if task is SUPER_RESOLUTION else torch.tensor([0, 1, 2])]
+    assert compression.agreement(outputs, outputs) == (100 if task is SUPER_RESOLUTION else 1)
 
 
-@pytest.mark.parametrize(
-    "words", [["quantize", "--calibration", "x", "--out", "q"], ["prune", "--target-params", "0.5"]]
-)
-def test_segmenter_is_named_where_a_command_does_not_take_it(segmenter, words, capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    assert main([words[0], str(segmenter), *words[1:]]) == 2
-    assert "is a segmenter, which this version does not" in capsys.readouterr().err
+def test_models_are_compared_within_a_task():
+    classifier, segmenter = CNNConfig(num_labels=2), CNNSegmentationConfig(num_labels=2)
+    assert task_of(classifier, "a").signature(classifier) != task_of(segmenter, "b").signature(segmenter)
+    assert SUPER_RESOLUTION.signature(SRGANConfig(scale=2)) != SUPER_RESOLUTION.signature(SRGANConfig(scale=3))

@@ -57,10 +57,11 @@ def prune(args: argparse.Namespace) -> None:
 
 def distill(args: argparse.Namespace) -> None:
     from ..hub.loading import load_config
+    from ..tasks.base import task_of
 
-    superres = hasattr(load_config(args.teacher), "scale")
+    task = task_of(load_config(args.teacher), args.teacher)
     words = ["--teacher", args.teacher, "--model", args.student, *args.options]
-    train(argparse.Namespace(task="superres" if superres else "classifier", options=words))
+    train(argparse.Namespace(task=task.trainer, options=words))
 
 
 def benchmark(args: argparse.Namespace) -> None:

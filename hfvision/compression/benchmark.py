@@ -11,19 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data.datasets.class_names import class_names, match_classes
-from ..data.datasets.classification import load_image_dataset
-from ..data.datasets.prepare import prepare_images
-from ..data.io.tree import find_images
-from ..data.transforms.normalize import Normalize
-from ..data.transforms.resize import downscale, quantize_8bit
 from ..hub.files import resolve_model
 from ..hub.loading import load_config, load_model
-from ..metrics.accuracy import accuracy
-from ..metrics.psnr import psnr
-from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, task_of
+from ..tasks.base import METRICS, Task, task_of
 from ..tasks.super_resolution.cost import number_of_threads, peak_memory
-from ..tasks.super_resolution.evaluate import read_original
 from ..utils.files import atomic_write
 from ..utils.markdown import markdown_table
 from ..utils.plots import BLUE, ORANGE
@@ -79,12 +70,11 @@ def benchmark(
     if "eager" not in chosen:
         chosen = ("eager", *chosen)
     configs = {name: load_config(name, trust_remote_code=trust_remote_code) for name in models}
-    shapes = {name: image_shape(config) for name, config in configs.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"The models are for different images or tasks: {', '.join(map(str, shapes.values()))}.")
-    task = task_of(configs[models[0]], models[0], trust_remote_code=trust_remote_code)
-    if task is SEGMENTATION:
-        raise ValueError(f"{models[0]} is a segmenter, which this version does not benchmark.")
+    tasks = {name: task_of(config, name, trust_remote_code=trust_remote_code) for name, config in configs.items()}
+    task, signatures = tasks[models[0]], {name: tasks[name].signature(config) for name, config in configs.items()}
+    if len(set(signatures.values())) > 1:
+        raise ValueError(f"The models are for different images or tasks: {', '.join(map(str, signatures.values()))}.")
+    shape = signatures[models[0]][2:]
     with number_of_threads(threads), torch.inference_mode():
         loaded = {name: load_model(name, task.pipeline, trust_remote_code=trust_remote_code) for name in models}
         entrants: list[Contender] = []
@@ -92,26 +82,17 @@ def benchmark(
             size = packed_bytes(Path(resolve_model(name)))
             entrants += contenders(name, model.float(), chosen, size)
         results = {entrant.name: facts(entrant, loaded[entrant.model][0]) for entrant in entrants}
-        largest = random_images(shapes[models[0]][1:], max(batches))
+        largest = random_images(shape, max(batches))
         for entrant in entrants:
             results[entrant.name]["peak_memory_mb"] = peak_memory(SimpleNamespace(run=entrant.run), largest)
         for batch in batches:
-            pixels = random_images(shapes[models[0]][1:], batch)
+            pixels = random_images(shape, batch)
             for name, figures in race(entrants, pixels, rounds).items():
                 results[name]["batches"][str(batch)] = figures
         if data is not None:
-            quality = superres_quality if task is SUPER_RESOLUTION else classifier_quality
-            for name, figures in quality(entrants, loaded, data, split, count).items():
+            for name, figures in measure_quality(entrants, loaded, task, (data, split, count)).items():
                 results[name] |= figures
     return {"threads": threads, "rounds": rounds, "parent": entrants[0].name, "results": results}
-
-
-def image_shape(config: Any) -> tuple[Any, ...]:
-    """What the models of one benchmark have in common: scale or classes, and the shape of their images."""
-    task = task_of(config, "The model")
-    what = f"×{config.scale}" if task is SUPER_RESOLUTION else f"{config.num_labels} classes"
-    side = task.example_side(config)
-    return (what, getattr(config, "num_channels", 3), side, side)
 
 
 def random_images(shape: Sequence[int], batch: int) -> Tensor:
@@ -157,58 +138,30 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": round(cuts[4], 4), "p90": round(cuts[8], 4)}
 
 
-def classifier_quality(
-    entrants: Sequence[Contender], loaded: dict[str, Any], data: str, split: str, count: int
+def measure_quality(
+    entrants: Sequence[Contender], loaded: dict[str, Any], task: Task, source: tuple[str, str, int]
 ) -> dict[str, dict[str, float]]:
-    splits = load_image_dataset(data, validation=0 if split == "train" else 0.1)
-    if split not in splits:
-        raise ValueError(f"{data} has no split {split!r}: choose --split {' or '.join(splits)}.")
-    some = splits[split].shuffle(seed=0)
-    some = some.select(range(min(count, len(some))))
-    answers, figures = {}, {}
-    for entrant in tqdm(entrants, desc="accuracy", leave=False):
+    """The quality of each contender by the task's metric, and its agreement with the first.
+
+    Args:
+        loaded: model and image processor, by the name of the model.
+        source: of the images: data, split, and how many at most.
+    """
+    data = task.compression.benchmark(loaded[entrants[0].model][0].config, *source)
+    figures, parent_outputs = {}, None
+    for entrant in tqdm(entrants, desc=task.metric.label, leave=False):
         model, processor = loaded[entrant.model]
-        known = class_names(model.config)
-        order = match_classes(known, some.features["label"].names)
-        images, normalize = prepare_images(some, processor), Normalize.from_processor(processor)
-        logits = []
-        for start in range(0, len(images), 32):
-            batch = images.__getitems__([index % len(images) for index in range(start, start + 32)])
-            logits.append(entrant.run(normalize(batch["images"]))[:, order])
-        answers[entrant.name] = torch.cat(logits)[: len(images)].argmax(1)
-        figures[entrant.name] = {
-            "images": len(images),
-            "top1": accuracy(answers[entrant.name], images.labels),
-            "agreement": accuracy(answers[entrant.name], answers[entrants[0].name]),
-        }
-    return figures
-
-
-def superres_quality(
-    entrants: Sequence[Contender], loaded: dict[str, Any], data: str, split: str, count: int
-) -> dict[str, dict[str, float]]:
-    """PSNR on luma by the protocol of [`evaluate_superres`], on the photographs of one folder."""
-    files = find_images(Path(data))[:count]
-    config = loaded[entrants[0].model][0].config
-    figures = {entrant.name: {"images": len(files), "psnr": 0.0, "agreement": 0.0} for entrant in entrants}
-    for path in tqdm(files, desc="PSNR", leave=False):
-        original = read_original(path, config.scale)
-        small = downscale(original, config.scale).expand(-1, config.num_channels, -1, -1)
-        first = None
-        for entrant in entrants:
-            restored = quantize_8bit(entrant.run(small.contiguous()).float())
-            first = restored if first is None else first
-            entry = figures[entrant.name]
-            target = original.expand_as(restored)
-            entry["psnr"] += psnr(restored, target, crop=config.scale).item() / len(files)
-            entry["agreement"] += min(psnr(restored, first, crop=config.scale).item(), 100.0) / len(files)
+        outputs, quality = data.measure(entrant.run, model.config, processor)
+        parent_outputs = outputs if parent_outputs is None else parent_outputs
+        agreement = task.compression.agreement(outputs, parent_outputs)
+        figures[entrant.name] = {"images": data.images, task.metric.name: quality, "agreement": agreement}
     return figures
 
 
 def format_benchmark(record: dict[str, Any]) -> str:
     """The figures as a table for the terminal and for Markdown."""
     sizes = list(next(iter(record["results"].values()))["batches"])
-    quality = next((key for key in ("top1", "psnr") if key in record["results"][record["parent"]]), None)
+    metric = next((METRICS[key] for key in METRICS if key in record["results"][record["parent"]]), None)
     header = [
         "",
         *(f"{label}, batch {size}" for size in sizes for label in ("ms", "speed-up")),
@@ -216,8 +169,8 @@ def format_benchmark(record: dict[str, Any]) -> str:
         "MB",
         "memory",
     ]
-    if quality:
-        header += [{"top1": "top-1", "psnr": "PSNR"}[quality], "agreement"]
+    if metric:
+        header += [metric.label, "agreement"]
     rows = []
     for name, entry in record["results"].items():
         row = [name]
@@ -227,12 +180,10 @@ def format_benchmark(record: dict[str, Any]) -> str:
         row.append(f"{max(entry['batches'][size]['images_per_second'] for size in sizes):,.0f}")
         row.append("–" if entry["bytes"] is None else f"{entry['bytes'] / 1e6:.2f}")
         row.append("–" if entry["peak_memory_mb"] is None else f"{entry['peak_memory_mb']:.0f} MB")
-        if quality and quality not in entry:
+        if metric and entry.get(metric.name) is None:
             row += ["–", "–"]
-        elif quality == "top1":
-            row += [f"{entry['top1']:.2%}", f"{entry['agreement']:.2%}"]
-        elif quality:
-            row += [f"{entry['psnr']:.2f} dB", f"{entry['agreement']:.1f} dB"]
+        elif metric:
+            row += [metric.form.format(entry[metric.name]), metric.agreement_form.format(entry["agreement"])]
         rows.append(row)
     threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
     return (
@@ -246,7 +197,7 @@ def tradeoff_picture(record: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     results = record["results"]
-    quality = next((key for key in ("top1", "psnr") if key in results[record["parent"]]), "bytes")
+    quality = next((key for key in METRICS if key in results[record["parent"]]), "bytes")
     size = next(iter(results[record["parent"]]["batches"]))
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axis = figure.subplots()
@@ -256,7 +207,7 @@ def tradeoff_picture(record: dict[str, Any], path: Path) -> None:
             continue
         axis.scatter(x, y, color=ORANGE if entry["engine"] == "int8" else BLUE, s=36, zorder=3)
         axis.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    label = {"top1": "top-1 accuracy", "psnr": "PSNR, dB", "bytes": "bytes of weights"}[quality]
+    label = METRICS[quality].label if quality in METRICS else "bytes of weights"
     axis.set(xscale="log", xlabel=f"CPU milliseconds, batch {size}, {record['threads']} thread(s)", ylabel=label)
     axis.margins(x=0.25)
     axis.grid(alpha=0.25, which="both")

@@ -5,6 +5,7 @@ from typing import Literal
 
 from ..engine.options import converted, option, settings
 from ..tasks.classification.config import ClassifierTrainingConfig
+from ..tasks.segmentation.config import SegmenterTrainingConfig
 from ..tasks.super_resolution.config import SuperResTrainingConfig
 from ..utils.types import as_name, as_path
 
@@ -31,7 +32,7 @@ class PruneOptions:
     finetune: bool = option(True, "train what is left, with the parent as teacher unless another is given")
 
     def __post_init__(self):
-        super().__post_init__()
+        super().__post_init__()  # pyright: ignore[reportAttributeAccessIssue]: of the training that this is mixed into
         if len([name for name in ("params", "macs", "latency") if getattr(self, f"target_{name}") is not None]) != 1:
             raise ValueError("Say what is to be left by one of target_params, target_macs and target_latency.")
         if self.target()[1] <= 0:
@@ -68,3 +69,17 @@ class SuperResPruneConfig(PruneOptions, SuperResTrainingConfig):
         help="folder for the pruned model and what tells of its training",
         converter=as_path,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterPruneConfig(PruneOptions, SegmenterTrainingConfig):
+    """How [`prune_and_train`] makes a segmenter smaller."""
+
+    out: Path = converted(
+        default=Path("runs/pruned"),
+        help="folder for the pruned model and what tells of its training",
+        converter=as_path,
+    )
+
+
+PruneConfig = ClassifierPruneConfig | SuperResPruneConfig | SegmenterPruneConfig

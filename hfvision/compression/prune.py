@@ -17,7 +17,7 @@ from transformers.initialization import no_init_weights
 from ..inspection.layers import attention_flops
 from ..tasks.base import task_of
 from .config import Metric
-from .groups import Group, find_groups, narrowed
+from .groups import Consumer, Group, find_groups, linear_layer, narrowed, unit_places
 
 LEAST = 0.1  # of each group's units stay, so that no layer is cut through
 
@@ -61,10 +61,12 @@ def taylor_importance(
         loss(model, batch).backward()
         for group in groups:
             gate = torch.zeros(group.size)
-            for name, columns in group.takers:
-                weight = model.get_submodule(name).weight
+            for consumer in group.consumers:
+                weight = linear_layer(model, consumer.module).weight
+                if weight.grad is None:
+                    raise ValueError(f"The loss does not depend on {consumer.module}: its units cannot be rated.")
                 product = (weight.detach() * weight.grad).transpose(0, 1).flatten(1).sum(1)
-                gate += product.view(group.size, columns).sum(1).cpu()
+                gate += of_units(product, group, consumer).sum(1).cpu()
             total[group.name] += gate.square() / len(batches)
     model.zero_grad()
     return total
@@ -77,13 +79,20 @@ def magnitude_importance(model: PreTrainedModel) -> dict[str, Tensor]:
     norms = {}
     for group in find_groups(model):
         squares = torch.zeros(group.size)
-        for name, rows in group.makers:
-            squares += model.get_submodule(name).weight.square().reshape(group.size, rows, -1).sum((1, 2)).cpu()
-        for name, columns in group.takers:
-            weight = model.get_submodule(name).weight.transpose(0, 1)
-            squares += weight.square().reshape(group.size, columns, -1).sum((1, 2)).cpu()
+        for producer in group.producers:
+            weight = model.get_parameter(f"{producer.module}.weight")
+            squares += weight.square().reshape(group.size, producer.rows, -1).sum((1, 2)).cpu()
+        for consumer in group.consumers:
+            weight = linear_layer(model, consumer.module).weight.transpose(0, 1)
+            squares += of_units(weight.square().flatten(1), group, consumer).sum((1, 2)).cpu()
         norms[group.name] = squares.sqrt() / squares.sqrt().mean()
     return norms
+
+
+def of_units(values: Tensor, group: Group, consumer: Consumer) -> Tensor:
+    """Of values for each column of a consumer's weight, (columns, ...), those of each unit: (size, each, ...)."""
+    own = values[consumer.offset : consumer.offset + group.size * consumer.columns]
+    return own.view(group.size, consumer.columns, *values.shape[1:])
 
 
 def prune(model: PreTrainedModel, importance: dict[str, Tensor], target: float, metric: Metric = "params") -> Pruned:
@@ -156,27 +165,29 @@ def cut(model: PreTrainedModel, kept: dict[str, Tensor]) -> PreTrainedModel:
 
     Args:
         model: of one of hfvision's families.
-        kept: for each of its [`find_groups`], by name, the units that stay.
+        kept: for each of its [`find_groups`], by name, the units that stay, ascending.
     """
     groups = find_groups(model)
     state = model.state_dict()
+    keep: dict[tuple[str, int], Tensor] = {}  # bool, of the slices along a dimension of a tensor
+
+    def mark(name: str, dim: int, group: Group, each: int, offset: int = 0) -> None:
+        mask = keep.setdefault((name, dim), torch.ones(state[name].shape[dim], dtype=torch.bool))
+        mask[offset : offset + group.size * each] = False
+        mask[offset + unit_places(kept[group.name].cpu(), each)] = True
+
     for group in groups:
-        units = kept[group.name].to(model.device)
-        for name, rows in group.makers:
+        for producer in group.producers:
             for part in ("weight", "bias", "running_mean", "running_var"):
-                if state.get(f"{name}.{part}") is not None:
-                    state[f"{name}.{part}"] = select(state[f"{name}.{part}"], units, rows, 0)
-        for name, columns in group.takers:
-            state[f"{name}.weight"] = select(state[f"{name}.weight"], units, columns, 1)
+                if state.get(f"{producer.module}.{part}") is not None:
+                    mark(f"{producer.module}.{part}", 0, group, producer.rows)
+        for consumer in group.consumers:
+            mark(f"{consumer.module}.weight", 1, group, consumer.columns, consumer.offset)
+    for (name, dim), mask in keep.items():
+        state[name] = state[name].index_select(dim, mask.nonzero().flatten().to(model.device))
     smaller = type(model)(narrowed(model.config, {name: len(units) for name, units in kept.items()}, groups))
     smaller.load_state_dict(state)
     return smaller.to(model.device, model.dtype).eval()
-
-
-def select(tensor: Tensor, units: Tensor, each: int, dim: int) -> Tensor:
-    """The slices of some units along a dimension, of which each unit has `each` in a row."""
-    places = (units[:, None] * each + torch.arange(each, device=units.device)).flatten()
-    return tensor.index_select(dim, places)
 
 
 def count(model_class: type[PreTrainedModel], config: Any) -> dict[str, float]:

@@ -1,37 +1,23 @@
 """Quantizes a model: 8-bit OpenVINO for CPUs, quanto's 8 or 4 bits for PyTorch, ONNX for elsewhere, or bf16."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
 from transformers import PreTrainedModel
-from transformers.image_processing_utils import BaseImageProcessor
 
-from ..data.datasets.class_names import class_names, match_classes
-from ..data.datasets.classification import load_image_dataset
-from ..data.datasets.photos import load_photos
-from ..data.datasets.prepare import prepare_images
-from ..data.transforms.degradation_presets import PRESETS
-from ..data.transforms.degradations import degrade
-from ..data.transforms.keyed import image_keys
-from ..data.transforms.normalize import Normalize
-from ..data.transforms.resize import modcrop, quantize_8bit
 from ..hub.files import resolve_model
 from ..hub.loading import load_config, load_model
 from ..hub.openvino_model import OpenVINOModel
 from ..hub.records import earlier_record
-from ..metrics.accuracy import accuracy
-from ..metrics.psnr import psnr
-from ..models.image_processing_classification import flatten_pil
 from ..publishing.cards.write import write_card
-from ..records import CompressionStep, ModelRecord, SizeChange, StepQuality, TrainingSettings, write_record
-from ..tasks.base import SEGMENTATION, SUPER_RESOLUTION, task_of
-from ..tasks.classification.evaluate import predict_logits
+from ..records import CompressionStep, ModelRecord, SizeChange, StepQuality, write_record
+from ..tasks.base import Task, task_of
+from ..tasks.compression import CalibrationConfig, CalibrationData
 from ..utils.files import atomic_model_folder, check_model_folder, check_training_folder
 from .backends.onnx import save_onnx
 from .backends.openvino import save_openvino, to_int8, to_openvino
@@ -39,32 +25,7 @@ from .backends.quanto import save_quanto
 from .fold import fold
 
 Method = Literal["openvino", "quanto", "onnx", "bf16"]
-MINIMUM = 10  # images to calibrate with
-BATCH = 10
-CROP = 96  # side in pixels of what super-resolution calibrates with
-SHOWN = 192  # side in pixels of what its PSNR is measured on, before the scale
-VALIDATED = 2000  # images at most
 PACKED = ("model.safetensors", "openvino_model.bin", "openvino_model.xml", "model.onnx", "model.onnx.data")
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Images that a model is calibrated with, and others that tell what the quantization costs.
-
-    Attributes:
-        batches: float32 (N, C, H, W), as the network gets them.
-        measure: of a model as [`loading.load_model`] gives it, its answers and its quality: `top1`, 0 to 1, or the
-            mean `psnr` in dB.
-        images: how many are measured on.
-        metric: `top1` or `psnr`.
-        fingerprint: of the data, where it has one.
-    """
-
-    batches: list[Tensor]
-    measure: Callable[[Any], tuple[list[Tensor], float]]
-    images: int
-    metric: Literal["top1", "psnr"]
-    fingerprint: str | None = None
 
 
 def quantize(
@@ -124,21 +85,17 @@ def quantize(
     config = load_config(model, trust_remote_code=trust_remote_code)
     refuse_quantized(model, config)
     task = task_of(config, model, trust_remote_code=trust_remote_code)
-    if task is SEGMENTATION:
-        raise ValueError(f"{model} is a segmenter, which this version does not quantize.")
     check_out(out, model, force)
     parent, processor = load_model(model, task.pipeline, trust_remote_code=trust_remote_code)
     parent = parent.float()
-    if hasattr(parent, "fuse"):
-        parent.fuse()
+    fuse_branches(parent)
     examples = None
     if calibration is not None:
         sources = [calibration] if isinstance(calibration, str) else list(calibration)
         trained = earlier_record(model).settings
-        if task is SUPER_RESOLUTION:
-            examples = photograph_examples(parent, sources, images, seed, trained)
-        else:
-            examples = labelled_examples(parent, processor, sources, images, seed, trained)
+        examples = task.compression.calibration(
+            parent, processor, CalibrationConfig(sources, images, seed, training=trained)
+        )
     before = examples.measure(parent) if examples else None
 
     fp32_bytes = sum(tensor.nbytes for tensor in parent.state_dict().values())
@@ -151,7 +108,7 @@ def quantize(
         (folder / "README.md").unlink(missing_ok=True)
         if method == "openvino":
             settings |= {"bits": 8, "max_drop": max_drop, "seed": seed}
-            quantized = int8_model(parent, examples, max_drop)
+            quantized = int8_model(parent, examples, max_drop and max_drop * task.metric.unit)
             save_openvino(quantized.model, folder)
         elif method == "quanto":
             settings |= {"bits": bits}
@@ -167,7 +124,7 @@ def quantize(
         quality = None
         if examples is not None and method != "onnx":
             after = examples.measure(load_model(str(folder), task.pipeline)[0])
-            quality = compare(before, after, examples)
+            quality = compare(before, after, examples, task)
         size = packed_bytes(Path(resolve_model(model))), packed_bytes(folder)
         step = CompressionStep(
             step="quantize",
@@ -177,8 +134,8 @@ def quantize(
             validation=quality,
         )
         earlier = earlier_record(model)
-        parent = earlier.parent or Path(model).name
-        record = replace(earlier, parent=parent, compression=[*earlier.compression, step])
+        name = earlier.parent or Path(model).name
+        record = replace(earlier, parent=name, compression=[*earlier.compression, step])
         write_record(folder / "record.json", record)
         write_card(folder)
     return record
@@ -201,105 +158,25 @@ def check_out(out: Path, model: str, force: bool, *, training: bool = False) -> 
         check_model_folder(out, force=force)
 
 
-def labelled_examples(
-    model: PreTrainedModel,
-    processor: BaseImageProcessor,
-    sources: Sequence[str],
-    images: int,
-    seed: int,
-    trained: TrainingSettings,
-) -> Examples:
-    """Of labelled images: to calibrate with from the training split, to validate with from the validation split, which
-    is the one of the model's training where its record has the settings (`trained`)."""
-    if len(sources) > 1:
-        raise ValueError(f"A classifier calibrates with one data set, got {', '.join(sources)}.")
-    if trained.validation:
-        options = {"validation": trained.validation, "validation_group": trained.validation_group}
-        splits = load_image_dataset(sources[0], seed=seed if trained.seed is None else trained.seed, **options)
-    else:
-        splits = load_image_dataset(sources[0], seed=seed)
-    names = splits["train"].features["label"].names
-    order = match_classes(class_names(model.config), names)
-    normalize = Normalize.from_processor(processor)
-    chosen = [splits[name].shuffle(seed=seed) for name in ("train", "validation")]
-    calibration, validation = (
-        prepare_images(split.select(range(min(len(split), count))), processor)
-        for split, count in zip(chosen, (images, VALIDATED), strict=True)
-    )
-    enough(len(calibration), sources[0])
-    batches = [
-        normalize(calibration.__getitems__(list(range(start, min(start + BATCH, len(calibration)))))["images"])
-        for start in range(0, len(calibration), BATCH)
-    ]
-
-    def measure(net: Any) -> tuple[list[Tensor], float]:
-        logits, labels = predict_logits(net, validation, normalize)
-        logits = logits[:, order]
-        return [logits], accuracy(logits, labels)
-
-    return Examples(batches, measure, len(validation), "top1", splits["train"]._fingerprint)
+def fuse_branches(model: PreTrainedModel) -> None:
+    """Fold the training branches of a super-resolution network in place; other models have none."""
+    if fuse := getattr(model, "fuse", None):
+        fuse()
 
 
-def photograph_examples(
-    model: PreTrainedModel, sources: Sequence[str], images: int, seed: int, trained: TrainingSettings
-) -> Examples:
-    """Of photographs, made smaller as in training, whose settings `trained` are: crops to calibrate with; the middles
-    to validate with, of every fifth photograph, which is not calibrated with where there are five or more."""
-    name = trained.degradation or "bicubic"
-    if name not in PRESETS:
-        raise ValueError(
-            f"The record.json of the model names the degradation {name!r}, not one of {', '.join(PRESETS)}."
-        )
-    degradation = PRESETS[name]
-    scale, channels = model.config.scale, model.config.num_channels
-    mode = "L" if channels == 1 else "RGB"
-    photos = load_photos(sources, min_side=32 * scale)
-    originals = [pil_to_tensor(flatten_pil(photo, mode))[None] for photo in photos]
-    held_out = originals[::5]
-    rest = [original for number, original in enumerate(originals) if number % 5] if len(originals) >= 5 else originals
-    generator = torch.Generator().manual_seed(seed)
-    batches = []
-    for number in range(images):
-        original = rest[number % len(rest)]
-        side = min(CROP * scale, *(length // scale * scale for length in original.shape[-2:]))
-        top, left = (int(torch.randint(length - side + 1, (), generator=generator)) for length in original.shape[-2:])
-        crop = original[..., top : top + side, left : left + side].float() / 255
-        batches.append(degrade(crop, scale, image_keys(seed, 0, torch.tensor([number])), degradation))
-    enough(len(batches), ", ".join(sources))
-    pairs = []
-    for number, original in enumerate(held_out):
-        sides = [min(SHOWN * scale, length) // scale * scale for length in original.shape[-2:]]
-        original = modcrop(center_crop(original, sides).float() / 255, scale)
-        pairs.append((degrade(original, scale, image_keys(seed, 1, torch.tensor([number])), degradation), original))
-
-    @torch.inference_mode()
-    def measure(net: Any) -> tuple[list[Tensor], float]:
-        restored = [quantize_8bit(net(pixel_values=small).reconstruction.float()) for small, _ in pairs]
-        values = [psnr(image, pair[1], crop=scale).item() for image, pair in zip(restored, pairs, strict=True)]
-        return restored, sum(values) / len(values)
-
-    return Examples(batches, measure, len(pairs), "psnr")
-
-
-def enough(count: int, source: str) -> None:
-    if count < MINIMUM:
-        raise ValueError(f"{source} gives {count} images to calibrate with: at least {MINIMUM} are needed.")
-
-
-def int8_model(model: PreTrainedModel, examples: Examples, max_drop: float | None = None) -> OpenVINOModel:
-    """The model in 8 bits, in OpenVINO's form. `max_drop` is in points of top-1, or dB."""
+def int8_model(model: PreTrainedModel, data: CalibrationData, max_drop: float | None = None) -> OpenVINOModel:
+    """The model in 8 bits, in OpenVINO's form; it loses at most `max_drop` of its quality where given."""
     converted = to_openvino(model)
-    smallest = max_drop and (max_drop / 100 if examples.metric == "top1" else max_drop)
 
     def validate(compiled: Any) -> float:
-        return examples.measure(CompiledModel(compiled, model.config))[1]
+        return data.measure(CompiledModel(compiled, model.config))[1]
 
     quantized = to_int8(
         converted,
-        [batch.numpy() for batch in examples.batches],
+        [batch.numpy() for batch in data.batches],
         attention=hasattr(model.config, "num_attention_heads"),
         validate=validate,
-        max_drop=smallest,
+        max_drop=max_drop,
     )
     return OpenVINOModel(quantized, model.config)
 
@@ -336,18 +213,15 @@ def packed_bytes(folder: Path) -> int | None:
     return sum((folder / name).stat().st_size for name in PACKED if (folder / name).is_file())
 
 
-def compare(before: tuple[list[Tensor], float], after: tuple[list[Tensor], float], examples: Examples) -> StepQuality:
-    if examples.metric == "top1":
-        agreement = accuracy(after[0][0], before[0][0].argmax(1))
-    else:
-        pairs = zip(after[0], before[0], strict=True)
-        values = [psnr(one, other).item() for one, other in pairs]
-        agreement = sum(min(value, 100.0) for value in values) / len(values)
+def compare(
+    before: tuple[list[Tensor], float], after: tuple[list[Tensor], float], data: CalibrationData, task: Task
+) -> StepQuality:
+    """The quality before and after a step of compression, from what `data.measure` gave."""
     return StepQuality(
-        images=examples.images,
-        metric=examples.metric,
+        images=data.images,
+        metric=task.metric.name,
         before=before[1],
         after=after[1],
-        agreement=agreement,
-        fingerprint=examples.fingerprint,
+        agreement=task.compression.agreement(after[0], before[0]),
+        fingerprint=data.fingerprint,
     )

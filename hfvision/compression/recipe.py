@@ -2,52 +2,37 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from accelerate import Accelerator
-from torch import Tensor
-from torch.nn.functional import cross_entropy, l1_loss
-from torch.utils.data import default_collate
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..data.datasets.class_names import class_names, match_classes
-from ..data.datasets.classification import load_image_dataset
-from ..data.datasets.prepare import prepare_images
-from ..data.transforms.crops import RandomCrops
-from ..data.transforms.degradation_presets import PRESETS
-from ..data.transforms.degradations import degrade
-from ..data.transforms.keyed import image_keys
-from ..data.transforms.normalize import Normalize
 from ..engine.folder import training_folder
 from ..engine.options import as_plain, command_line, parse_options
 from ..engine.resume import FREE_OPTIONS, changes
 from ..hub.loading import load_config, load_model
 from ..hub.records import earlier_record, read_record_of, training_step
-from ..metrics.accuracy import accuracy
 from ..publishing.cards.write import write_card
 from ..records import Change, CompressionStep, ModelRecord, StepQuality, write_record
-from ..tasks.base import CLASSIFICATION, SEGMENTATION, SUPER_RESOLUTION, task_of
-from ..tasks.classification.config import ClassifierTrainingConfig
-from ..tasks.classification.evaluate import predict_logits
-from ..tasks.classification.train import train_classifier
-from ..tasks.super_resolution.config import SuperResTrainingConfig
-from ..tasks.super_resolution.train import split_photographs, train_superres
-from ..tasks.super_resolution.validation import ValidationPhotos
+from ..tasks.base import CLASSIFICATION, METRICS, SEGMENTATION, SUPER_RESOLUTION, Task, task_of
+from ..tasks.compression import PruningData
 from ..utils.files import atomic_folder, check_model_folder
-from .config import ClassifierPruneConfig, Metric, PruneOptions, SuperResPruneConfig
+from .config import ClassifierPruneConfig, Metric, PruneConfig, SegmenterPruneConfig, SuperResPruneConfig
 from .prune import Pruned, magnitude_importance, prune, taylor_importance
-from .quantize import check_out, refuse_quantized
+from .quantize import check_out, fuse_branches, refuse_quantized
 
-BATCH = 64
 CUT = "cut.json"  # beside the weights of a cut
 
 
-def parse_prune_options(model: str, options: list[str], prog: str = "hfvision prune MODEL") -> PruneOptions:
+CONFIGS: dict[Task, type[PruneConfig]] = {
+    CLASSIFICATION: ClassifierPruneConfig,
+    SUPER_RESOLUTION: SuperResPruneConfig,
+    SEGMENTATION: SegmenterPruneConfig,
+}
+
+
+def parse_prune_options(model: str, options: list[str], prog: str = "hfvision prune MODEL") -> PruneConfig:
     """How to prune a model by Hub id, folder or shipped checkpoint, from command-line options.
 
     Where they do not say it, validation images are chosen as its training chose them: what it was trained on would
@@ -58,10 +43,7 @@ def parse_prune_options(model: str, options: list[str], prog: str = "hfvision pr
     """
     config = load_config(model)
     refuse_quantized(model, config)
-    task = task_of(config, model)
-    if task is SEGMENTATION:
-        raise ValueError(f"{model} is a segmenter, which this version does not prune.")
-    config_class = SuperResPruneConfig if task is SUPER_RESOLUTION else ClassifierPruneConfig
+    config_class = CONFIGS[task_of(config, model)]
     trained = read_record_of(model).settings
     names = {"validation", "validation_group", "seed"} & {field.name for field in dataclasses.fields(config_class)}
     split = {name: value for name in names if (value := getattr(trained, name))}
@@ -69,20 +51,7 @@ def parse_prune_options(model: str, options: list[str], prog: str = "hfvision pr
     return parse_options(config_class, ["--model", model, *options], prog, description, split)
 
 
-@dataclass(frozen=True)
-class PruneSetup:
-    """What pruning needs for one task: data for the importance, a loss, a measure of quality, a training."""
-
-    batches: list[dict[str, Tensor]]
-    loss: Callable[[PreTrainedModel, dict[str, Tensor]], Tensor]
-    measure: Callable[[PreTrainedModel], float]
-    metric: Literal["top1", "psnr"]
-    images: int
-    train: Callable[..., ModelRecord]
-    base: type
-
-
-def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> ModelRecord:
+def prune_and_train(config: PruneConfig) -> ModelRecord:
     """Cut a model down to a target and train what is left, which `config.out` then holds like any training's result.
 
     In `rounds`, each cuts by the same factor and trains for all `epochs`. The folders `cut-1`, … beside the result
@@ -101,17 +70,15 @@ def prune_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> Mode
         return cut_and_train(config)
 
 
-def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> ModelRecord:
+def cut_and_train(config: PruneConfig) -> ModelRecord:
     """[`prune_and_train`], in a folder that is its own."""
-    superres = isinstance(config, SuperResPruneConfig)
-    name = (SUPER_RESOLUTION if superres else CLASSIFICATION).pipeline
-    model, processor = load_model(config.model, name, trust_remote_code=config.trust_remote_code)
+    task = next(task for task, config_class in CONFIGS.items() if isinstance(config, config_class))
+    model, processor = load_model(config.model, task.pipeline, trust_remote_code=config.trust_remote_code)
     model = model.float()
-    if superres:
-        model.fuse()
-    task = (superres_setup if superres else classifier_setup)(config, model, processor)
+    fuse_branches(model)
+    data = task.compression.pruning(config, model, processor)
     steps = earlier_record(config.model).compression
-    quality, (metric, target) = task.measure(model), config.target()
+    quality, (metric, target) = data.measure(model), config.target()
     record = ModelRecord()
     part, first = target, None
     for number in range(1, config.rounds + 1):
@@ -120,22 +87,22 @@ def cut_and_train(config: ClassifierPruneConfig | SuperResPruneConfig) -> ModelR
         folder = config.out / f"cut-{number}"
         cut = earlier_cut(config, folder)
         if cut is None:
-            cut = cut_once(model, processor, task, config, (metric, part, quality), folder)
+            cut = cut_once(model, processor, (task, data), config, (metric, part, quality), folder)
         first = first or cut["before"]
         steps = [*steps, CompressionStep.from_json(cut["step"], str(folder / CUT))]
         quality = cut["step"]["validation"]["after"]
         if not config.finetune:
-            smaller, _ = load_model(str(folder), name)
+            smaller, _ = load_model(str(folder), task.pipeline)
             with atomic_folder(config.out) as temporary:
                 smaller.save_pretrained(temporary)
                 processor.save_pretrained(temporary)
             break
         last = number == config.rounds
         out = config.out if last else config.out / f"round-{number}"
-        record = task.train(training_config(config, task.base, folder, out))
-        model, _ = load_model(str(out), name)
-        trained = task.measure(model)
-        steps = [*steps, distill_step(config, task, quality, trained)]
+        record = task.compression.train(training_config(config, task.compression.training_config, folder, out))
+        model, _ = load_model(str(out), task.pipeline)
+        trained = data.measure(model)
+        steps = [*steps, distill_step(config, step_quality(task, data, quality, trained))]
         quality = trained
     if record.training:
         command = command_line(["hfvision", "prune", config.model], config, {"model", "resume"})
@@ -158,21 +125,21 @@ def round_target(first: dict[str, float] | None, metric: Metric, target: float, 
 def cut_once(
     model: PreTrainedModel,
     processor: BaseImageProcessor,
-    task: PruneSetup,
-    config: PruneOptions,
+    rated: tuple[Task, PruningData],
+    config: PruneConfig,
     goal: tuple[Metric, float, float],
     folder: Path,
 ) -> dict[str, Any]:
     """Cut to a target of a metric, from a quality, and write what is left to `folder`, with what is returned: `step`
     of the record, `before`, and the settings."""
-    metric, target, quality = goal
+    (task, data), (metric, target, quality) = rated, goal
     if config.importance == "taylor":
-        importance = taylor_importance(model, task.batches, task.loss)
+        importance = taylor_importance(model, data.batches, data.loss)
     else:
         importance = magnitude_importance(model)
     check_model_folder(folder, force=True)
     pruned = prune(model, importance, target, metric)
-    step = prune_step(config, pruned, task, quality, task.measure(pruned.model))
+    step = prune_step(config, pruned, step_quality(task, data, quality, data.measure(pruned.model)))
     cut = {"step": step.to_json(), "before": pruned.before, "config": as_plain(config)}
     with atomic_folder(folder) as temporary:
         pruned.model.save_pretrained(temporary)
@@ -181,7 +148,7 @@ def cut_once(
     return cut
 
 
-def earlier_cut(config: PruneOptions, folder: Path) -> dict[str, Any] | None:
+def earlier_cut(config: PruneConfig, folder: Path) -> dict[str, Any] | None:
     """What [`cut_once`] gave before the training was interrupted: to cut again might cut otherwise, as by latency."""
     if not (config.resume and (folder / CUT).is_file() and (folder / "model.safetensors").is_file()):
         return None
@@ -195,58 +162,7 @@ def training_config(config: Any, base: type, start: Path, out: Path) -> Any:
     return base(**options | {"model": str(start), "out": out, "teacher": config.teacher or config.model})
 
 
-def classifier_setup(
-    config: ClassifierPruneConfig, model: PreTrainedModel, processor: BaseImageProcessor
-) -> PruneSetup:
-    names = ("image_column", "label_column", "validation_group")
-    columns = {name: getattr(config, name) for name in names}
-    splits = load_image_dataset(config.data, validation=config.validation, seed=config.seed, **columns)
-    names = splits["train"].features["label"].names
-    order = match_classes(class_names(model.config), names)
-    normalize = Normalize.from_processor(processor)
-    some = splits["train"].shuffle(seed=config.seed)
-    images = prepare_images(some.select(range(min(config.importance_images, len(some)))), processor)
-    held_out = prepare_images(splits["validation"], processor) if "validation" in splits else images
-    batches = []
-    for start in range(0, len(images), BATCH):
-        batch = images.__getitems__(list(range(start, min(start + BATCH, len(images)))))
-        labels = torch.tensor(order)[batch["labels"]]
-        batches.append({"pixel_values": normalize(batch["images"]), "labels": labels})
-
-    def loss(net: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-        return cross_entropy(net(pixel_values=batch["pixel_values"]).logits, batch["labels"])
-
-    def measure(net: PreTrainedModel) -> float:
-        logits, labels = predict_logits(net, held_out, normalize)
-        return accuracy(logits[:, order], labels)
-
-    return PruneSetup(batches, loss, measure, "top1", len(held_out), train_classifier, ClassifierTrainingConfig)
-
-
-def superres_setup(config: SuperResPruneConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> PruneSetup:
-    scale, channels = model.config.scale, model.config.num_channels
-    photos, held_out = split_photographs(config, config.crop * scale)
-    crops = RandomCrops(photos, config.crop * scale, config.importance_images, config.seed, channels)
-    step = max(1, BATCH // 4)
-    batches = [
-        default_collate([crops[i] for i in range(start, min(start + step, len(crops)))])
-        for start in range(0, len(crops), step)
-    ]
-    validation = ValidationPhotos.of(held_out, scale, channels, config.degradation)
-
-    def loss(net: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-        labels = batch["labels"].float() / 255
-        keys = image_keys(config.seed, 0, batch["index"])
-        small = degrade(labels, scale, keys, PRESETS[config.degradation])
-        return l1_loss(net(pixel_values=small).reconstruction, labels)
-
-    def measure(net: PreTrainedModel) -> float:
-        return validation.psnr(lambda images: net(pixel_values=images).reconstruction, Accelerator(), "psnr")["psnr"]
-
-    return PruneSetup(batches, loss, measure, "psnr", len(held_out), train_superres, SuperResTrainingConfig)
-
-
-def prune_step(config: PruneOptions, pruned: Pruned, task: PruneSetup, before: float, after: float) -> CompressionStep:
+def prune_step(config: PruneConfig, pruned: Pruned, quality: StepQuality) -> CompressionStep:
     metric, target = config.target()
     latency = None
     if "latency" in pruned.after:
@@ -258,17 +174,16 @@ def prune_step(config: PruneOptions, pruned: Pruned, task: PruneSetup, before: f
         parameters=Change(before=int(pruned.before["params"]), after=int(pruned.after["params"])),
         macs=Change(before=int(pruned.before["macs"]), after=int(pruned.after["macs"])),
         latency_ms=latency,
-        validation=step_quality(task, before, after),
+        validation=quality,
     )
 
 
-def distill_step(config: Any, task: PruneSetup, before: float, after: float) -> CompressionStep:
-    step = training_step(config, config.teacher or config.model)
-    return dataclasses.replace(step, validation=step_quality(task, before, after))
+def distill_step(config: PruneConfig, quality: StepQuality) -> CompressionStep:
+    return dataclasses.replace(training_step(config, config.teacher or config.model), validation=quality)
 
 
-def step_quality(task: PruneSetup, before: float, after: float) -> StepQuality:
-    return StepQuality(images=task.images, metric=task.metric, before=before, after=after)
+def step_quality(task: Task, data: PruningData, before: float, after: float) -> StepQuality:
+    return StepQuality(images=data.images, metric=task.metric.name, before=before, after=after)
 
 
 def describe(record: ModelRecord) -> str:
@@ -282,8 +197,7 @@ def describe(record: ModelRecord) -> str:
             if change and change.before
         ]
         if step.validation:
-            figures = step.validation
-            form = "{:.2%}" if figures.metric == "top1" else "{:.2f} dB"
+            figures, form = step.validation, METRICS[step.validation.metric].form
             parts.append(f"{figures.metric} {form.format(figures.before)} → {form.format(figures.after)}")
         lines.append(f"{step.step} ({step.method}): {', '.join(parts) or json.dumps(step.settings)}")
     return "\n".join(lines)

@@ -15,14 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
-from transformers.modeling_outputs import ImageClassifierOutput, ImageSuperResolutionOutput
+from transformers.modeling_outputs import ImageClassifierOutput, ImageSuperResolutionOutput, SemanticSegmenterOutput
+from transformers.utils import ModelOutput
 
 from ..utils.optional import optional
 from .files import commit_of, find_file
 from .validation import library_errors
 
 XML, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
-OUTPUTS = {"logits": ImageClassifierOutput, "reconstruction": ImageSuperResolutionOutput}
+# The class of the outputs, by name and number of dimensions.
+OUTPUTS = {
+    ("logits", 2): ImageClassifierOutput,
+    ("logits", 4): SemanticSegmenterOutput,
+    ("reconstruction", 4): ImageSuperResolutionOutput,
+}
+OUTPUT_NAMES = {name for name, _ in OUTPUTS}
 LARGEST = 2**28  # values of a tensor of a network from outside, of one image
 MAX_XML_BYTES, MAX_XML_DEPTH = 100_000_000, 32
 COMPILED = 8  # shapes of the input that have a program of their own
@@ -53,11 +60,11 @@ def signal_stack_kept() -> Iterator[None]:
 
 
 class OpenVINOModel(nn.Module):
-    """A classifier or upscaler in OpenVINO's form, with the call and the outputs of the PyTorch model.
+    """A classifier, segmenter or upscaler in OpenVINO's form, with the call and the outputs of the PyTorch model.
 
-    Float (N, C, H, W) in, `ImageClassifierOutput` or `ImageSuperResolutionOutput` out, on the CPU alone and without
-    gradients. It computes on as many threads as PyTorch (`torch.set_num_threads`). An input shape that comes a second
-    time gets a program compiled for it.
+    Float (N, C, H, W) in, `ImageClassifierOutput`, `SemanticSegmenterOutput` or `ImageSuperResolutionOutput` out, on
+    the CPU alone and without gradients. It computes on as many threads as PyTorch (`torch.set_num_threads`). An input
+    shape that comes a second time gets a program compiled for it.
 
     Args:
         model: an `openvino.Model` of one input and one output called `logits` or `reconstruction`.
@@ -72,12 +79,13 @@ class OpenVINOModel(nn.Module):
     def __init__(self, model: Any, config: PreTrainedConfig, folder: Path | None = None, precision: str = "f32"):
         super().__init__()
         self.model, self.config, self.folder, self.precision = model, config, folder, precision
-        self.name = next(name for name in OUTPUTS if name in model.output(0).get_names())
+        self.name = next(name for name in OUTPUT_NAMES if name in model.output(0).get_names())
+        self.output_class = OUTPUTS[self.name, len(model.output(0).get_partial_shape())]
         self.device, self.dtype = torch.device("cpu"), torch.float32
         self.programs: dict[tuple, Any] = {}
 
     @torch.no_grad()
-    def forward(self, pixel_values: Tensor, **kwargs: Any) -> ImageClassifierOutput | ImageSuperResolutionOutput:
+    def forward(self, pixel_values: Tensor, **kwargs: Any) -> ModelOutput:
         """`pixel_values`: (N, C, H, W) of any float dtype."""
         if pixel_values.ndim != 4 or pixel_values.shape[1] != self.config.num_channels:
             raise ValueError(
@@ -92,7 +100,7 @@ class OpenVINOModel(nn.Module):
                 f"This model does not take pixel_values of the shape {pixels.shape}, but "
                 f"{self.model.input(0).partial_shape}: resize the images with its image processor."
             ) from error
-        return OUTPUTS[self.name](**{self.name: torch.from_numpy(result)})
+        return self.output_class(**{self.name: torch.from_numpy(result)})
 
     def program(self, shape: tuple[int, ...]) -> Any:
         """What computes an input of this shape."""
@@ -161,8 +169,11 @@ def load_openvino(name: str, config: PreTrainedConfig, precision: str = "f32") -
 def check_network(model: Any, label: str) -> None:
     """Raise ValueError for a network without one image and one known output, one that computes huge tensors, or one
     with constants that are not finite."""
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or not model.output(0).get_names() & set(OUTPUTS):
-        raise ValueError(f"{label} must have one input, and one output called {' or '.join(OUTPUTS)}.")
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or not model.output(0).get_names() & OUTPUT_NAMES:
+        raise ValueError(f"{label} must have one input, and one output called {' or '.join(sorted(OUTPUT_NAMES))}.")
+    shape = model.output(0).get_partial_shape()
+    if shape.rank.is_dynamic or shape.rank.get_length() not in {dimensions for _, dimensions in OUTPUTS}:
+        raise ValueError(f"The output of {label} must have 2 or 4 dimensions, got {shape}.")
     for node in model.get_ops():
         for output in node.outputs():
             sides = [side.get_min_length() for side in output.get_partial_shape()]

@@ -1,6 +1,7 @@
 """The tasks that models are trained for, and the one place that says which of them a model does."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -9,10 +10,12 @@ from ..hub.loading import AUTO_MODELS, supports
 from ..models.registry import IMAGE_PROCESSORS
 from .card import CardSection
 from .classification import card as classification
+from .compression import QualityMetric, TaskCompression
 from .segmentation import card as segmentation
 from .super_resolution import card as super_resolution
 
 EXAMPLE_SIDE = 64  # pixels of an example image for a network of any size
+SIDES_TO_PAD = (67, 75)  # of an example image for one that pads: no stride divides them
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Task:
         noun: what a model of this task is called in messages.
         any_size: whether the network takes images of any size.
         card: what the card of a model says that differs between tasks.
+        trainer: what `hfvision train` calls it.
+        metric: how well a model does.
+        pads: whether the network pads its images to what its strides divide.
     """
 
     name: str
@@ -36,6 +42,15 @@ class Task:
     noun: str
     any_size: bool
     card: CardSection = field(repr=False, compare=False)
+    trainer: str
+    metric: QualityMetric
+    pads: bool = False
+
+    @property
+    def compression(self) -> TaskCompression:
+        """How models of this task are compressed: the module `compression` in the folder of the task, imported when it
+        is asked for, as it brings the task's training with it."""
+        return import_module(f"{__package__}.{self.name}.compression").COMPRESSION
 
     @property
     def auto_class(self) -> Any:
@@ -49,6 +64,14 @@ class Task:
         side = getattr(config, "image_size", None) or 224
         return side if isinstance(side, int) else max(side)
 
+    def signature(self, config: PreTrainedConfig) -> tuple[Any, ...]:
+        """What models must have in common to be compared: task, scale or classes, and the shape of an example image,
+        C, H and W."""
+        scale = getattr(config, "scale", None) if self is SUPER_RESOLUTION else None
+        answers = f"×{scale}" if scale else f"{config.num_labels} classes"
+        side = self.example_side(config)
+        return (self.noun, answers, getattr(config, "num_channels", 3), side, side)
+
 
 CLASSIFICATION = Task(
     name="classification",
@@ -58,6 +81,8 @@ CLASSIFICATION = Task(
     noun="a classifier",
     any_size=False,
     card=classification.CARD,
+    trainer="classifier",
+    metric=QualityMetric("top1", "top-1", "{:.2%}", "{:.2%}"),
 )
 SUPER_RESOLUTION = Task(
     name="super_resolution",
@@ -67,6 +92,8 @@ SUPER_RESOLUTION = Task(
     noun="an upscaler",
     any_size=True,
     card=super_resolution.CARD,
+    trainer="superres",
+    metric=QualityMetric("psnr", "PSNR", "{:.2f} dB", "{:.1f} dB", unit=1),
 )
 SEGMENTATION = Task(
     name="segmentation",
@@ -76,8 +103,12 @@ SEGMENTATION = Task(
     noun="a segmenter",
     any_size=True,
     card=segmentation.CARD,
+    trainer="segmenter",
+    metric=QualityMetric("dice", "Dice", "{:.4f}", "{:.2%}"),
+    pads=True,
 )
 TASKS = (CLASSIFICATION, SUPER_RESOLUTION, SEGMENTATION)
+METRICS = {task.metric.name: task.metric for task in TASKS}
 
 
 def find_task(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> Task | None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ...tasks.base import task_of
+from ...tasks.base import SIDES_TO_PAD, task_of
 from ...utils.optional import optional
 from .openvino import PlainOutput, input_side
 
@@ -17,7 +17,7 @@ OPSET = 20
 
 
 def save_onnx(model: PreTrainedModel, folder: Path) -> float:
-    """Write `model.onnx`, of free batch and, for super-resolution, free sides, and compare its outputs.
+    """Write `model.onnx`, of free batch and, for networks for any size, free sides, and compare its outputs.
 
     Args:
         model: of one of hfvision's families.
@@ -33,18 +33,20 @@ def save_onnx(model: PreTrainedModel, folder: Path) -> float:
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
         optional(name, "onnx")
+    task = task_of(model.config, "The model")
     side, channels = input_side(model.config), getattr(model.config, "num_channels", 3)
     plain = PlainOutput(model.float().cpu().eval())
+    height, width = (side, side) if side else SIDES_TO_PAD if task.pads else (48, 40)
     sides = {} if side else {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             plain,
-            (torch.rand(2, channels, side or 48, side or 40),),
+            (torch.rand(2, channels, height, width),),
             folder / "model.onnx",
             input_names=["pixel_values"],
-            output_names=[task_of(model.config, "The model").output],
+            output_names=[task.output],
             dynamic_shapes={"pixel_values": {0: torch.export.Dim.DYNAMIC} | sides},
             opset_version=OPSET,
             dynamo=True,

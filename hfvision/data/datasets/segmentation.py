@@ -22,6 +22,7 @@ from .columns import IMAGE_NAMES
 from .folders import SPLIT_OF, image_column
 from .prepare import bad_image, encoded
 from .sources import find_parquet, name_splits, open_source, without_streams
+from .splits import choose_groups, choose_validation
 
 IGNORED = 255  # the label of pixels that do not count
 MASK_NAMES = (
@@ -89,7 +90,7 @@ def load_mask_dataset(
         splits[name] = split
     if "validation" not in splits and validation:
         train = splits["train"]
-        chosen = choose_groups(train, validation, seed, validation_group)
+        chosen = choose_rows(train, validation, seed, validation_group)
         splits["train"] = train.select(np.flatnonzero(~chosen))
         splits["validation"] = train.select(np.flatnonzero(chosen))
     return splits
@@ -168,18 +169,23 @@ def partners(tree: Tree, root: Path, names: Sequence[str], what: str) -> dict[st
     return files
 
 
-def choose_groups(train: datasets.Dataset, part: float, seed: int, validation_group: str | None) -> np.ndarray:
-    """bool (N,): whole groups, in an order of the seed, until they are `part` of the rows; never all groups."""
-    if validation_group is not None and validation_group not in train.features:
+def choose_rows(train: datasets.Dataset, part: float, seed: int, validation_group: str | None) -> np.ndarray:
+    """bool (N,): about `part` of the rows, in whole groups where there is a column of them: [`choose_validation`] or
+    [`choose_groups`] with all images as one class.
+
+    Raises:
+        ValueError: if there is no such column, or only one image or group.
+    """
+    one_class = np.zeros(len(train), dtype=np.int64)
+    if validation_group is None:
+        chosen = choose_validation(one_class, part, seed)
+    elif validation_group in train.features:
+        chosen = choose_groups(one_class, train[validation_group][:], part, seed)
+    else:
         raise ValueError(f"There is no column {validation_group!r}; there are: {', '.join(train.features)}.")
-    groups = np.asarray(train[validation_group][:] if validation_group else range(len(train)))
-    names, numbers = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError(f"{len(names)} image or group is too few to set some aside: give more, or validation=0.")
-    order = np.random.default_rng(seed).permutation(len(names))
-    reached = np.bincount(numbers)[order].cumsum() >= max(1, round(part * len(train)))
-    taken = order[: min(int(reached.argmax()) + 1, len(names) - 1)]
-    return np.isin(numbers, taken)
+    if not chosen.any():
+        raise ValueError(f"{len(train)} images are too few to set some aside: add images, or give validation=0.")
+    return chosen
 
 
 def read_mask(data: bytes) -> np.ndarray:

@@ -255,22 +255,60 @@ class CNNSegmentationConfig(CNNConfig):
     r"""Configuration of [`CNNForSemanticSegmentation`]: that of its encoder, and the width of its decoder.
 
     Args:
-        decoder_widths (`list[int]`, *optional*): output channels of the decoder's steps, from the smallest feature map
-            to the largest: one for each size that the encoder's feature maps have, but the smallest. `None`: each
-            step is as wide as the encoder is at its size, 64 at most.
+        decoder_widths (`list[int | list[int]]`, *optional*): output channels of the decoder's steps, from the smallest
+            feature map to the largest: one for each size that the encoder's feature maps have, but the smallest. A
+            step has two convolutions, whose widths may be given apart, as `[48, 32]`. `None`: each step is as wide as
+            the encoder is at its size, 64 at most.
 
     Raises:
-        ValueError: as [`CNNConfig`], and for a width below 1.
+        ValueError: as [`CNNConfig`], and for a width below 1, or not one or two for a step.
     """
 
     model_type = "hfvision_cnn_segmentation"
 
-    decoder_widths: list[int] | None = None
+    decoder_widths: list[int | list[int]] | None = None
+
+    def feature_maps(self) -> list[tuple[int, int]]:
+        """Channels of each of the encoder's feature maps, and how many times smaller than the image it is; without a
+        timm backbone, which knows its own."""
+        stride = (self.stem_stride if self.stem_width is not None else 1) * (2 if self.stem_pool else 1)
+        found = [(self.stem_channels, stride)]
+        for blocks, stage_stride in zip(self.stage_widths, self.stage_strides, strict=True):
+            stride *= stage_stride
+            found.append((blocks[-1][-1], stride))
+        return found
+
+    def resolved_decoder_widths(self, skip_channels: list[int]) -> list[list[int]]:
+        """The widths of both convolutions of each step of the decoder.
+
+        Args:
+            skip_channels: channels of the feature map that each step takes from the encoder.
+
+        Raises:
+            ValueError: for another number of `decoder_widths`.
+        """
+        widths = self.decoder_widths
+        if widths is None:
+            widths = [min(64, channels) for channels in skip_channels]
+        if len(widths) != len(skip_channels):
+            raise ValueError(f"decoder_widths must hold {len(skip_channels)} widths for this encoder, got {widths}.")
+        return [list(width) if isinstance(width, list) else [width, width] for width in widths]
 
     def validate_decoder(self):
         """The decoder has widths."""
-        if self.decoder_widths is not None and min(self.decoder_widths, default=1) < 1:
-            raise ValueError(f"decoder_widths must all be at least 1, got {self.decoder_widths}.")
+        for width in self.decoder_widths or []:
+            pair = width if isinstance(width, list) else [width, width]
+            if len(pair) != 2 or min(pair) < 1:
+                raise ValueError(
+                    f"decoder_widths must hold one width of at least 1, or two, for each step, got "
+                    f"{self.decoder_widths}."
+                )
+
+
+def used_feature_maps(strides: list[int]) -> list[int]:
+    """Which feature maps a segmentation decoder takes: of each size the deepest."""
+    last = len(strides) - 1
+    return [i for i in range(len(strides)) if i == last or strides[i] != strides[i + 1]]
 
 
 __all__ = ["CNNConfig", "CNNSegmentationConfig"]

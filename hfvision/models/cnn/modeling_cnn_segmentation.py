@@ -12,7 +12,7 @@ from transformers.models.auto import modeling_auto
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import TransformersKwargs, can_return_tuple
 
-from .configuration_cnn import CNNSegmentationConfig
+from .configuration_cnn import CNNSegmentationConfig, used_feature_maps
 from .configuration_common import CheckedConfig  # noqa: F401 -- has transformers copy that file
 from .layers_cnn import CNNConvLayer, minimum_size
 from .model_card import model_card  # noqa: F401 -- has transformers copy that file
@@ -25,10 +25,10 @@ from .timm_backbone import check_size, keep_feature_maps
 class CNNDecoderStep(GradientCheckpointingLayer):
     """Brings a feature map to the size of a larger one, and both together through two convolutions."""
 
-    def __init__(self, config: CNNSegmentationConfig, channels: int, skip_channels: int, width: int):
+    def __init__(self, config: CNNSegmentationConfig, channels: int, skip_channels: int, widths: list[int]):
         super().__init__()
         self.layers = nn.Sequential(
-            CNNConvLayer(config, channels + skip_channels, width), CNNConvLayer(config, width, width)
+            CNNConvLayer(config, channels + skip_channels, widths[0]), CNNConvLayer(config, widths[0], widths[1])
         )
 
     def forward(self, hidden_state: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
@@ -61,18 +61,14 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
         self.cnn: Any = CNNModel(config)
         if config.backbone is not None:
             keep_feature_maps(self.cnn.encoder, config)
-        channels, strides = zip(*self.feature_maps(), strict=True)
-        last = len(strides) - 1
-        self.taken = [i for i in range(len(strides)) if i == last or strides[i] != strides[i + 1]]
-        skips = [channels[i] for i in reversed(self.taken[:-1])]
-        widths = config.decoder_widths if config.decoder_widths is not None else [min(64, skip) for skip in skips]
-        if len(widths) != len(skips):
-            raise ValueError(f"decoder_widths must hold {len(skips)} widths for this encoder, got {widths}.")
+        channels, strides = map(list, zip(*self.feature_maps(), strict=True))
+        self.used = used_feature_maps(strides)
+        skips = [channels[i] for i in reversed(self.used[:-1])]
         self.decoder = nn.ModuleList()
         width = channels[-1]
-        for skip, step_width in zip(skips, widths, strict=True):
-            self.decoder.append(CNNDecoderStep(config, width, skip, step_width))
-            width = step_width
+        for skip, widths in zip(skips, config.resolved_decoder_widths(skips), strict=True):
+            self.decoder.append(CNNDecoderStep(config, width, skip, widths))
+            width = widths[-1]
         self.head = nn.Conv2d(width, config.num_labels, kernel_size=1)
         stemless = config.backbone is None and len(self.cnn.encoder.stem) == 0
         self.first = int(stemless)  # the feature map before is the image itself
@@ -84,19 +80,14 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
 
     def feature_maps(self) -> list[tuple[int, int]]:
         """Channels of each of the encoder's feature maps, and how many times smaller than the image it is."""
-        config = self.config
-        if config.backbone is not None:
+        if self.config.backbone is not None:
             return [(info["num_chs"], info["reduction"]) for info in self.cnn.encoder.feature_info]
-        stride = (config.stem_stride if config.stem_width is not None else 1) * (2 if config.stem_pool else 1)
-        found = [(config.stem_channels, stride)]
-        for blocks, stage_stride in zip(config.stage_widths, config.stage_strides, strict=True):
-            stride *= stage_stride
-            found.append((blocks[-1][-1], stride))
-        return found
+        return self.config.feature_maps()
 
     def padded_size(self, size: int) -> int:
         """The side, at least `size`, that the encoder halves without a rest."""
-        return -(-max(size, self.minimum) // self.stride) * self.stride + self.lost
+        # Rounded up without negative numbers, whose division exporters round to zero.
+        return (max(size, self.minimum) + self.stride - 1) // self.stride * self.stride + self.lost
 
     def get_input_embeddings(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- there are none
         return None
@@ -122,7 +113,7 @@ class CNNForSemanticSegmentation(CNNPreTrainedModel):
         else:
             check_size(self.cnn.encoder, padded)
             feature_maps = self.cnn.encoder.forward_intermediates(padded.to(self.dtype), intermediates_only=True)
-        hidden_state, *skips = [feature_maps[i] for i in reversed(self.taken)]
+        hidden_state, *skips = [feature_maps[i] for i in reversed(self.used)]
         for step, skip in zip(self.decoder, skips, strict=True):
             hidden_state = step(hidden_state, skip)
         logits = self.head(hidden_state)

@@ -13,7 +13,9 @@ CHANGES = {
 QUALITY = {
     "top1": ("accuracy on {:,} validation images", ".2%"),
     "psnr": ("PSNR on {:,} validation photographs, dB", ".2f"),
+    "dice": ("Dice on {:,} validation images", ".4f"),
 }
+ANSWERS = {"top1": "images", "dice": "pixels"}  # that an agreement is a share of
 
 
 def compression_paragraphs(record: ModelRecord) -> list[str]:
@@ -31,8 +33,8 @@ def step_paragraphs(number: int, step: CompressionStep) -> list[str]:
     if rows := change_rows(step):
         paragraphs.append(markdown_table(["", "before", "after"], rows))
     quality = step.validation
-    if quality and quality.metric == "top1" and quality.agreement is not None:
-        paragraphs.append(f"Both give the same answer for {quality.agreement:.2%} of the images.")
+    if quality and quality.metric in ANSWERS and quality.agreement is not None:
+        paragraphs.append(f"Both give the same answer for {quality.agreement:.2%} of the {ANSWERS[quality.metric]}.")
     return paragraphs
 
 

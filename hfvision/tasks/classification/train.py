@@ -33,9 +33,9 @@ from ...robustness.attacks.gradient import pgd
 from ...robustness.awp import PerturbedWeights
 from ...robustness.corruptions import corrupt_some
 from ...utils.plots import confusion_picture
+from ..distill import Distiller
 from ..training import print_summary, run_training, save_model, training_record, write_outputs
 from .config import ClassifierTrainingConfig
-from .distill import Distiller
 from .evaluate import evaluate_classifier, predict_logits
 from .start import load_start
 from .transfer import add_lora, freeze, number_layers

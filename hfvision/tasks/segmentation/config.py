@@ -29,7 +29,9 @@ class SegmenterTrainingConfig(LoopConfig):
         None, "images that agree in it, as of one patient, are not split by validation"
     )
     by: str | None = option(None, "column, as the kind of an image: figures are also given for each of its values")
-    classes: list[str] = option([], "names of the masks' values 0, 1, … (default: background foreground, or numbers)")
+    classes: list[str] = option(
+        [], "names of the masks' values 0, 1, … (default: the teacher's, or background foreground)"
+    )
     validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
     memory_limit: float = option(4.0, "GB of decoded images that are held in memory")
     model: str = converted(
@@ -53,6 +55,10 @@ class SegmenterTrainingConfig(LoopConfig):
     colour: float = option(0.2, "part by which saturation varies; hue by a quarter of it")
     balance: bool = option(False, "draw crops of rare values of `by` more often: by one over the root of their number")
     dice_weight: float = option(1.0, "of the Dice loss, beside the cross-entropy")
+    teacher: str | None = option(None, "segmenter to distill from: Hub id, folder or shipped checkpoint")
+    distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
+    distillation_weight: float = option(0.5, "weight of the teacher's loss; the labels' gets the rest")
+    distillation_temperature: float = option(2.0, "softens the teacher's answers")
     learning_rate: float = option(2e-3, "at the peak of the schedule")
     warmup: float = option(0.1, "part of the steps in which the learning rate rises")
     tta: Literal["none", "flip", "turn"] = option("none", "test-time augmentation of the final evaluation")

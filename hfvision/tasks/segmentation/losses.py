@@ -9,6 +9,7 @@ from torch.nn.functional import one_hot
 from ...data.datasets.segmentation import IGNORED
 from ...data.transforms.normalize import Normalize
 from ...models.cnn.segmentation_loss import pixel_cross_entropy
+from ..distill import Distiller
 from .config import SegmenterTrainingConfig
 from .evaluate import at_size
 
@@ -33,15 +34,25 @@ def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass
 class SegmenterLoss:
-    """From a batch of crops to the loss: normalization, network, cross-entropy and Dice."""
+    """From a batch of crops to the loss: normalization, network, cross-entropy and Dice, and the teacher's."""
 
     config: SegmenterTrainingConfig
     normalize: Normalize
+    distiller: Distiller | None = None
 
     def __call__(self, net: nn.Module, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         images = self.normalize(batch["images"]).contiguous(memory_format=torch.channels_last)
         labels = batch["labels"].long()
-        logits = at_size(net(pixel_values=images).logits.float(), labels.shape[1:])
-        entropy = pixel_cross_entropy(logits, labels)
-        dice = soft_dice_loss(logits, labels)
-        return {"loss": entropy + self.config.dice_weight * dice, "dice": 1 - dice.detach()}
+        dice = torch.zeros(())
+
+        def label_loss(logits: Tensor) -> Tensor:
+            nonlocal dice
+            logits = at_size(logits.float(), labels.shape[1:])
+            dice = soft_dice_loss(logits, labels)
+            return pixel_cross_entropy(logits, labels) + self.config.dice_weight * dice
+
+        if self.distiller is None:
+            loss = label_loss(net(pixel_values=images).logits)
+        else:
+            loss, _ = self.distiller(net, images, batch["images"], label_loss, labels != IGNORED)
+        return {"loss": loss, "dice": 1 - dice.detach()}

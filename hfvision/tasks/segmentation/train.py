@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ...data.datasets.class_names import class_names
 from ...data.datasets.describe import describe_data, some_sizes
 from ...data.datasets.mask_crops import MaskedCrops
 from ...data.datasets.segmentation import MaskedImages, load_mask_dataset, name_classes
@@ -17,7 +19,9 @@ from ...engine.loop import Trainer, Validation
 from ...engine.network import Network
 from ...engine.progress import History, chance_advice, one_class_found
 from ...hub.loading import load_config
+from ...hub.records import lineage
 from ...records import ModelRecord, SegmenterFigures, TrainingData
+from ..distill import Distiller
 from ..training import print_summary, run_training, save_model, training_record, write_outputs
 from .config import SegmenterTrainingConfig
 from .evaluate import count_overlaps, evaluate_segmenter, image_scores
@@ -73,14 +77,19 @@ def fit_segmenter(config: SegmenterTrainingConfig, accelerator: Accelerator) -> 
     def keep(state: dict[str, Tensor], metrics: dict[str, float]) -> None:
         save_model(model, processor, config.out, state)
 
+    made_from, distiller = lineage(config), None
+    if config.teacher:
+        distiller = Distiller.from_config(config, model, names, "image-segmentation")
     history = Trainer(
-        Network(model, SegmenterLoss(config, normalize)),
+        Network(model, SegmenterLoss(config, normalize, distiller)),
         crops,
         config,
         accelerator=accelerator,
         sample_weights=weights,
         validation=Validation(validate, "validation_dice", keep) if "validation" in images else None,
     ).fit()
+    if distiller is not None:
+        distiller.release(model)
     fingerprint = images["train"].rows._fingerprint
     data = TrainingData(source=config.data, classes=names, images=len(images["train"]), fingerprint=fingerprint)
     training = training_record("segmenter", config, data, model.num_parameters(), history)
@@ -91,7 +100,7 @@ def fit_segmenter(config: SegmenterTrainingConfig, accelerator: Accelerator) -> 
         options = {"by": by, "tta": config.tta, "accelerator": accelerator}
         found = evaluate_segmenter(model, part, processor, names=names, **options)
         figures[name] = SegmenterFigures.from_json(found, name)
-    record = ModelRecord(training=training, validation=figures.get("validation"), test=figures.get("test"))
+    record = replace(made_from, training=training, **figures)
     if accelerator.is_main_process:
         save_model(model, processor, config.out)
         for name, part in held_out.items():
@@ -117,7 +126,10 @@ def load_images(
     channels = config.num_channels or known_channels(config)
     limit = config.memory_limit * 1e9
     images = {str(name): MaskedImages(split, channels, limit) for name, split in splits.items()}
-    names = name_classes(images, config.classes)
+    known = config.classes
+    if config.teacher and not known:
+        known = class_names(load_config(config.teacher, trust_remote_code=config.trust_remote_code))
+    names = name_classes(images, known)
     if accelerator.is_main_process:
         sizes = some_sizes(splits["train"])
         print(describe_data(config.data, {name: len(part) for name, part in images.items()}, sizes))

@@ -15,7 +15,7 @@ from ...data.transforms.degradations import degrade
 from ...data.transforms.keyed import image_keys, uniform
 from ...metrics.psnr import rgb_to_y
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
-from ..classification.distill import hints
+from ..distill import hints
 from .gan import DiscriminatorLoss, PerceptualLoss, generator_loss
 
 if TYPE_CHECKING:

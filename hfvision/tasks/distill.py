@@ -8,15 +8,15 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, kl_div, log_softmax, mse_loss
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, kl_div, log_softmax, mse_loss
 from torchvision.transforms.v2.functional import grayscale_to_rgb, resize, rgb_to_grayscale, to_dtype
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ...data.datasets.class_names import class_names, match_classes
-from ...data.transforms.normalize import Normalize
-from ...engine.precision import choose_precision
-from ...hub.loading import load_model
+from ..data.datasets.class_names import class_names, match_classes
+from ..data.transforms.normalize import Normalize
+from ..engine.precision import choose_precision
+from ..hub.loading import load_model
 
 PROJECTIONS = "distillation_projections"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -77,6 +77,18 @@ def align_positions(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return left, right
 
 
+def pixel_logits(logits: Tensor, counted: Tensor) -> Tensor:
+    """The logits of the pixels that count, (pixels, C), from logits (N, C, h, w), which are brought to their size.
+
+    Args:
+        logits: float (N, C, h, w).
+        counted: bool (N, H, W).
+    """
+    if logits.shape[-2:] != counted.shape[-2:]:
+        logits = interpolate(logits, size=counted.shape[-2:], mode="bilinear", align_corners=False)
+    return logits.movedim(1, -1)[counted]
+
+
 def hints(hidden_states: Sequence[Tensor]) -> list[Tensor]:
     """The hidden states that are matched: the middle and the last one."""
     return [hidden_states[len(hidden_states) // 2], hidden_states[-1]]
@@ -87,14 +99,15 @@ class Distiller:
     """The loss of a student with a frozen teacher.
 
     Args:
-        teacher: a classifier; it is put into evaluation mode and gets no gradient.
-        processor: the teacher's; images are resized and normalized as by it.
+        teacher: a classifier or segmenter; it is put into evaluation mode and gets no gradient.
+        processor: the teacher's; images are normalized and resized as by it.
         order: the teacher's class for each class of the student.
         distillation: `soft` or `hard` predictions of the teacher, or its `features`.
         weight: of the teacher's part of the loss, 0 to 1.
         temperature: of both softmaxes, for `soft`.
         precision: of the teacher: `no` (its own dtype), `bf16` or `fp16`.
         projections: for `features`; [`Distiller.attach`] makes them and adds them to the student.
+        resize: bring images to the teacher's size; segmenters take them as they are.
 
     Raises:
         ValueError: for a weight or temperature out of range.
@@ -108,6 +121,7 @@ class Distiller:
     temperature: float = 2.0
     precision: Literal["no", "bf16", "fp16"] = "no"
     projections: nn.ModuleList | None = None
+    resize: bool = True
 
     def __post_init__(self):
         if not 0 <= self.weight <= 1:
@@ -122,7 +136,9 @@ class Distiller:
         self.size = list(example.shape[-2:])
 
     @classmethod
-    def from_config(cls, config: Any, model: PreTrainedModel, names: Sequence[str]) -> "Distiller":
+    def from_config(
+        cls, config: Any, model: PreTrainedModel, names: Sequence[str], task: str = "image-classification"
+    ) -> "Distiller":
         """From a training's options `teacher`, `distillation`, `distillation_weight`, `distillation_temperature`,
         `mixed_precision` and `trust_remote_code`.
 
@@ -130,14 +146,13 @@ class Distiller:
             config: the options.
             model: the student; for `features` it gets projections to train.
             names: of the student's classes.
+            task: of both, a task of transformers' pipelines. Only classifiers get images of their own size.
 
         Raises:
             FileNotFoundError: if there is no such teacher.
             ValueError: if it cannot be loaded, or its classes are not the student's.
         """
-        teacher, processor = load_model(
-            config.teacher, "image-classification", trust_remote_code=config.trust_remote_code
-        )
+        teacher, processor = load_model(config.teacher, task, trust_remote_code=config.trust_remote_code)
         known = class_names(teacher.config)
         try:
             order = match_classes(known, names)
@@ -151,6 +166,7 @@ class Distiller:
             weight=config.distillation_weight,
             temperature=config.distillation_temperature,
             precision=choose_precision(config.mixed_precision),
+            resize=task == "image-classification",
         )
         if config.distillation == "features":
             distiller.attach(model)
@@ -199,7 +215,7 @@ class Distiller:
         channels = len(self.normalize.mean)
         if images.shape[1] != channels:
             images = grayscale_to_rgb(images) if channels == 3 else rgb_to_grayscale(images)
-        if list(images.shape[-2:]) != self.size:
+        if self.resize and list(images.shape[-2:]) != self.size:
             images = resize(images, self.size, antialias=True)
         pixel_values = self.normalize(images).to(self.teacher.dtype, memory_format=torch.channels_last)
         dtype = AUTOCAST.get(self.precision)
@@ -207,9 +223,14 @@ class Distiller:
             return self.teacher(pixel_values=pixel_values, output_hidden_states=self.distillation == "features")
 
     def __call__(
-        self, net: nn.Module, pixel_values: Tensor, images: Tensor, classify: Callable[[Tensor], Tensor]
+        self,
+        net: nn.Module,
+        pixel_values: Tensor,
+        images: Tensor,
+        label_loss: Callable[[Tensor], Tensor],
+        counted: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(1 - weight) · `classify(logits)` + weight · the teacher's loss.
+        """(1 - weight) · `label_loss(logits)` + weight · the teacher's loss.
 
         A student with a distillation token learns the labels with one head and the teacher's predictions with the
         other.
@@ -218,27 +239,30 @@ class Distiller:
             net: the student, prepared or not.
             pixel_values: the student's input, float (N, C, H, W), normalized for it.
             images: the same images before normalization, uint8 or float in [0, 1].
-            classify: from logits (N, classes) to the loss on the labels.
+            label_loss: from logits to the loss on the labels.
+            counted: of segmenters bool (N, H, W), the pixels whose predictions are compared.
 
         Returns:
-            The loss and the student's logits, float (N, classes).
+            The loss and the student's logits, float (N, classes) or (N, classes, H, W).
         """
         answers = self.teacher_outputs(images)
         if self.projections is not None:
             student = net(pixel_values=pixel_values, output_hidden_states=True)
             by_teacher = feature_matching_loss(
-                hints(student.hidden_states), hints(answers.hidden_states), self.projections
+                hints(student.hidden_states), hints(answers.hidden_states), list(self.projections)
             )
-            by_labels = classify(student.logits)
+            by_labels = label_loss(student.logits)
         else:
             student = net(pixel_values=pixel_values)
             two_heads = "distillation_logits" in student
             learner = student.distillation_logits if two_heads else student.logits
             targets = answers.logits[:, self.order]
+            if counted is not None:
+                learner, targets = pixel_logits(learner, counted), pixel_logits(targets, counted)
             by_teacher = (
                 soft_target_loss(learner, targets, self.temperature)
                 if self.distillation == "soft"
                 else hard_distillation_loss(learner, targets)
             )
-            by_labels = classify(student.cls_logits if two_heads else student.logits)
+            by_labels = label_loss(student.cls_logits if two_heads else student.logits)
         return (1 - self.weight) * by_labels + self.weight * by_teacher, student.logits
