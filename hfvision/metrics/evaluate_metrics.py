@@ -37,7 +37,7 @@ class PSNR(evaluate.Metric):
             features=Features(predictions=IMAGE, references=IMAGE),
         )
 
-    def _compute(self, predictions: list, references: list, **options) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list, **options) -> dict[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         pairs = zip(predictions, references, strict=True)
         return {
             "psnr": torch.cat([psnr(torch.tensor([a]), torch.tensor([b]), **options) for a, b in pairs]).mean().item()
@@ -59,7 +59,7 @@ class SSIM(evaluate.Metric):
             features=Features(predictions=IMAGE, references=IMAGE),
         )
 
-    def _compute(self, predictions: list, references: list, **options) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list, **options) -> dict[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         pairs = zip(predictions, references, strict=True)
         return {
             "ssim": torch.cat([ssim(torch.tensor([a]), torch.tensor([b]), **options) for a, b in pairs]).mean().item()
@@ -81,7 +81,7 @@ class NIQE(evaluate.Metric):
             features=Features(predictions=IMAGE),
         )
 
-    def _compute(self, predictions: list, **options) -> dict[str, float]:
+    def _compute(self, predictions: list, **options) -> dict[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return {"niqe": torch.cat([niqe(torch.tensor([image]), **options) for image in predictions]).mean().item()}
 
 
@@ -103,7 +103,7 @@ class Accuracy(evaluate.Metric):
             ],
         )
 
-    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         scores, labels = torch.tensor(predictions), torch.tensor(references)
         result = {"accuracy": accuracy(scores, labels)}
         if scores.ndim == 2 and scores.shape[1] > 5:
@@ -126,7 +126,7 @@ class AUROC(evaluate.Metric):
             features=Features(predictions=Value("float64"), references=LABEL),
         )
 
-    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return {"auroc": auroc(torch.tensor(predictions, dtype=torch.float64), torch.tensor(references))}
 
 
@@ -144,7 +144,7 @@ class CalibrationError(evaluate.Metric):
             features=Features(predictions=LOGITS, references=LABEL),
         )
 
-    def _compute(self, predictions: list, references: list, **options) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list, **options) -> dict[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return {"ece": expected_calibration_error(torch.tensor(predictions), torch.tensor(references), **options)}
 
 
@@ -162,7 +162,7 @@ class NegativeLogLikelihood(evaluate.Metric):
             features=Features(predictions=LOGITS, references=LABEL),
         )
 
-    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return {"nll": negative_log_likelihood(torch.tensor(predictions), torch.tensor(references))}
 
 
@@ -181,7 +181,7 @@ class ConfusionMatrix(evaluate.Metric):
             features=Features(predictions=LABEL, references=LABEL),
         )
 
-    def _compute(self, predictions: list, references: list, num_classes: int) -> dict[str, list]:
+    def _compute(self, predictions: list, references: list, num_classes: int) -> dict[str, list]:  # pyright: ignore[reportIncompatibleMethodOverride]
         matrix = confusion_matrix(torch.tensor(predictions), torch.tensor(references), num_classes)
         scores = class_scores(matrix)._asdict()
         return {"confusion_matrix": matrix.tolist()} | {name: values.tolist() for name, values in scores.items()}
@@ -203,7 +203,7 @@ class Dice(evaluate.Metric):
             features=Features(predictions=MASK, references=MASK),
         )
 
-    def _compute(self, predictions: list, references: list, **options) -> dict[str, list]:
+    def _compute(self, predictions: list, references: list, **options) -> dict[str, list]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return mean_and_pooled("dice", dice, predictions, references, **options)
 
 
@@ -222,7 +222,7 @@ class IoU(evaluate.Metric):
             features=Features(predictions=MASK, references=MASK),
         )
 
-    def _compute(self, predictions: list, references: list, **options) -> dict[str, list]:
+    def _compute(self, predictions: list, references: list, **options) -> dict[str, list]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return mean_and_pooled("iou", iou, predictions, references, **options)
 
 

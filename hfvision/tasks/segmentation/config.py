@@ -30,7 +30,7 @@ class SegmenterTrainingConfig(LoopConfig):
     )
     by: str | None = option(None, "column, as the kind of an image: figures are also given for each of its values")
     classes: list[str] = option(
-        [], "names of the masks' values 0, 1, … (default: the teacher's, or background foreground)"
+        [], "names of the masks' values 0, 1, … (default: the teacher's)"
     )
     validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
     memory_limit: float = option(4.0, "GB of decoded images that are held in memory")
