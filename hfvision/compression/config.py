@@ -71,7 +71,7 @@ class SuperResPruneConfig(PruneOptions, SuperResTrainingConfig):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class SegmenterPruneConfig(PruneOptions, SegmenterTrainingConfig):
     """How [`prune_and_train`] makes a segmenter smaller."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from ...data.transforms.augmentation import MaskAugmentation
 from ...engine.config import LoopConfig
 from ...engine.options import converted, option, settings, yaml_mapping
-from ...utils.types import as_name, as_path
+from ...utils.types import as_name, as_optional_name, as_path
 
 
 @settings
@@ -29,9 +29,7 @@ class SegmenterTrainingConfig(LoopConfig):
         None, "images that agree in it, as of one patient, are not split by validation"
     )
     by: str | None = option(None, "column, as the kind of an image: figures are also given for each of its values")
-    classes: list[str] = option(
-        [], "names of the masks' values 0, 1, … (default: the teacher's)"
-    )
+    classes: list[str] = option([], "names of the masks' values 0, 1, … (default: the teacher's)")
     validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
     memory_limit: float = option(4.0, "GB of decoded images that are held in memory")
     model: str = converted(
@@ -55,7 +53,11 @@ class SegmenterTrainingConfig(LoopConfig):
     colour: float = option(0.2, "part by which saturation varies; hue by a quarter of it")
     balance: bool = option(False, "draw crops of rare values of `by` more often: by one over the root of their number")
     dice_weight: float = option(1.0, "of the Dice loss, beside the cross-entropy")
-    teacher: str | None = option(None, "segmenter to distill from: Hub id, folder or shipped checkpoint")
+    teacher: str | None = converted(
+        default=None,
+        help="segmenter to distill from: Hub id, folder or shipped checkpoint",
+        converter=as_optional_name,
+    )
     distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
     distillation_weight: float = option(0.5, "weight of the teacher's loss; the labels' gets the rest")
     distillation_temperature: float = option(2.0, "softens the teacher's answers")
