@@ -100,13 +100,13 @@ from .tasks.classification.binary import BinaryTest as BinaryTest
 from .tasks.classification.binary import evaluate_binary as evaluate_binary
 from .tasks.classification.calibrate import calibrate as calibrate
 from .tasks.classification.config import ClassifierTrainingConfig as ClassifierTrainingConfig
-from .tasks.classification.distill import Distiller as Distiller
 from .tasks.classification.evaluate import evaluate_classifier as evaluate_classifier
 from .tasks.classification.start import load_start as load_start
 from .tasks.classification.train import (
     train_classifier as train_classifier,
 )
 from .tasks.classification.transfer import add_lora as add_lora
+from .tasks.distill import Distiller as Distiller
 from .tasks.segmentation.config import SegmenterTrainingConfig as SegmenterTrainingConfig
 from .tasks.segmentation.evaluate import evaluate_segmenter as evaluate_segmenter
 from .tasks.segmentation.predict import segment as segment

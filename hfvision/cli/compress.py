@@ -107,12 +107,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--calibration",
         nargs="+",
         metavar="DATA",
-        help="images like those to come, as of `hfvision train --data`: labelled ones, some with masks, or photographs",
+        help="images like those to come, as of `hfvision train --data`: labelled, with masks, or photographs",
     )
     command.add_argument("--images", type=positive, default=300, help="how many to calibrate with (default 300)")
     command.add_argument("--bits", type=int, choices=[8, 4], default=8, help="of quanto's linear layers (default 8)")
     command.add_argument(
-        "--max-drop", type=float, help="points of top-1 or Dice, or dB, that openvino may lose: layers go back to float"
+        "--max-drop",
+        type=float,
+        help="points of top-1 or Dice, or dB, that openvino may lose: layers go back to float",
     )
     command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     command.add_argument("--force", action="store_true", help="replace a model that is there already")
@@ -142,7 +144,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         EXAMPLES["benchmark"],
     )
     command.add_argument("models", nargs="+", metavar="MODEL", help=f"{MODEL_HELP}; the first is the parent")
-    command.add_argument("--data", help="labelled images, images with masks, or a folder of photographs, for accuracy, Dice or PSNR")
+    command.add_argument("--data", help="labelled images, images with masks, or photographs, to measure quality on")
     command.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default test)")
     command.add_argument("-n", type=positive, default=1000, help="images for accuracy, Dice or PSNR (default 1000)")
     command.add_argument("--batch", type=positive, nargs="+", action="extend", help="batch sizes (default 1 32)")
