@@ -94,7 +94,7 @@ def test_quantizer_makes_eight_bits_that_reload_exactly(folders, tmp_path):
 
 
 def test_command_line_exports_and_importing_hfvision_imports_no_optimum(folders, tmp_path):
-    paths = [str(ROOT), str(ROOT / "plugins"), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT), str(ROOT / "scripts" / "plugins"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     program = (
         "import sys, hfvision\n"
