@@ -1,13 +1,13 @@
 """hfvision: image models the Hugging Face way, from training to serving.
 
-Importing this package registers its model families with transformers' Auto classes and the task
-`image-super-resolution` with its pipelines. Everything else is imported when it is first used: `__init__.pyi` lists
+With this package imported, transformers' Auto classes know its model families, and its pipelines the task
+`image-super-resolution`. Everything else is imported when it is first used: `__init__.pyi` lists
 the public names.
 """
 
 import lazy_loader
 
-from .models.registry import register_families
+from .models.deferred import register_when_needed
 
 __version__ = "0.1.0"
 
@@ -19,4 +19,4 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 
-register_families()
+register_when_needed()

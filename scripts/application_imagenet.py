@@ -126,7 +126,7 @@ def same_weights(first: Path, second: Path) -> bool:
 
 def dry_run(recipe: Path, data: Path, out: Path, words: list[str], steps: int) -> dict[str, Any]:
     """See the head of this file; the figures."""
-    common = ["--config", str(recipe), "--data", str(data), "--epochs", "1", "--workers", "2", *words]
+    common = ["--config", str(recipe), "--data", str(data), "--epochs", "1", "--num-workers", "2", *words]
     common += ["--steps_per_epoch", str(steps)]
     files = [*common, "--memory_limit", "0"]  # read again and again, as a set that does not fit
     straight = train_classifier(configure([*files, "--out", str(out / "straight")]))

@@ -27,7 +27,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hfvision.data.io.tree import find_images
-from hfvision.data.transforms.degradations import PRESETS, degrade
+from hfvision.data.transforms.degradation_presets import PRESETS
+from hfvision.data.transforms.degradations import degrade
 from hfvision.data.transforms.keyed import image_keys
 from hfvision.data.transforms.resize import quantize_8bit
 from hfvision.hub.loading import load_model

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,15 @@ except ModuleNotFoundError:
 else:
     raise SystemExit("hfvision can still be imported")
 """
+
+
+@pytest.fixture(autouse=True)
+def messages() -> Iterator[None]:
+    """What the package logs is written to the standard error, as by the command line."""
+    from hfvision.utils.console import log_to_stderr
+
+    with log_to_stderr(logging.INFO):
+        yield
 
 
 @pytest.fixture

@@ -257,7 +257,7 @@ def test_steps_of_compression_are_told_before_and_after(bare_classifier):
 
 
 def test_what_a_training_does_not_know_is_said_once_and_kept(run):
-    words = ["--licence", "cc-by-4.0", "--data-name", "Our clothes", "--data-licence", "CC BY-SA 4.0"]
+    words = ["--license", "cc-by-4.0", "--data-name", "Our clothes", "--data-license", "CC BY-SA 4.0"]
     assert main(["card", str(run), *words]) == 0
     assert main(["card", str(run)]) == 0
     card = (run / "README.md").read_text(encoding="utf-8")

@@ -71,7 +71,7 @@ def test_a_second_call_reads_the_cache_in_another_process_too(source):
     files = {name: Path(name).stat().st_mtime_ns for name in cached(expanded)}
     code = """
 from hfvision import sample_dataset
-from hfvision.data.transforms.augment import PRESETS
+from hfvision.data.transforms.augmentation import PRESETS
 from hfvision.data.datasets.expand import expand_dataset
 
 source = sample_dataset()["train"].select(range(40))

@@ -263,7 +263,7 @@ def test_overlay_colours_the_class_and_leaves_the_background():
 
 
 def test_card_tells_figures_and_limits(trained):
-    assert main(["card", str(trained), "--licence", "apache-2.0", "--data-name", "drawn discs", "--hide-paths"]) == 0
+    assert main(["card", str(trained), "--license", "apache-2.0", "--data-name", "drawn discs", "--hide-paths"]) == 0
     card = (trained / "README.md").read_text()
     record = json.loads((trained / "record.json").read_text())
     assert "pipeline_tag: image-segmentation" in card

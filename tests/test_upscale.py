@@ -382,8 +382,7 @@ def test_commands_for_sizes(model, tmp_path, fails):
     for name, size in (("a_x2.5.png", (50, 35)), ("a_100x100.png", (100, 70)), ("b.jpg", (40, 28))):
         with Image.open(tmp_path / name) as image:
             assert image.size == size
-    with pytest.raises(SystemExit):
-        main(["upscale", source, "--fit", "100"])
+    assert "3840x2160" in fails("upscale", source, "--fit", "100")
     assert "not ×4" in fails("upscale", source, "--model", model, "--scale", "4")
 
 

@@ -1,35 +1,48 @@
 """Smaller and faster models."""
 
 import argparse
-import sys
+import json
 from pathlib import Path
+from typing import Any
 
-from ..utils.console import to_json
-from ..utils.files import check_report
-from .arguments import MODEL_HELP, TRUST_HELP, add_command, add_report_options, positive
-from .train import train
+from jsonargparse.typing import PositiveInt
 
+from ..compression.config import ClassifierPruneConfig, PruneOptions, SegmenterPruneConfig, SuperResPruneConfig
+from ..engine.options import add_options, read_config
+from ..hub.files import resolve_model
+from ..utils.console import output, to_json
+from ..utils.files import check_model_folder
+from ..utils.parser import Parser
+from .arguments import MODEL_HELP, add_force, add_json, add_output_dir, add_trust, check_data, check_model
+from .commands import Command
+
+PRUNE = "Remove channels and attention heads from a model, then fine-tune it by distillation from the original."
+PRUNE_CONFIGS = {
+    "classifier": ClassifierPruneConfig,
+    "segmenter": SegmenterPruneConfig,
+    "superres": SuperResPruneConfig,
+}
 EXAMPLES = {
     "quantize": """examples:
-  hfvision quantize runs/photos --calibration photos/ --out runs/photos-int8
-  hfvision quantize sr-tiny-x2 --calibration my-photographs/ --out runs/upscaler-int8
-  hfvision quantize runs/photos --method quanto --bits 4 --out runs/photos-int4""",
+  hfvision quantize runs/photos --calibration photos/ --output-dir runs/photos-int8
+  hfvision quantize sr-tiny-x2 --calibration my-photographs/ --output-dir runs/upscaler-int8
+  hfvision quantize runs/photos --method quanto --bits 4 --output-dir runs/photos-int4""",
     "prune": """examples:
-  hfvision prune runs/photos --data photos/ --target-params 0.19 --epochs 20 --out runs/small
-  hfvision prune user/my-vit --data photos/ --target-macs 0.5 --rounds 2 --out runs/small
-  hfvision prune sr-tiny-x2 --data my-photographs/ --target-macs 0.7 --out runs/fast
+  hfvision prune runs/photos --data photos/ --target-params 0.19 --epochs 20 --output-dir runs/small
+  hfvision prune user/my-vit --data photos/ --target-macs 0.5 --rounds 2 --output-dir runs/small
+  hfvision prune sr-tiny-x2 --data my-photographs/ --target-macs 0.7 --output-dir runs/fast
   hfvision prune runs/photos --help""",
     "distill": """examples:
-  hfvision distill runs/photos cnn:tiny --data photos/ --epochs 30 --out runs/student
-  hfvision distill runs/upscaler fast-tiny --data my-photographs/ --scale 2 --out runs/student
+  hfvision distill runs/photos cnn:tiny --data photos/ --epochs 30 --output-dir runs/student
+  hfvision distill runs/upscaler fast-tiny --data my-photographs/ --scale 2 --output-dir runs/student
   hfvision distill runs/photos cnn:tiny --help""",
-    "benchmark": """examples:
-  hfvision benchmark cnn-cifar10 runs/small runs/photos-int8 --data photos/ --split validation
-  hfvision benchmark sr-tiny-x2 runs/upscaler-int8 --data Set5/ --batch 1 --out report/""",
 }
 
 
 def quantize(args: argparse.Namespace) -> None:
+    check_model(args.model)
+    check_data(args.calibration or [])
+    check_model_folder(args.out, force=args.force)
     from ..compression.quantize import quantize
     from ..compression.recipe import describe
 
@@ -45,116 +58,124 @@ def quantize(args: argparse.Namespace) -> None:
         force=args.force,
         trust_remote_code=args.trust_remote_code,
     )
-    print(to_json(record["compression"]) if args.json else f"{describe(record)}\nmodel and card: {args.out}")
+    output(to_json(record["compression"]) if args.json else f"{describe(record)}\nModel and card: {args.out}")
 
 
-def prune(args: argparse.Namespace) -> None:
-    from ..compression.recipe import describe, parse_prune_options, prune_and_train
-
-    config = parse_prune_options(args.model, args.options)
-    print(f"{describe(prune_and_train(config))}\nmodel and card: {config.out}")
-
-
-def distill(args: argparse.Namespace) -> None:
+def trainer_of(model: str) -> str:
+    """What `hfvision train` calls the task of a model; of a Hub id, the configuration is downloaded."""
+    path = Path(resolve_model(model)) / "config.json"
+    if path.is_file():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        known = str(config.get("model_type")), str(next(iter(config.get("architectures") or []), ""))
+        if known[0].startswith("hfvision_") or known[1].endswith("ForImageClassification"):
+            segmenter = known[0].endswith("_segmentation")
+            return "superres" if known[0] == "hfvision_srgan" else "segmenter" if segmenter else "classifier"
     from ..hub.loading import load_config
     from ..tasks.base import task_of
 
-    task = task_of(load_config(args.teacher), args.teacher)
-    words = ["--teacher", args.teacher, "--model", args.student, *args.options]
-    train(argparse.Namespace(task=task.trainer, options=words))
+    return task_of(load_config(model), model).trainer
 
 
-def benchmark(args: argparse.Namespace) -> None:
-    from ..compression.benchmark import BATCHES, benchmark, format_benchmark, tradeoff_picture
-    from ..records import write_record
+def parse_prune(parser: Parser, words: list[str]) -> Any:
+    """How to prune the model that the first word names; its task decides which options there are."""
+    if not words or words[0].startswith("-"):
+        parser.parse_args(words)
+    model, options = words[0], words[1:]
+    check_model(model)
+    config_class = PRUNE_CONFIGS[trainer_of(model)]
+    prog = "hfvision prune MODEL"
+    full = Parser(prog=prog, usage=f"{prog} --data DATA --target-params X [options]", description=PRUNE)
+    add_options(full, config_class)
+    config = read_config(full, config_class, ["--model", model, *options])
+    check_data([config.data] if isinstance(config.data, str) else config.data)
+    from ..compression.recipe import parse_prune_options
 
-    check_report(args.out, "benchmark.json", "benchmark.png", force=args.force)
-    record = benchmark(
-        args.models,
-        data=args.data,
-        split=args.split,
-        batches=args.batch or BATCHES,
-        engines=args.engines,
-        threads=args.threads,
-        rounds=args.rounds,
-        count=args.n,
-        trust_remote_code=args.trust_remote_code,
-    )
-    print(to_json(record) if args.json else format_benchmark(record))
-    if args.out is not None:
-        write_record(args.out / "benchmark.json", record)
-        tradeoff_picture(record, args.out / "benchmark.png")
-        print(f"Figures and picture written to {args.out}", file=sys.stderr)
+    return parse_prune_options(model, options)
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    command = add_command(
-        commands,
-        quantize,
-        "Store a model in fewer bits: smaller, and with OpenVINO much faster on CPUs.",
-        EXAMPLES["quantize"],
+def prune(config: Any) -> None:
+    from ..compression.recipe import describe, prune_and_train
+
+    output(f"{describe(prune_and_train(config))}\nModel and card: {config.out}")
+
+
+def parse_distill(commands: Command, parser: Parser, words: list[str]) -> Any:
+    """The training by the teacher that the first word names, of the student that the second names."""
+    if len(words) < 2 or words[0].startswith("-") or words[1].startswith("-"):
+        parser.parse_args(words)
+    teacher, student, *options = words
+    check_model(teacher)
+    training = commands.commands["train"].commands[trainer_of(teacher)]
+    assert training.parse is not None
+    return training, training.parse(["--teacher", teacher, "--model", student, *options])
+
+
+def distill(parsed: Any) -> None:
+    training, config = parsed
+    training.function(config)
+
+
+def add_commands(commands: Command) -> None:
+    add_quantize(commands)
+    add_prune(commands)
+    add_distill(commands)
+
+
+def add_quantize(commands: Command) -> None:
+    command = commands.add(
+        quantize, "Quantize a model: smaller, and with OpenVINO faster on CPUs.", EXAMPLES["quantize"]
     )
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    command.add_argument("--out", type=Path, required=True, help="folder for the quantized model")
     command.add_argument(
         "--method",
         choices=["openvino", "quanto", "onnx", "bf16"],
         default="openvino",
-        help="openvino: 8 bits, for CPUs (default); quanto: 8 or 4 bits in PyTorch, on a CPU smaller but slower; "
-        "onnx: a float file for other programs; bf16: half the size",
+        help="openvino: static int8 for CPUs; quanto: int8 or int4 weights in PyTorch, smaller but not faster; "
+        "onnx: float ONNX export; bf16: half the size (default: openvino)",
     )
     command.add_argument(
         "--calibration",
         nargs="+",
+        action="extend",
         metavar="DATA",
-        help="images like those to come, as of `hfvision train --data`: labelled, with masks, or photographs",
+        help="calibration images: a dataset as for training: with labels, with masks, or photographs",
     )
-    command.add_argument("--images", type=positive, default=300, help="how many to calibrate with (default 300)")
-    command.add_argument("--bits", type=int, choices=[8, 4], default=8, help="of quanto's linear layers (default 8)")
+    command.add_argument(
+        "--images", type=PositiveInt, metavar="N", default=300, help="number of calibration images (default: 300)"
+    )
+    command.add_argument("--bits", type=int, choices=[8, 4], default=8, help="weight bits of quanto (default: 8)")
     command.add_argument(
         "--max-drop",
         type=float,
-        help="points of top-1 or Dice, or dB, that openvino may lose: layers go back to float",
+        metavar="X",
+        help="largest accepted drop with openvino, in points of top-1 or Dice, or dB; sensitive layers stay in float",
     )
-    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
-    command.add_argument("--force", action="store_true", help="replace a model that is there already")
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
+    command.add_argument("--seed", type=int, metavar="N", default=0, help="random seed (default: 0)")
+    add_output_dir(command, "output folder for the quantized model", required=True)
+    add_force(command, "model")
+    add_json(command)
+    add_trust(command)
 
-    command = add_command(
-        commands,
+
+def add_prune(commands: Command) -> None:
+    command = commands.add(
         prune,
-        "Cut channels and heads out of a model and train what is left beside its parent.",
-        EXAMPLES["prune"],
+        PRUNE,
+        f'{EXAMPLES["prune"]}\n\nThe options of "hfvision train" apply, too: hfvision prune MODEL --help',
+        usage="MODEL --data DATA (--target-params X | --target-macs X | --target-latency X) [options]",
+        parse=lambda words: parse_prune(command, words),
     )
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    command.add_argument("options", nargs=argparse.REMAINDER, help="see: hfvision prune MODEL --help")
+    add_options(command, PruneOptions, without={"model"})
 
-    command = add_command(commands, distill, "Train a small model by the answers of a large one.", EXAMPLES["distill"])
+
+def add_distill(commands: Command) -> None:
+    command = commands.add(
+        distill,
+        "Train a small student model by knowledge distillation from a teacher.",
+        f'{EXAMPLES["distill"]}\n\nThe options are those of "hfvision train" for the teacher\'s task.',
+        usage="TEACHER STUDENT --data DATA [options]",
+        parse=lambda words: parse_distill(commands, command, words),
+    )
     command.add_argument("teacher", metavar="TEACHER", help=MODEL_HELP)
-    command.add_argument(
-        "student", metavar="STUDENT", help="preset, as cnn:tiny or fast-tiny, or a model to go on with"
-    )
-    command.add_argument("options", nargs=argparse.REMAINDER, help="those of hfvision train")
-
-    command = add_command(
-        commands,
-        benchmark,
-        "Measure models on several engines side by side: time, memory, size, accuracy.",
-        EXAMPLES["benchmark"],
-    )
-    command.add_argument("models", nargs="+", metavar="MODEL", help=f"{MODEL_HELP}; the first is the parent")
-    command.add_argument("--data", help="labelled images, images with masks, or photographs, to measure quality on")
-    command.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default test)")
-    command.add_argument("-n", type=positive, default=1000, help="images for accuracy, Dice or PSNR (default 1000)")
-    command.add_argument("--batch", type=positive, nargs="+", action="extend", help="batch sizes (default 1 32)")
-    command.add_argument(
-        "--engines",
-        nargs="+",
-        action="extend",
-        metavar="ENGINE",
-        help="of: eager bf16 compile openvino openvino-bf16 onnx (default all)",
-    )
-    command.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")
-    command.add_argument("--rounds", type=positive, default=30, help="times that contenders take turns (default 30)")
-    add_report_options(command, "folder for benchmark.json and benchmark.png", "a benchmark")
+    command.add_argument("student", metavar="STUDENT", help="preset, such as cnn:tiny or fast-tiny, or a model")

@@ -4,21 +4,25 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..utils.console import each, say, to_json
+from jsonargparse.typing import PositiveInt
+
+from ..utils.console import each, output, to_json
 from ..utils.files import atomic_write, check_folder, distinct_targets
-from .arguments import add_command, add_group, positive
+from .arguments import add_force, add_json, add_output_dir, check_images
+from .commands import Command
 
 EXAMPLES = {
     "detect_fit": """example:
-  hfvision train superres --data normal/ --model fast-light --scale 4 --crop 8 --turn false --out runs/pixels
-  hfvision train superres --data normal/ --model runs/pixels --crop 8 --turn false --gan vanilla --out runs/gan
+  hfvision train superres --data normal/ --model fast-light --scale 4 --crop 8 --turn false --output-dir runs/pixels
+  hfvision train superres --data normal/ --model runs/pixels --crop 8 --turn false --gan vanilla --output-dir runs/gan
   hfvision detect fit runs/gan --normal other-normal/""",
     "detect_anomalies": """example:
-  hfvision detect anomalies photo.jpg camera/ --model runs/gan --out anomalies/""",
+  hfvision detect anomalies photo.jpg camera/ --model runs/gan --output-dir anomalies/""",
 }
 
 
 def detect_fit(args: argparse.Namespace) -> None:
+    check_images([args.model, *args.normal])
     from ..data.io.images import read_image
     from ..data.io.tree import find_images
     from ..tasks.anomaly.gan import fit_detector, load_networks, save_normality, stack_images, trained_size
@@ -30,17 +34,18 @@ def detect_fit(args: argparse.Namespace) -> None:
     detector = fit_detector(generator, discriminator, normal, size, args.false_alarms)
     save_normality(detector, args.model)
     known = detector.normality
-    print(f"{known.images} normal images, {known.false_alarms:.1%} of them above the threshold {known.threshold:.3f}")
+    output(f"{known.images} normal images, {known.false_alarms:.1%} of them above the threshold {known.threshold:.3f}")
 
 
 def detect_anomalies(args: argparse.Namespace) -> None:
+    check_images([args.model, *args.images])
+    check_folder(args.out)
     from ..data.io.images import read_image
     from ..data.io.tree import find_images
     from ..tasks.anomaly.gan import PARTS, heat_picture, load_detector, stack_images
 
     detector = load_detector(args.model)
     paths = [path for source in args.images for path in find_images(source)]
-    check_folder(args.out)
     named = distinct_targets([(path, args.out or path.parent, "_anomaly.png") for path in paths])
     targets = dict(zip(paths, named, strict=True)) if args.out else {}
     for target in targets.values():
@@ -59,42 +64,62 @@ def detect_anomalies(args: argparse.Namespace) -> None:
 
     known, results = detector.normality, []
     if not args.json:
-        say(f"Anomalous above {known.threshold:.3f}; false alarms: {known.false_alarms:.1%}")
+        output(f"Anomalous above {known.threshold:.3f}; false alarms: {known.false_alarms:.1%}")
     try:
         for path, result in each(paths, score, Path, "scored"):
             results.append(result)
             if not args.json:
-                say(f"{result['score']:8.3f}  {'ANOMALOUS' if result['anomalous'] else 'normal':10}{path}")
+                output(f"{result['score']:8.3f}  {'ANOMALOUS' if result['anomalous'] else 'normal':10}{path}")
     finally:
         if args.json:
-            print(to_json({"threshold": known.threshold, "results": results}))
+            output(to_json({"threshold": known.threshold, "results": results}))
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    tasks = add_group(commands, "detect", "Find images that are unlike normal ones.")
-    command = add_command(
-        tasks,
+def add_commands(commands: Command) -> None:
+    tasks = commands.add_group("detect", "Detect anomalous images.")
+    command = tasks.add(
         detect_fit,
-        "Learn from normal images what is normal to a GAN trained on others.",
+        "Fit an anomaly detector on normal images, on top of a trained GAN.",
         EXAMPLES["detect_fit"],
         "fit",
     )
-    command.add_argument("model", type=Path, metavar="MODEL_DIR", help="folder of hfvision train superres --gan …")
     command.add_argument(
-        "--normal", nargs="+", action="extend", type=Path, required=True, help="normal images that it has not seen"
+        "model", type=Path, metavar="MODEL_DIR", help='folder of a "hfvision train superres --gan" training'
     )
-    command.add_argument("--false-alarms", type=float, default=0.05, help="share of normal images (default 0.05)")
-    command.add_argument("--size", type=positive, help="side that images are brought to (default: as trained)")
+    command.add_argument(
+        "--normal",
+        nargs="+",
+        action="extend",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="normal images that were not used for training",
+    )
+    command.add_argument(
+        "--false-alarms",
+        type=float,
+        metavar="X",
+        default=0.05,
+        help="false positive rate on normal images (default: 0.05)",
+    )
+    command.add_argument(
+        "--size", type=PositiveInt, metavar="N", help="size that images are resized to (default: as in training)"
+    )
 
-    command = add_command(
-        tasks,
+    command = tasks.add(
         detect_anomalies,
-        "Score images, and show where they are unlike normal ones.",
+        "Score images for anomalies and draw heat maps.",
         EXAMPLES["detect_anomalies"],
         "anomalies",
     )
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
-    command.add_argument("--model", type=Path, required=True, help="folder that hfvision detect fit has seen")
-    command.add_argument("--out", type=Path, help="folder for the heat maps")
-    command.add_argument("--force", action="store_true", help="replace existing heat maps")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="MODEL_DIR",
+        help="folder of a fitted detector",
+    )
+    add_output_dir(command, "output folder for heat maps (default: none are written)")
+    add_force(command, "heat maps")
+    add_json(command)

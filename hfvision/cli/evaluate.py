@@ -1,48 +1,58 @@
 """How good a model is."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from ..utils.console import to_json
+from jsonargparse.typing import PositiveInt
+
+from ..robustness.threat_model import DEFAULT_EPSILON, parse_epsilon
+from ..utils.console import logger, output, to_json
 from ..utils.files import check_report
+from ..utils.parser import Parser
 from .arguments import (
     MODEL_HELP,
-    TRUST_HELP,
-    add_command,
     add_data_options,
-    add_group,
+    add_force,
+    add_json,
+    add_output_dir,
     add_report_options,
+    add_trust,
+    check_data,
+    check_images,
+    check_model,
     chosen_split,
     columns_of,
     labelled_split,
-    positive,
     validation_options,
 )
+from .commands import Command
 
 EXAMPLES = {
     "evaluate_classifier": """examples:
   hfvision evaluate classifier runs/photos --data photos/ --split validation
-  hfvision evaluate classifier user/my-vit --data user/my-photos --split validation --tta flip --out runs/evaluation
+  hfvision evaluate classifier user/my-vit --data user/my-photos --tta flip --output-dir runs/evaluation
   accelerate launch -m hfvision evaluate classifier runs/photos --data photos/ --split validation""",
     "evaluate_binary": """examples:
-  hfvision evaluate binary runs/xrays --data xrays/ --positive PNEUMONIA --out report/
+  hfvision evaluate binary runs/xrays --data xrays/ --positive PNEUMONIA --output-dir report/
   hfvision evaluate binary runs/xrays --data xrays/ --positive PNEUMONIA --validation-group patient
   hfvision evaluate binary user/xrays --data xrays/ --positive PNEUMONIA --threshold 0.3""",
     "evaluate_segmenter": """examples:
   hfvision evaluate segmenter runs/cells --data cells/ --split validation
-  hfvision evaluate segmenter runs/cells --data user/my-cells --by kind --tta turn --out report/""",
+  hfvision evaluate segmenter runs/cells --data user/my-cells --by kind --tta turn --output-dir report/""",
     "evaluate_robustness": """examples:
-  hfvision evaluate robustness runs/photos --data photos/ --split validation -n 200 --attack pgd
-  hfvision evaluate robustness user/hardened --data user/photos --compare user/standard --out runs/robustness
-  hfvision evaluate robustness runs/photos --data photos/ --split validation --norm l2 --out runs/l2 --resume""",
+  hfvision evaluate robustness runs/photos --data photos/ --split validation --num-images 200 --attack pgd
+  hfvision evaluate robustness user/hardened --data user/photos --compare user/standard --output-dir runs/robustness
+  hfvision evaluate robustness runs/photos --data photos/ --norm l2 --output-dir runs/l2 --resume""",
     "evaluate_superres": """examples:
   hfvision evaluate superres sr-tiny-x2 --data photos/
-  hfvision evaluate superres runs/upscaler user/other --data Set5/ Set14/ --out report/""",
+  hfvision evaluate superres runs/upscaler user/other --data Set5/ Set14/ --output-dir report/""",
 }
 
 
 def evaluate_classifier(args: argparse.Namespace) -> None:
+    check_model(args.model)
+    check_data([args.data])
+    check_report(args.out, "evaluation.json", "confusion.png", "reliability.png", force=args.force)
     from accelerate import Accelerator
 
     from ..data.datasets.prepare import prepare_images
@@ -51,7 +61,6 @@ def evaluate_classifier(args: argparse.Namespace) -> None:
     from ..tasks.classification.evaluate import evaluate_classifier, format_evaluation
     from ..utils.plots import confusion_picture, reliability_diagram
 
-    check_report(args.out, "evaluation.json", "confusion.png", "reliability.png", force=args.force)
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
     accelerator = Accelerator()
     with accelerator.main_process_first():
@@ -64,15 +73,18 @@ def evaluate_classifier(args: argparse.Namespace) -> None:
         return
     data = {"source": args.data, "split": args.split, "fingerprint": split._fingerprint}
     record = {"model": args.model, "data": data, "batch_size": args.batch_size} | figures
-    print(to_json(record) if args.json else format_evaluation(record))
+    output(to_json(record) if args.json else format_evaluation(record))
     if args.out is not None:
         write_record(args.out / "evaluation.json", record)
         confusion_picture(record["confusion_matrix"], names, args.out / "confusion.png")
         reliability_diagram(record["reliability"], args.out / "reliability.png")
-        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+        logger.info(f"Results and pictures written to {args.out}")
 
 
 def evaluate_binary(args: argparse.Namespace) -> None:
+    check_model(args.model)
+    check_data([args.data])
+    check_report(args.out, "binary.json", "roc.png", "abstention.png", "reliability.png", force=args.force)
     from accelerate import Accelerator
 
     from ..data.datasets.classification import load_image_dataset
@@ -81,7 +93,6 @@ def evaluate_binary(args: argparse.Namespace) -> None:
     from ..hub.records import validation_settings
     from ..tasks.classification.binary import BinaryTest, evaluate_binary, format_binary, write_binary
 
-    check_report(args.out, "binary.json", "roc.png", "abstention.png", "reliability.png", force=args.force)
     if args.split != "test" and args.threshold is None:
         raise ValueError(f"The threshold is chosen on validation images: with --split {args.split} say --threshold.")
     model, processor = load_model(args.model, "image-classification", trust_remote_code=args.trust_remote_code)
@@ -108,13 +119,16 @@ def evaluate_binary(args: argparse.Namespace) -> None:
         return
     data = {"source": args.data, "split": args.split, "fingerprint": split._fingerprint}
     record = {"model": args.model, "data": data} | figures
-    print(to_json(record) if args.json else format_binary(record))
+    output(to_json(record) if args.json else format_binary(record))
     if args.out is not None:
         write_binary(record, args.out)
-        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+        logger.info(f"Results and pictures written to {args.out}")
 
 
 def evaluate_segmenter(args: argparse.Namespace) -> None:
+    check_model(args.model)
+    check_data([args.data])
+    check_report(args.out, "evaluation.json", "masks.png", force=args.force)
     from accelerate import Accelerator
 
     from ..data.datasets.segmentation import MaskedImages, load_mask_dataset, name_classes
@@ -124,7 +138,6 @@ def evaluate_segmenter(args: argparse.Namespace) -> None:
     from ..tasks.segmentation.evaluate import evaluate_segmenter, format_segmentation
     from ..tasks.segmentation.pictures import best_and_worst
 
-    check_report(args.out, "evaluation.json", "masks.png", force=args.force)
     model, processor = load_model(args.model, "image-segmentation", trust_remote_code=args.trust_remote_code)
     accelerator = Accelerator()
     columns = {"image_column": args.image_column, "mask_column": args.mask_column}
@@ -139,16 +152,33 @@ def evaluate_segmenter(args: argparse.Namespace) -> None:
         return
     data = {"source": args.data, "split": args.split, "fingerprint": split._fingerprint}
     record = {"model": args.model, "data": data} | figures
-    print(to_json(record) if args.json else format_segmentation(record))
+    output(to_json(record) if args.json else format_segmentation(record))
     if args.out is not None:
         write_record(args.out / "evaluation.json", record)
         groups = [str(value) for value in split[args.by][:]] if args.by else None
         shown = (Normalize.from_processor(processor), names, figures["each"], args.out / "masks.png")
         best_and_worst(model, images, *shown, tta=args.tta, groups=groups)
-        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+        logger.info(f"Results and pictures written to {args.out}")
+
+
+def check_robustness(args: argparse.Namespace) -> None:
+    """Check models, data and the output folder before anything heavy is imported."""
+    for name in filter(None, (args.model, args.compare)):
+        check_model(name)
+    check_data([args.data])
+    parse_epsilon(args.epsilon or DEFAULT_EPSILON[args.norm], args.norm)
+    names = ["robustness.json", *(["compared.json"] if args.compare else []), "epsilon.png", "attack.png", "loss.png"]
+    if args.out is not None and not (args.force or args.resume) and (args.out / "robustness.json").exists():
+        raise ValueError(f"{args.out / 'robustness.json'} exists already: use --resume to continue it, or --force.")
+    check_report(args.out, *names, force=args.force or args.resume)
+    if args.resume and args.out is None:
+        raise ValueError("--resume needs --output-dir, the folder of the interrupted evaluation.")
+    if args.compare == args.model:
+        raise ValueError(f"--compare {args.compare} is the model itself.")
 
 
 def evaluate_robustness(args: argparse.Namespace) -> int:
+    check_robustness(args)
     import torch
     from accelerate import PartialState
 
@@ -158,16 +188,7 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
     from ..robustness.evaluate import choose, evaluate_robustness
     from ..robustness.pictures import draw_all
     from ..robustness.summary import compare, format_comparison, format_robustness
-    from ..robustness.threat_model import DEFAULT_EPSILON
 
-    names = ["robustness.json", *(["compared.json"] if args.compare else []), "epsilon.png", "attack.png", "loss.png"]
-    if args.out is not None and not (args.force or args.resume) and (args.out / "robustness.json").exists():
-        raise ValueError(f"{args.out / 'robustness.json'} exists already: use --resume to go on with it, or --force.")
-    check_report(args.out, *names, force=args.force or args.resume)
-    if args.resume and args.out is None:
-        raise ValueError("--resume needs --out, the folder of the evaluation to go on with.")
-    if args.compare == args.model:
-        raise ValueError(f"--compare {args.compare} is the model itself.")
     split = labelled_split(args)
     split = split.select(choose(torch.tensor(split["label"][:]), args.n))
     names = split.features["label"].names
@@ -204,121 +225,171 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             if path:
-                print(f"hfvision: the figures so far are in {path}; --resume goes on with them", file=sys.stderr)
+                logger.info(f"Partial results are in {path}: continue with --resume.")
             raise
     record = records[args.model]
     if args.compare:
         record |= {"compared": {"other": args.compare} | compare(record, records[args.compare])}
     if args.json:
-        print(to_json(record))
+        output(to_json(record))
     else:
-        print(format_robustness(record))
+        output(format_robustness(record))
         if args.compare:
-            print(format_comparison(record["compared"]))
+            output(format_comparison(record["compared"]))
     if args.out is not None:
         write_record(args.out / "robustness.json", record)
         draw_all(models, records, images[args.model], names, args.out)
-        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+        logger.info(f"Results and pictures written to {args.out}")
     return int(args.strict and bool(record["masked"]))
 
 
 def evaluate_superres(args: argparse.Namespace) -> None:
+    for name in args.models:
+        check_model(name)
+    check_images(args.data)
+    check_report(args.out, "superres.json", *(f"superres_x{n}.png" for n in (2, 3, 4)), force=args.force)
     from ..hub.loading import load_model
     from ..records import write_record
     from ..tasks.super_resolution.evaluate import evaluate_superres, find_sets
     from ..tasks.super_resolution.report import comparison_picture, format_superres
 
-    check_report(args.out, "superres.json", *(f"superres_x{n}.png" for n in (2, 3, 4)), force=args.force)
     sets = find_sets(args.data)
     trust = {"trust_remote_code": args.trust_remote_code}
     models = {name: load_model(name, "image-super-resolution", **trust)[0] for name in args.models}
     record = evaluate_superres(models, sets, dtype=args.dtype)
-    print(to_json(record) if args.json else format_superres(record))
+    output(to_json(record) if args.json else format_superres(record))
     if args.out is not None:
         write_record(args.out / "superres.json", record)
         for scale in {model.config.scale for model in models.values()}:
             comparison_picture(models, sets, record, scale, args.out / f"superres_x{scale}.png")
-        print(f"Figures and pictures written to {args.out}", file=sys.stderr)
+        logger.info(f"Results and pictures written to {args.out}")
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    tasks = add_group(commands, "evaluate", "Measure how good a model is.")
-    description = "Measure a classifier on labelled images: accuracy, calibration, each class, speed."
-    command = add_command(tasks, evaluate_classifier, description, EXAMPLES["evaluate_classifier"], "classifier")
+def add_commands(commands: Command) -> None:
+    tasks = commands.add_group("evaluate", "Evaluate a model.")
+    add_classifier(tasks)
+    add_binary(tasks)
+    add_segmenter(tasks)
+    add_robustness(tasks)
+    add_superres(tasks)
+
+
+def add_classifier(tasks: Command) -> None:
+    command = tasks.add(
+        evaluate_classifier,
+        "Evaluate a classifier: accuracy, calibration, per-class metrics, throughput.",
+        EXAMPLES["evaluate_classifier"],
+        "classifier",
+    )
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(command)
-    command.add_argument("--batch-size", type=positive, default=256, help="images a step and process (default 256)")
+    add_batch_size(command, 256)
     command.add_argument(
         "--tta",
         choices=["none", "flip", "flip_shift"],
         default="none",
-        help="test-time augmentation: mean over mirrored, and moved, images (default none)",
+        help="test-time augmentation: average over flips, or flips and shifts (default: none)",
     )
-    add_report_options(command, "folder for evaluation.json, confusion.png and reliability.png")
+    add_report_options(command, "output folder for evaluation.json, confusion.png and reliability.png")
 
-    description = "Measure a classifier of two classes as a test: ROC, a threshold and its errors, abstention."
-    command = add_command(tasks, evaluate_binary, description, EXAMPLES["evaluate_binary"], "binary")
+
+def add_binary(tasks: Command) -> None:
+    command = tasks.add(
+        evaluate_binary,
+        "Evaluate a binary classifier: ROC curve, AUROC, sensitivity and specificity at a threshold, abstention.",
+        EXAMPLES["evaluate_binary"],
+        "binary",
+    )
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(command)
-    command.add_argument("--positive", required=True, metavar="CLASS", help="the class that is looked for")
+    command.add_argument("--positive", required=True, metavar="CLASS", help="name of the positive class")
     command.add_argument(
         "--threshold",
         type=float,
-        metavar="P",
-        help="probability from which on an image is called positive (default: chosen on the validation images)",
+        metavar="X",
+        help="decision threshold on the positive class's probability (default: chosen on the validation split)",
     )
-    command.add_argument("--batch-size", type=positive, default=256, help="images a step and process (default 256)")
-    add_report_options(command, "folder for binary.json, roc.png, abstention.png, reliability.png")
+    add_batch_size(command, 256)
+    add_report_options(command, "output folder for binary.json, roc.png, abstention.png and reliability.png")
 
-    description = "Measure a segmenter on images with masks: Dice and IoU of each class, and of each kind of image."
-    command = add_command(tasks, evaluate_segmenter, description, EXAMPLES["evaluate_segmenter"], "segmenter")
+
+def add_segmenter(tasks: Command) -> None:
+    command = tasks.add(
+        evaluate_segmenter,
+        "Evaluate a semantic segmentation model: Dice and IoU per class and per group of images.",
+        EXAMPLES["evaluate_segmenter"],
+        "segmenter",
+    )
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    command.add_argument("--data", required=True, help="images and masks, as of `hfvision train segmenter`")
-    command.add_argument("--split", choices=["test", "validation", "train"], default="test", help="(default test)")
-    command.add_argument("--by", metavar="COLUMN", help="give figures for the images of each of its values, too")
+    add_data_options(command, "images with masks", "mask")
+    command.add_argument("--by", metavar="COLUMN", help="also report metrics for each value of this column")
     command.add_argument(
         "--tta",
         choices=["none", "flip", "turn"],
         default="none",
-        help="test-time augmentation: mean over mirrored images, or all eight ways they can lie (default none)",
+        help="test-time augmentation: average over flips, or all eight flips and rotations (default: none)",
     )
-    command.add_argument("--image-column", help="column of the images, where it is not found by itself")
-    command.add_argument("--mask-column", help="column of the masks, where it is not found by itself")
-    command.add_argument("--validation", type=float, metavar="PART", help="as of the training (default: as it was)")
-    command.add_argument("--validation-group", metavar="COLUMN", help="as of the training (default: as it was)")
-    add_report_options(command, "folder for evaluation.json, and masks.png: best, middle and worst")
+    add_report_options(command, "output folder for evaluation.json and masks.png")
 
-    description = "Measure what attacks and noise leave of a classifier's accuracy, and whether to believe it."
-    command = add_command(tasks, evaluate_robustness, description, EXAMPLES["evaluate_robustness"], "robustness")
+
+def add_robustness(tasks: Command) -> None:
+    command = tasks.add(
+        evaluate_robustness,
+        "Evaluate a classifier under adversarial attacks and corruptions, and test for gradient masking.",
+        EXAMPLES["evaluate_robustness"],
+        "robustness",
+    )
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_data_options(command)
-    command.add_argument("--norm", choices=["linf", "l2"], default="linf", help="of the change (default linf)")
+    command.add_argument("--norm", choices=["linf", "l2"], default="linf", help="norm of the attack (default: linf)")
     command.add_argument(
-        "--epsilon", help="most change, for pixels in [0, 1], as 8/255 or 0.03 (default 8/255, and 0.5 for l2)"
+        "--epsilon",
+        metavar="X",
+        help="attack radius for pixels in [0, 1], such as 8/255 or 0.03 (default: 8/255 for linf, 0.5 for l2)",
     )
     command.add_argument(
         "--attack",
         choices=["worst_case", "apgd", "pgd", "fgsm", "square"],
         default="worst_case",
-        help="the ensemble of the strongest, or one attack (default worst_case)",
+        help="attack; worst_case is the ensemble of APGD-CE, targeted APGD-DLR and Square (default: worst_case)",
     )
-    command.add_argument("-n", type=positive, default=1000, help="how many images (default 1000)")
-    command.add_argument("--compare", metavar="MODEL", help="evaluate this one too, and draw both")
-    command.add_argument("--batch-size", type=positive, default=200, help="images a step (default 200)")
-    command.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="of forward passes (default fp32)")
-    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
-    command.add_argument("--out", type=Path, help="folder for robustness.json and pictures")
-    command.add_argument("--resume", action="store_true", help="go on with what was interrupted in --out")
-    command.add_argument("--force", action="store_true", help="replace an evaluation that is there already")
-    command.add_argument("--strict", action="store_true", help="exit code 1 if the model masks its gradients")
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--trust-remote-code", action="store_true", help=TRUST_HELP)
+    command.add_argument(
+        "-n", "--num-images", dest="n", type=PositiveInt, metavar="N", default=1000, help="images (default: 1000)"
+    )
+    command.add_argument("--compare", metavar="MODEL", help="second model to evaluate and plot alongside")
+    add_batch_size(command, 200)
+    command.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="precision (default: fp32)")
+    command.add_argument("--seed", type=int, metavar="N", default=0, help="random seed (default: 0)")
+    add_output_dir(command, "output folder for robustness.json and pictures")
+    command.add_argument("--resume", action="store_true", help="resume an interrupted evaluation in the output folder")
+    command.add_argument("--strict", action="store_true", help="exit with code 1 if gradient masking is detected")
+    add_force(command, "results")
+    add_json(command)
+    add_trust(command)
 
-    description = "Measure super-resolution on photographs: PSNR, SSIM, NIQE and cost, beside bicubic and Lanczos."
-    command = add_command(tasks, evaluate_superres, description, EXAMPLES["evaluate_superres"], "superres")
+
+def add_superres(tasks: Command) -> None:
+    command = tasks.add(
+        evaluate_superres,
+        "Evaluate super-resolution models: PSNR, SSIM, NIQE, runtime; with bicubic and Lanczos baselines.",
+        EXAMPLES["evaluate_superres"],
+        "superres",
+    )
     command.add_argument("models", nargs="+", metavar="MODEL", help=MODEL_HELP)
     command.add_argument(
-        "--data", nargs="+", action="extend", type=Path, required=True, help="folders of photographs: one set each"
+        "--data",
+        nargs="+",
+        action="extend",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folders of high-resolution images, one test set each",
     )
-    command.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="of the quality (default fp32)")
-    add_report_options(command, "folder for superres.json and pictures of before and after")
+    command.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="precision (default: fp32)")
+    add_report_options(command, "output folder for superres.json and comparison pictures")
+
+
+def add_batch_size(command: Parser, default: int) -> None:
+    command.add_argument(
+        "--batch-size", type=PositiveInt, metavar="N", default=default, help=f"images per batch (default: {default})"
+    )

@@ -1,84 +1,102 @@
 """The `hfvision` command."""
 
-import argparse
+import logging
+import os
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..utils.console import escape_characters
-from . import compress, detect, evaluate, publish, train, use
-from .arguments import add_command
+from ..utils.console import escape_characters, log_to_stderr, logger, one_line_warnings, output
+from ..utils.parser import Parser
+from . import benchmark, compress, detect, evaluate, info, predict, publish, train, upscale
+from .commands import Command
+
+DESCRIPTION = "Train, evaluate, harden, compress, run and publish image models in the Hugging Face ecosystem."
+EPILOG = """examples:
+  hfvision classify photo.jpg
+  hfvision upscale photo.jpg --scale 4
+  hfvision train classifier --data photos/ --model cnn:resnet18 --output-dir runs/photos
+  hfvision COMMAND --help
+
+-q, -v and --debug go with every command. Exit codes: 0 success, 1 part of a batch failed, 2 invalid input."""
+SHELLS = ("bash", "zsh", "tcsh")
+LEVELS = {"-q": logging.ERROR, "--quiet": logging.ERROR, "-v": logging.DEBUG, "--verbose": logging.DEBUG}
+EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)  # whose messages are sentences
 
 
-def quickstart(args: argparse.Namespace) -> None:
+def quickstart(args: Any) -> None:
     from ..quickstart import run_quickstart
 
     run_quickstart(args.out, seed=args.seed, force=args.force)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hfvision", description="Image models the Hugging Face way: train, use and look inside them."
+def build_commands() -> Command:
+    """All commands, with their parsers."""
+    parser = Parser(prog="hfvision", description=DESCRIPTION, epilog=EPILOG, usage="hfvision [options] COMMAND ...")
+    parser.add_argument("--version", action="version", version=f"hfvision {version('hfvision')}")
+    parser.add_argument(
+        "--print-completion", choices=SHELLS, help="print the completion script of a shell, to be sourced in it"
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    command = add_command(
-        commands,
+    root = Command(parser)
+    command = root.add(
         quickstart,
-        "Train, save, reload and upscale on the data in the package, in about two minutes.",
-        "example:\n  hfvision quickstart --out runs/quickstart",
+        "Train, evaluate, compress and run small models on the sample data, in a few minutes.",
+        "example:\n  hfvision quickstart --output-dir runs/quickstart",
     )
-    command.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for what it makes")
-    command.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
-    command.add_argument("--force", action="store_true", help="replace an earlier quickstart in that folder")
-    for part in (use, train, evaluate, compress, detect, publish):
-        part.add_commands(commands)
-    return parser
+    command.add_argument(
+        "--output-dir",
+        "--out",
+        dest="out",
+        metavar="DIR",
+        type=Path,
+        default=Path("runs/quickstart"),
+        help="output folder (default: runs/quickstart)",
+    )
+    command.add_argument("--seed", metavar="N", type=int, default=0, help="random seed (default: 0)")
+    command.add_argument("--force", action="store_true", help="overwrite an earlier quickstart")
+    for part in (predict, upscale, info, train, evaluate, compress, benchmark, detect, publish):
+        part.add_commands(root)
+    root.add_message_options()
+    return root
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 when all went well; 1 where `--strict` says so, or where some files of a batch could not be used; 2 for a
-        mistake in the input. The reason is printed in one line.
+        0 if everything that was asked for was done; 1 where `--strict` says so, or where some files of a batch
+        failed; 2 for invalid input. The reason is printed to the standard error in one line.
     """
-    args = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    end = words.index("--") if "--" in words else len(words)
+    levels = [LEVELS[word] for word in words[:end] if word in LEVELS]
+    debug = "--debug" in words[:end]
+    words = [word for word in words[:end] if word not in {*LEVELS, "--debug"}] + words[end:]
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     escape_characters()
-    with one_line_warnings():
-        return run(args)
+    with log_to_stderr(levels[-1] if levels else logging.INFO), one_line_warnings(not levels or levels[-1] < 40):
+        return run(words, debug=debug)
 
 
-@contextmanager
-def one_line_warnings() -> Iterator[None]:
-    """Show warnings of this package without the line of code that they come from."""
-    given, package = warnings.formatwarning, str(Path(__file__).parents[1])
-
-    def formatted(message: Warning | str, category: type[Warning], filename: str, *where: Any) -> str:
-        if filename.startswith(package) and category is UserWarning:
-            return f"hfvision: warning: {' '.join(str(message).split())}\n"
-        return given(message, category, filename, *where)
-
-    warnings.formatwarning = formatted
+def run(words: list[str], *, debug: bool) -> int:
+    """Run a command and turn its errors into an exit code and one line, or with `debug` a traceback."""
     try:
-        yield
-    finally:
-        warnings.formatwarning = given
+        commands = build_commands()
+        if words[:1] == ["--print-completion"] and words[1:2] and words[1] in SHELLS:
+            import shtab
 
-
-def run(args: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        return args.function(args) or 0
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"hfvision: error: {' '.join(str(error).split())}", file=sys.stderr)
+            output(shtab.complete(commands.parser, words[1]))
+            return 0
+        return commands.run(words) or 0
+    except EXPECTED as error:
+        if debug:
+            traceback.print_exc()
+        logger.error(" ".join(str(error).split()))
         return getattr(error, "exit_code", 2)
     except KeyboardInterrupt as error:
         if text := str(error) if hasattr(error, "number") else "interrupted":
-            print(f"hfvision: {text}", file=sys.stderr)
+            output(f"hfvision: {text}", sys.stderr)
         return 128 + getattr(error, "number", 2)

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..hub.files import resolve_model
 from ..hub.loading import load_config, load_model
 from ..tasks.base import METRICS, Task, task_of
 from ..tasks.super_resolution.cost import number_of_threads, peak_memory
+from ..utils.console import progress_bar
 from ..utils.files import atomic_write
 from ..utils.markdown import markdown_table
 from ..utils.plots import BLUE, ORANGE
@@ -113,7 +113,7 @@ def race(entrants: Sequence[Contender], pixels: Tensor, rounds: int) -> dict[str
     for entrant in entrants:
         for _ in range(WARMUP):
             entrant.run(pixels)
-    for number in tqdm(range(rounds), desc=f"batch {len(pixels)}", leave=False):
+    for number in progress_bar(range(rounds), desc=f"batch {len(pixels)}", leave=False):
         first = number % len(entrants)
         for entrant in [*entrants[first:], *entrants[:first]]:
             clock, cpu = perf_counter(), process_time()
@@ -149,7 +149,7 @@ def measure_quality(
     """
     data = task.compression.benchmark(loaded[entrants[0].model][0].config, *source)
     figures, parent_outputs = {}, None
-    for entrant in tqdm(entrants, desc=task.metric.label, leave=False):
+    for entrant in progress_bar(entrants, desc=task.metric.label, leave=False):
         model, processor = loaded[entrant.model]
         outputs, quality = data.measure(entrant.run, model.config, processor)
         parent_outputs = outputs if parent_outputs is None else parent_outputs

@@ -21,15 +21,17 @@ class PruneOptions:
     """
 
     model: str = converted(
-        default="", help="the parent: Hub id, folder or shipped checkpoint; it is not changed", converter=as_name
+        default="", help="model to prune: Hub id, folder or shipped checkpoint; it is not changed", converter=as_name
     )
-    target_params: float | None = option(None, "parameters to be left: a part of the parent's up to 1, or a number")
-    target_macs: float | None = option(None, "multiply-adds of an image to be left: a part, or a number")
-    target_latency: float | None = option(None, "time of an image to be left: a part, or milliseconds, on this CPU")
-    importance: Literal["taylor", "magnitude"] = option("taylor", "what rates channels and heads: data, or weights")
-    importance_images: int = option(1024, "training images or crops that taylor looks at")
-    rounds: int = option(1, "cut and train so many times, each time by the same part")
-    finetune: bool = option(True, "train what is left, with the parent as teacher unless another is given")
+    target_params: float | None = option(None, "parameters to keep: a fraction up to 1, or a number")
+    target_macs: float | None = option(None, "MACs per image to keep: a fraction up to 1, or a number")
+    target_latency: float | None = option(None, "latency per image on this CPU: a fraction up to 1, or milliseconds")
+    importance: Literal["taylor", "magnitude"] = option(
+        "taylor", "importance criterion: first-order Taylor expansion, or weight magnitude"
+    )
+    importance_images: int = option(1024, "training images or crops for the Taylor criterion")
+    rounds: int = option(1, "rounds of pruning and fine-tuning")
+    finetune: bool = option(True, "fine-tune after pruning, with the original model as teacher by default")
 
     def __post_init__(self):
         super().__post_init__()  # pyright: ignore[reportAttributeAccessIssue]: of the training that this is mixed into
@@ -55,7 +57,7 @@ class ClassifierPruneConfig(PruneOptions, ClassifierTrainingConfig):
 
     out: Path = converted(
         default=Path("runs/pruned"),
-        help="folder for the pruned model and what tells of its training",
+        help="output folder for the pruned model, metrics and record",
         converter=as_path,
     )
 
@@ -66,7 +68,7 @@ class SuperResPruneConfig(PruneOptions, SuperResTrainingConfig):
 
     out: Path = converted(
         default=Path("runs/pruned"),
-        help="folder for the pruned model and what tells of its training",
+        help="output folder for the pruned model, metrics and record",
         converter=as_path,
     )
 
@@ -77,7 +79,7 @@ class SegmenterPruneConfig(PruneOptions, SegmenterTrainingConfig):
 
     out: Path = converted(
         default=Path("runs/pruned"),
-        help="folder for the pruned model and what tells of its training",
+        help="output folder for the pruned model, metrics and record",
         converter=as_path,
     )
 

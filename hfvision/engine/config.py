@@ -15,38 +15,46 @@ class LoopConfig:
         ValueError: for a number out of its range.
     """
 
-    out: Path | None = converted(default=None, help="folder for what the training makes", converter=as_optional_path)
+    out: Path | None = converted(default=None, help="output folder", converter=as_optional_path)
     resume: bool = option(
         False,
-        "resume from the newest checkpoint in the folder, if any, with the settings saved there",
+        "resume from the newest checkpoint in the output folder, with the options saved there",
     )
-    epochs: int = option(10, "passes over the data")
+    epochs: int = option(10, "number of training epochs")
     batch_size: int | None = option(
-        None, "images a step and process (default: 128; fewer where the set has fewer than 4,096 images a process)"
+        None, "batch size per process (default: 128, or less for fewer than 4,096 images per process)"
     )
-    steps_per_epoch: int | None = option(None, "batches that count as an epoch, for data whose length is not known")
-    accumulate: int = option(1, "batches whose gradients make one step of the optimizer")
-    optimizer: str = option("adamw", "any optimizer of timm: sgd, adamw, nmuon (Muon with Nesterov momentum), lion …")
-    learning_rate: float = option(2e-3, "at the peak of the schedule")
-    momentum: float = option(0.9, "of the optimizers that have it")
-    weight_decay: float = option(0.01, "not applied to biases and normalisations")
-    layer_decay: float | None = option(None, "factor on the learning rate from each layer to the one before it")
-    schedule: Literal["cosine", "triangular", "constant"] = option("cosine", "of the learning rate after its rise")
-    warmup: float = option(0.2, "part of the steps in which the learning rate rises")
-    max_grad_norm: float | None = option(None, "longer gradients are shortened to this norm")
-    ema: float = option(0.0, "decay of the moving average of the weights, which is then what is evaluated and kept")
+    steps_per_epoch: int | None = option(None, "batches per epoch, for streams of unknown length")
+    accumulate: int = option(1, "gradient accumulation steps")
+    optimizer: str = option(
+        "adamw", "name of a timm optimizer: sgd, adamw, nmuon (Muon with Nesterov momentum), lion …"
+    )
+    learning_rate: float = option(2e-3, "peak learning rate")
+    momentum: float = option(0.9, "momentum, for optimizers that have it")
+    weight_decay: float = option(0.01, "weight decay; not applied to biases and normalization layers")
+    layer_decay: float | None = option(None, "layer-wise learning rate decay factor")
+    schedule: Literal["cosine", "triangular", "constant"] = option("cosine", "learning rate schedule after warmup")
+    warmup: float = option(0.2, "fraction of training steps with linear learning rate warmup")
+    max_grad_norm: float | None = option(None, "gradient clipping: maximum gradient norm (default: no clipping)")
+    ema: float = option(
+        0.0, "decay of an exponential moving average of the weights, which is evaluated and saved; 0 disables it"
+    )
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = option(
-        "auto", "auto takes bf16 where the hardware computes in it, else fp32"
+        "auto", "mixed precision; auto: bf16 if the hardware supports it, else fp32"
     )
     compile: bool = option(False, "compile the model with torch.compile")
-    gradient_checkpointing: bool = option(False, "compute activations again in the backward pass, to save memory")
-    patience: int | None = option(None, "stop after so many epochs without a better result on the validation data")
-    keep: Literal["best", "last"] = option("best", "the epoch whose weights come out: best by validation, or last")
-    checkpoint_minutes: float = option(5.0, "time from one checkpoint to the next")
-    keep_checkpoints: int = option(2, "how many of the newest checkpoints are kept")
-    workers: int = option(0, "processes that read data; sets held in memory need none")
-    trackers: list[str] = option([], "tensorboard, wandb, trackio")
-    seed: int = option(0, "of weights, data order and augmentation")
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
+    patience: int | None = option(
+        None, "stop after this many epochs without improvement on the validation data (default: never)"
+    )
+    keep: Literal["best", "last"] = option(
+        "best", "weights to save: those of the best epoch by validation, or of the last"
+    )
+    checkpoint_minutes: float = option(5.0, "minutes between checkpoints")
+    keep_checkpoints: int = option(2, "number of most recent checkpoints to keep")
+    workers: int = option(0, "data loading processes; not needed for datasets held in memory")
+    trackers: list[str] = option([], "experiment trackers: tensorboard, wandb, trackio")
+    seed: int = option(0, "random seed of weights, data order and augmentation")
 
     def __post_init__(self):
         convert_fields(self)

@@ -1,7 +1,6 @@
 """The folder of a training: locked while it runs, with its settings from the start, and without partial files."""
 
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from ..utils.console import logger
 from ..utils.files import check_folder, check_training_folder, remove_abandoned, write_text
 from .checkpoint import all_checkpoints, remove_partial
 from .interrupt import Interruption
@@ -73,7 +73,7 @@ def set_up(config: Any, lock: FolderLock) -> None:
     check_folder(config.out)
     config.out.mkdir(parents=True, exist_ok=True)
     if note := lock.acquire():
-        print(f"hfvision: note: {note}", file=sys.stderr)
+        logger.warning(note)
     try:
         check_training_folder(config.out, resume=config.resume)
         check_settings(config)

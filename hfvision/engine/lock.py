@@ -32,6 +32,9 @@ class Owner:
     started: str
     process_start: str | None
 
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.started}"
+
     @classmethod
     def current(cls) -> "Owner":
         pid = os.getpid()
@@ -87,19 +90,27 @@ class FolderLock:
                 other = read_owner(self.path)
             if other is None:
                 continue
-            who = f"process {other.pid} on {other.host}, since {other.started}"
-            if other.host != self.owner.host:
-                raise ValueError(
-                    f"{self.folder} is locked by a training of another machine ({who}). If it no longer runs, remove "
-                    f"{self.path} and start again."
-                )
-            if other.is_running():
-                raise ValueError(
-                    f"A training is already running in {self.folder} ({who}): wait for it, stop it, or choose another "
-                    "--out."
-                )
+            self.refuse(other)
             remove_stale(self.path, other)
-            note = f"The earlier training in {self.folder} ({who}) no longer runs: its lock is taken over."
+            note = f"The earlier training in {self.folder} ({other}) no longer runs: its lock is taken over."
+
+    def check(self) -> None:
+        """Raise ValueError if another training holds the lock, or may hold it; nothing is changed."""
+        if self.path.exists() and (other := read_owner(self.path)) is not None and other != self.owner:
+            self.refuse(other)
+
+    def refuse(self, other: Owner) -> None:
+        """Raise ValueError if `other` still runs, or may still run on another machine."""
+        if other.host != self.owner.host:
+            raise ValueError(
+                f"{self.folder} is locked by a training of another machine ({other}). If it no longer runs, remove "
+                f"{self.path} and start again."
+            )
+        if other.is_running():
+            raise ValueError(
+                f"A training is already running in {self.folder} ({other}): wait for it, stop it, or choose another "
+                "--output-dir."
+            )
 
     def release(self) -> None:
         """Remove the lock, if it is still this process's."""

@@ -1,8 +1,8 @@
 """The training loop, over Accelerate: one CPU, one GPU or many, by `accelerate launch`."""
 
 import dataclasses
+import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -16,8 +16,8 @@ from accelerate.data_loader import DataLoaderShard
 from accelerate.utils import DistributedType, set_seed
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
+from ..utils.console import logger, progress_bar
 from .accelerator import make_accelerator
 from .checkpoint import load_model_state, model_state, restore_random_states, save_checkpoint
 from .config import LoopConfig
@@ -79,7 +79,7 @@ class EpochLog(Callback):
         trainer.accelerator.log(metrics, step=int(entry["epoch"]))
         trainer.write(f"{trainer.name}: {format_entry(entry, config.epochs)}")
         if warning := divergence(progress.history, progress.first_loss, config.learning_rate):
-            trainer.write(f"hfvision: warning: {warning}")
+            trainer.write(warning, logging.WARNING)
 
 
 class RestoreBest(Callback):
@@ -175,7 +175,7 @@ class Trainer:
         self.random_states: dict[str, Tensor] | None = None
         self.last_checkpoint = time.perf_counter()
         self.interruption = Interruption("")
-        self.bar = tqdm(disable=True)
+        self.bar = progress_bar(disable=True)
 
     def fit(self) -> History:
         """Train, from the newest checkpoint where there is one. Ctrl-C and SIGTERM end it after the current step.
@@ -193,7 +193,7 @@ class Trainer:
         """
         with (
             training_folder(self.config) as self.interruption,
-            self.progress_bar() as self.bar,
+            self.step_bar() as self.bar,
             self.interruption.deferred(),
         ):
             self.resume()
@@ -367,10 +367,10 @@ class Trainer:
             restore_random_states(self.random_states)
             self.random_states = None
 
-    def progress_bar(self) -> tqdm:
+    def step_bar(self) -> progress_bar:
         """Of the steps, on stderr."""
         hidden = not self.accelerator.is_local_main_process
-        return tqdm(total=self.steps, desc=self.name, unit="step", mininterval=0.5, file=sys.stderr, disable=hidden)
+        return progress_bar(total=self.steps, desc=self.name, unit="step", mininterval=0.5, disable=hidden)
 
     def show_means(self) -> None:
         """Show the means of the epoch so far beside the bar; they are read only when it is drawn."""
@@ -385,7 +385,7 @@ class Trainer:
         speed = {"images/s": f"{self.means.images / progress.seconds:.0f}"}
         self.bar.set_postfix(postfix | speed, refresh=False)
 
-    def write(self, text: str) -> None:
-        """Write a line above the bar, on the main process of a machine."""
+    def write(self, text: str, level: int = logging.INFO) -> None:
+        """Log a line, on the main process of a machine."""
         if self.accelerator.is_local_main_process:
-            self.bar.write(text, file=sys.stderr)
+            logger.log(level, text)

@@ -1,7 +1,6 @@
 """Which checkpoint a training resumes from: the newest that is whole, and of the same training."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +10,8 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
-from tqdm import tqdm
 
+from ..utils.console import logger
 from ..utils.errors import one_line
 from .checkpoint import Checkpoint, Networks, all_checkpoints, file_digest, load_checkpoint
 
@@ -63,9 +62,9 @@ def load_newest(
                 damage = one_line(error)
             else:
                 if reasons and accelerator.is_main_process:
-                    tqdm.write(f"hfvision: warning: damaged checkpoint: {'; '.join(reasons)}.", file=sys.stderr)
+                    logger.warning(f"damaged checkpoint: {'; '.join(reasons)}.")
                 if accelerator.is_main_process:
-                    tqdm.write(f"Resuming from {path}.", file=sys.stderr)
+                    logger.info(f"Resuming from {path}.")
                 return loaded
         reasons.append(f"{path}: {damage}")
     if reasons:

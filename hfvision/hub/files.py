@@ -1,12 +1,13 @@
 """Where the files of a model are, by a Hub id, a folder, or the name of a shipped checkpoint."""
 
 from pathlib import Path
-
-from transformers import PreTrainedConfig
-from transformers.utils.hub import cached_file
+from typing import TYPE_CHECKING
 
 from .checkpoints import checkpoint, list_checkpoints
 from .validation import check_inside, library_errors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def resolve_model(name: str | Path) -> str:
@@ -34,7 +35,7 @@ def resolve_model(name: str | Path) -> str:
     return name
 
 
-def commit_of(config: PreTrainedConfig) -> str | None:
+def commit_of(config: "PreTrainedConfig") -> str | None:
     """The commit of the Hub that `load_config` read a configuration from, from which all else is to be read."""
     return getattr(config, "_commit_hash", None)
 
@@ -45,6 +46,8 @@ def find_file(name: str | Path, file: str, commit: str | None = None) -> Path | 
     Raises:
         ValueError: if the Hub cannot be asked, or it is a link out of its folder.
     """
+    from transformers.utils.hub import cached_file
+
     with library_errors(f"{name}/{file}"):
         found = cached_file(resolve_model(name), file, revision=commit, _raise_exceptions_for_missing_entries=False)
     if found is None:

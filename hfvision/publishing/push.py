@@ -2,7 +2,6 @@
 
 import copy
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from ..data.io.picture_metadata import without_metadata
 from ..hub.loading import load_config, load_model, quantization
 from ..tasks.base import find_task, task_of
 from ..utils.connection import is_lost_connection
+from ..utils.console import logger
 from ..utils.files import write_text
 from .cards.write import card_files
 from .generated import is_generated
@@ -143,7 +143,7 @@ def stage(folder: Path, target: Path, repo_id: str, token: str | None) -> None:
         if reason := stage_file(path, target, token):
             left_out.setdefault(reason, []).append(ascii(path.name)[1:-1])
     for reason, names in left_out.items():
-        print(f"left out, {reason}: {', '.join(names)}", file=sys.stderr)
+        logger.warning(f"not pushed, {reason}: {', '.join(names)}")
     config = load_config(str(folder))
     with tempfile.TemporaryDirectory() as saved:
         save_with_code(folder, Path(saved), config)

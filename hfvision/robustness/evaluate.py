@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_dtype
-from tqdm import tqdm
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.datasets.class_names import class_names, match_classes
 from ..data.transforms.keyed import image_keys
 from ..data.transforms.normalize import Normalize
 from ..records import write_record
+from ..utils.console import progress_bar
 from .attacks.gradient import attacking, fgsm, pgd
 from .attacks.square import square
 from .attacks.threat import PixelClassifier, name_of
@@ -289,7 +289,9 @@ def measure(
     total = sum(column.images * column.passes for column in columns)
     done = sum(len(answers.get(column.name, [])) * column.passes for column in columns)
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    with tqdm(total=total, initial=done, desc="evaluating", bar_format=form, smoothing=0, mininterval=0.5) as bar:
+    with progress_bar(
+        total=total, initial=done, desc="evaluating", bar_format=form, smoothing=0, mininterval=0.5
+    ) as bar:
         for start in range(0, count, batch_size):
             batch: Batch = {}
             for column in columns:

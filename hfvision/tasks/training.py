@@ -1,7 +1,6 @@
 """What the trainings of all tasks have in common: the folder, the saved model, the record, and the summary."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +18,7 @@ from ..engine.options import as_plain, training_command
 from ..engine.progress import History
 from ..hub.records import recorded_settings
 from ..records import ModelRecord, Training, TrainingData, write_record
+from ..utils.console import logger
 from ..utils.files import atomic_folder, write_text
 from ..utils.plots import training_curve
 
@@ -70,10 +70,10 @@ def write_outputs(out: Path, record: ModelRecord, history: History) -> None:
     write_record(out / "record.json", record)
 
 
-def print_summary(out: Path, results: Sequence[str], warnings: Sequence[str]) -> None:
-    """Print a line for each result and the folder, and the warnings on stderr."""
+def log_summary(out: Path, results: Sequence[str], warnings: Sequence[str]) -> None:
+    """Log a line for each result and the folder, and the warnings."""
     for line in results:
-        print(line)
+        logger.info(line)
     for warning in warnings:
-        print(f"hfvision: warning: {warning}", file=sys.stderr)
-    print(f"model, record and pictures: {out}")
+        logger.warning(warning)
+    logger.info(f"Model, record and pictures: {out}")

@@ -1,11 +1,13 @@
-"""What commands print: results as they come, and the files of a batch that could not be used."""
+"""What commands print: results on the standard output, messages of the logger `hfvision` on the standard error."""
 
 import errno
 import json
+import logging
 import math
 import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -21,14 +23,60 @@ EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)  # whose messa
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+logger = logging.getLogger("hfvision")
+
+
 class IncompleteBatchError(ValueError):
     """Some files of a batch could not be used; all others were."""
 
     exit_code = 1
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
-    """Print a line to `stream` (standard output) in its encoding; one that cannot be written to stops nothing."""
+class MessageHandler(logging.Handler):
+    """Writes log records to the standard error, above progress bars: warnings and errors with their level."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"hfvision: {record.levelname.lower()}: {text}"
+        output(text, sys.stderr)
+
+
+@contextmanager
+def log_to_stderr(level: int) -> Iterator[None]:
+    """Write what the package logs at `level` or above to the standard error; libraries show no progress bars."""
+    handlers, before = [*logger.handlers], logger.level
+    logger.handlers = [*(each for each in handlers if not isinstance(each, MessageHandler)), MessageHandler()]
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
+        logger.setLevel(before)
+
+
+@contextmanager
+def one_line_warnings(shown: bool = True) -> Iterator[None]:
+    """Show warnings of this package in one line, without the code they come from, or not at all."""
+    given, package = warnings.formatwarning, str(Path(__file__).parents[1])
+
+    def formatted(message: Warning | str, category: type[Warning], filename: str, *where: Any) -> str:
+        if filename.startswith(package) and category in (UserWarning, FutureWarning):
+            return f"hfvision: warning: {' '.join(str(message).split())}\n"
+        return given(message, category, filename, *where)
+
+    with warnings.catch_warnings():
+        if not shown:
+            warnings.simplefilter("ignore")
+        warnings.formatwarning = formatted
+        try:
+            yield
+        finally:
+            warnings.formatwarning = given
+
+
+def output(text: str, stream: TextIO | None = None) -> None:
+    """Print to `stream` (standard output) in its encoding; a stream that cannot be written to stops nothing."""
     stream = stream or sys.stdout
     if stream is None:
         return
@@ -60,7 +108,7 @@ def each(
         ValueError, OSError, ImportError, FloatingPointError: at once, if there is one item, or the disk is full.
     """
     failures = []
-    for item in tqdm(items, unit="file", disable=None if len(items) > 1 else True):
+    for item in progress_bar(items, unit="file", disable=len(items) <= 1):
         try:
             result = work(item)
         except Exception as error:
@@ -69,7 +117,7 @@ def each(
                     raise
                 raise ValueError(f"{name(item)}: {sentence(error)}") from error
             failures.append(reason(name(item), error))
-            say(f"hfvision: {failures[-1]}", sys.stderr)
+            logger.error(failures[-1])
             continue
         yield item, result
     if failures:
@@ -105,6 +153,13 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class progress_bar(tqdm):  # noqa: N801
+    """tqdm's progress bar; hidden where the standard error is not a terminal, or messages are off."""
+
+    def __init__(self, *args: Any, disable: bool | None = None, **options: Any):
+        super().__init__(*args, disable=disable or logger.level > logging.INFO or None, **options)
 
 
 @contextmanager

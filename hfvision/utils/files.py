@@ -7,7 +7,6 @@ import re
 import secrets
 import shutil
 import socket
-import sys
 import time
 import zlib
 from collections import Counter
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import psutil
 from safetensors import SafetensorError
+
+from .console import logger
 
 # A temporary file or folder says who is writing it: a checksum of the host's name, the process, and a random part.
 TEMPORARY = re.compile(r"\.hfvision-tmp-([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}(\.[A-Za-z0-9]{1,10})?")
@@ -165,7 +166,7 @@ def atomic_model_folder(folder: Path) -> Iterator[Path]:
     for name in old:
         (folder / name).unlink()
     if old:
-        print(f"removed from {folder}, as of the model that was there before: {', '.join(old)}", file=sys.stderr)
+        logger.info(f"Removed from {folder}, files of the earlier model: {', '.join(old)}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import datasets
 from PIL import Image
-from tqdm import tqdm
 
+from ...utils.console import progress_bar
 from ...utils.types import DataSource
 from ..io.images import read_image, to_rgb
 from ..io.tree import find_images
@@ -57,7 +57,7 @@ def read_photos(source: DataSource) -> Iterator[Image.Image]:
     path = Path(source)
     saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
     if path.exists() and not saved and path.suffix != ".parquet":
-        for file in tqdm(find_images(path), desc=f"reading {path.name}", unit="photo", leave=False):
+        for file in progress_bar(find_images(path), desc=f"reading {path.name}", unit="photo", leave=False):
             yield read_image(file)
         return
     if saved:
@@ -74,7 +74,7 @@ def read_rows(splits: Splits, source: str) -> Iterator[Image.Image]:
     rows = splits["train"] if "train" in splits else next(iter(splits.values()))
     column = find_column(features_of(rows), "image", None)
     rows = rows.cast_column(column, datasets.Image(decode=False))
-    for number, row in enumerate(tqdm(rows, desc=f"reading {source}", unit="photo", leave=False)):
+    for number, row in enumerate(progress_bar(rows, desc=f"reading {source}", unit="photo", leave=False)):
         try:
             yield read_image(encoded(row[column]))
         except (ValueError, OSError) as error:

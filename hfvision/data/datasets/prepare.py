@@ -16,10 +16,10 @@ from datasets.utils.file_utils import is_local_path
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from tqdm import tqdm
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ...models.image_processing_classification import flatten_pil
+from ...utils.console import progress_bar
 from ..io.images import read_image
 from .columns import features_of
 from .splits import digest
@@ -220,7 +220,7 @@ def prepare_images(
     read = torch.ones(len(lazy), dtype=torch.bool)
     bad_images = []
     done = 0
-    with tqdm(total=len(lazy), desc=f"reading {lazy.name}", unit="image", mininterval=0.5) as bar:
+    with progress_bar(total=len(lazy), desc=f"reading {lazy.name}", unit="image", mininterval=0.5) as bar:
         for batch in reading_loader(lazy, num_proc):
             rows = slice(done, done + len(batch["images"]))
             images[rows], read[rows] = batch["images"], batch["read"]
@@ -259,7 +259,7 @@ def read_stream(
     items: list[dict[str, Tensor]] = []
     raw = stream.cast_column("image", datasets.Image(decode=False))
     rows = stream_items(raw, PixelReader(processor), name, on_bad_image, bad_images)
-    for item in tqdm(rows, desc=f"reading {name}", unit="image", mininterval=0.5):
+    for item in progress_bar(rows, desc=f"reading {name}", unit="image", mininterval=0.5):
         items.append(item)
         if len(items) * item["images"].numel() > memory_limit:
             raise ValueError(

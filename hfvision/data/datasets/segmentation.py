@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
-from tqdm import tqdm
 
 from ...models.image_processing_classification import flatten_pil
+from ...utils.console import progress_bar
 from ...utils.types import DataSource, unwrap
 from ..io.images import MAX_PIXELS, check_size, open_image, pillow_errors, read_image
 from ..io.tree import Tree, read_tree
@@ -241,7 +241,9 @@ class MaskedImages(Dataset):
         self.held: list[tuple[Tensor, Tensor]] = []
         self.values: dict[int, int] = {}  # and the first row that has it
         size = 0
-        for number in tqdm(range(len(rows)), desc=f"reading {self.name}", unit="image", mininterval=0.5, leave=False):
+        for number in progress_bar(
+            range(len(rows)), desc=f"reading {self.name}", unit="image", mininterval=0.5, leave=False
+        ):
             image, mask = self.read(number)
             for value in mask.unique().tolist():
                 self.values.setdefault(value, number)

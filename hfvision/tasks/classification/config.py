@@ -7,8 +7,11 @@ from typing import Any, Literal
 from ...data.transforms.augmentation import PRESETS, Augmentation
 from ...engine.config import LoopConfig
 from ...engine.options import converted, option, settings, yaml_mapping
+from ...models import presets
 from ...robustness.threat_model import DEFAULT_EPSILON, Method, Norm, check_adversary
 from ...utils.types import as_name, as_optional_name, as_path
+
+CLASSIFIERS = ", ".join([*(f"cnn:{name}" for name in presets.CNN), *(f"vit:{name}" for name in presets.VIT)])
 
 
 @settings
@@ -20,61 +23,77 @@ class ClassifierTrainingConfig(LoopConfig):
     """
 
     out: Path = converted(
-        default=Path("runs/classifier"), help="folder for the model and what tells of its training", converter=as_path
+        default=Path("runs/classifier"), help="output folder for the model, metrics and record", converter=as_path
     )
     data: str = converted(
         default="",
-        help="Hub id, folder of class folders, parquet file or folder, or a sample set: fashion_mnist",
+        help="Hub id, folder with one subfolder per class, parquet file or folder, or sample dataset (fashion_mnist)",
         converter=as_name,
     )
-    image_column: str | None = option(None, "column of the images, where it is not found by itself")
-    label_column: str | None = option(None, "column of the labels, where it is not found by itself")
-    validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
-    validation_group: str | None = option(
-        None, "column of patients, objects …: all images of one are on the same side of that choice"
+    image_column: str | None = option(None, "image column (default: detected)")
+    label_column: str | None = option(None, "label column (default: detected)")
+    validation: float = option(
+        0.1, "fraction of training images held out for validation if the data has no validation split"
     )
-    streaming: bool = option(False, "read the data as a stream: for sets larger than the disk")
-    memory_limit: float = option(4.0, "GB; sets whose decoded images fit are held in memory")
-    bad_images: Literal["stop", "skip"] = option("stop", "what to do about an image that cannot be read")
+    validation_group: str | None = option(
+        None, "column of groups, such as patients, that are not split between training and validation"
+    )
+    streaming: bool = option(False, "stream the dataset, for data larger than the disk")
+    memory_limit: float = option(4.0, "memory limit in GB for holding decoded images in memory")
+    bad_images: Literal["stop", "skip"] = option("stop", "what to do with images that cannot be decoded")
     model: str = converted(
         default="cnn:cifar",
-        help="start: a preset (cnn:resnet18, vit:small), timm/NAME, Hub id or folder",
+        help=f"model to start from: preset, timm/NAME, Hub id or folder; presets: {CLASSIFIERS}",
         converter=as_name,
     )
-    model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{distillation_token: true}'")
-    image_size: int | None = option(None, "side in pixels that images are brought to (default: the model's)")
-    num_channels: int | None = option(None, "1 for grey images, 3 for colours (default: the model's, or 3)")
-    trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
-    freeze: Literal["none", "backbone"] = option("none", "backbone: train the head alone")
-    lora_rank: int | None = option(None, "train low-rank adapters of this rank in place of the weights")
-    dora: bool = option(False, "weight-decomposed adapters (DoRA)")
-    whiten: bool = option(False, "start a CNN's stem as the frozen whitening of the training images' patches")
-    augment: Literal["none", "classic", "strong", "upright", "imagenet"] = option(
-        "strong", "preset of the augmentation"
+    model_fields: str | None = option(
+        None, "configuration fields of a preset to override, as YAML: '{distillation_token: true}'"
     )
-    flip: bool | None = option(None, "mirror images (default: as the preset)")
-    erasing: float | None = option(None, "probability that a rectangle is erased (default: as the preset)")
-    mixup: float | None = option(None, "alpha of mixup (default: as the preset)")
-    cutmix: float | None = option(None, "alpha of cutmix (default: as the preset)")
-    corruptions: float = option(0.0, "part of the training images that get a random corruption: noise, blur, JPEG …")
-    label_smoothing: float = option(0.1, "part of each label that goes to all classes alike")
-    balance: Literal["none", "weights", "sampling"] = option("none", "against classes of unequal size")
+    image_size: int | None = option(None, "image size in pixels (default: the model's)")
+    num_channels: int | None = option(None, "1 for grayscale images, 3 for RGB (default: the model's, or 3)")
+    trust_remote_code: bool = option(False, "run custom model code from the start model's Hub repository")
+    freeze: Literal["none", "backbone"] = option("none", "backbone: train the classification head only")
+    lora_rank: int | None = option(None, "train LoRA adapters of this rank instead of all weights")
+    dora: bool = option(False, "use weight-decomposed low-rank adapters (DoRA)")
+    whiten: bool = option(False, "initialize and freeze the stem of a CNN as a whitening of training image patches")
+    augment: Literal["none", "classic", "strong", "upright", "imagenet"] = option("strong", "augmentation preset")
+    flip: bool | None = option(None, "random horizontal flip (default: by preset)")
+    erasing: float | None = option(None, "random erasing probability (default: by preset)")
+    mixup: float | None = option(None, "mixup alpha (default: by preset)")
+    cutmix: float | None = option(None, "CutMix alpha (default: by preset)")
+    corruptions: float = option(0.0, "fraction of training images with a random corruption: noise, blur, JPEG …")
+    label_smoothing: float = option(0.1, "label smoothing")
+    balance: Literal["none", "weights", "sampling"] = option(
+        "none", "class balancing: weights of the loss, or sampling"
+    )
     teacher: str | None = converted(
-        default=None, help="model to distill from: Hub id, folder or shipped checkpoint", converter=as_optional_name
+        default=None,
+        help="teacher for knowledge distillation: Hub id, folder or shipped checkpoint",
+        converter=as_optional_name,
     )
-    distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
-    distillation_weight: float = option(0.5, "part of the loss that the teacher decides")
-    distillation_temperature: float = option(2.0, "softens the teacher's answers")
-    adversarial: Literal["none", Method] = option("none", "train on attacked images: fast is N-FGSM, pgd Madry's")
-    epsilon: str | None = option(
-        None, "how far an attack may change a pixel in [0, 1]; for l2 the whole image (default: 8/255; 0.5 for l2)"
+    distillation: Literal["soft", "hard", "features"] = option(
+        "soft", "distillation target: soft or hard labels, or features"
     )
-    norm: Norm = option("linf", "what epsilon measures")
-    attack_steps: int = option(10, "of pgd, trades and mart")
-    attack_step_size: float | None = option(None, "of pgd, trades and mart (default: 2.5 epsilon / steps)")
-    adversarial_weight: float | None = option(None, "of the divergence in trades (default 6) and mart (default 5)")
-    awp: float = option(0.0, "perturb weights too, by this part of their norm: adversarial weight perturbation")
-    robust_images: int = option(512, "validation images that each epoch's PGD attacks, to choose the best by")
+    distillation_weight: float = option(0.5, "weight of the distillation loss, 0 to 1")
+    distillation_temperature: float = option(2.0, "softmax temperature of soft distillation")
+    adversarial: Literal["none", Method] = option(
+        "none", "adversarial training method; fast: N-FGSM, rs_fgsm: random-start FGSM"
+    )
+    epsilon: str | None = option(None, "attack radius for pixels in [0, 1] (default: 8/255 for linf, 0.5 for l2)")
+    norm: Norm = option("linf", "norm of the attack radius")
+    attack_steps: int = option(10, "attack steps of pgd, trades and mart")
+    attack_step_size: float | None = option(
+        None, "attack step size of pgd, trades and mart (default: 2.5 epsilon / steps)"
+    )
+    adversarial_weight: float | None = option(
+        None, "weight of the regularization term (default: 6 for trades, 5 for mart)"
+    )
+    awp: float = option(
+        0.0, "adversarial weight perturbation: size relative to the norm of the weights; 0 disables it"
+    )
+    robust_images: int = option(
+        512, "validation images attacked with PGD after each epoch, to select the best weights"
+    )
     tta: Literal["none", "flip", "flip_shift"] = option("none", "test-time augmentation of the final evaluation")
 
     def __post_init__(self):

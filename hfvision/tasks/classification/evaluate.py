@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -22,6 +21,7 @@ from ...metrics.accuracy import accuracy, wilson_interval
 from ...metrics.calibration import expected_calibration_error, negative_log_likelihood, reliability
 from ...metrics.confusion import class_scores, confusion_matrix
 from ...robustness.attacks.threat import PixelClassifier
+from ...utils.console import progress_bar
 
 TestTimeAugmentation = Literal["none", "flip", "flip_shift"]
 
@@ -62,7 +62,7 @@ def predict_logits(
     dtype = next(floats, torch.float32)
     model.eval()
     parts = []
-    for batch in tqdm(
+    for batch in progress_bar(
         loader, desc="evaluating", mininterval=0.5, leave=False, disable=not accelerator.is_main_process
     ):
         images = batch["images"]

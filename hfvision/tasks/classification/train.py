@@ -1,6 +1,5 @@
 """Trains an image classifier from a data set and a start model to a folder that `from_pretrained` loads."""
 
-import sys
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,9 +31,10 @@ from ...robustness.adversarial import Adversary, has_collapsed, mart_loss, trade
 from ...robustness.attacks.gradient import pgd
 from ...robustness.awp import PerturbedWeights
 from ...robustness.corruptions import corrupt_some
+from ...utils.console import logger
 from ...utils.plots import confusion_picture
 from ..distill import Distiller
-from ..training import print_summary, run_training, save_model, training_record, write_outputs
+from ..training import log_summary, run_training, save_model, training_record, write_outputs
 from .config import ClassifierTrainingConfig
 from .evaluate import evaluate_classifier, predict_logits
 from .start import load_start
@@ -235,7 +235,7 @@ def load_data(config: ClassifierTrainingConfig, accelerator: Accelerator) -> dic
             validation_group=config.validation_group,
         )
     if accelerator.is_main_process:
-        print(describe_dataset(config.data, data))
+        logger.info(describe_dataset(config.data, data))
     return cast(dict[str, Any], data)
 
 
@@ -280,7 +280,8 @@ def prepare_splits(
     }
     for images in splits.values():
         for sentence in getattr(images, "bad_images", []):
-            accelerator.print(f"left out: {sentence}", file=sys.stderr)
+            if accelerator.is_main_process:
+                logger.warning(f"left out: {sentence}")
     if isinstance(splits["train"], MemoryImages) and splits["train"].bad_images:
         names = data["train"].features["label"].names
         if missing := sorted(set(data["train"]["label"][:]) - set(splits["train"].labels.tolist())):
@@ -316,4 +317,4 @@ def write_results(
         if matrix:
             confusion_picture(matrix, record.data.classes, config.out / f"confusion_{split}.png")
     write_outputs(config.out, record, history)
-    print_summary(config.out, results, warnings)
+    log_summary(config.out, results, warnings)

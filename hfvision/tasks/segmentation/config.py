@@ -18,51 +18,59 @@ class SegmenterTrainingConfig(LoopConfig):
     """
 
     out: Path = converted(
-        default=Path("runs/segmenter"), help="folder for the model and what tells of its training", converter=as_path
+        default=Path("runs/segmenter"), help="output folder for the model, metrics and record", converter=as_path
     )
     data: str = converted(
         default="", help="folder with images/ and masks/, parquet file or folder, or Hub id", converter=as_name
     )
-    image_column: str | None = option(None, "column of the images, where it is not found by itself")
-    mask_column: str | None = option(None, "column of the masks, where it is not found by itself")
+    image_column: str | None = option(None, "image column (default: detected)")
+    mask_column: str | None = option(None, "mask column (default: detected)")
     validation_group: str | None = option(
-        None, "images that agree in it, as of one patient, are not split by validation"
+        None, "column of groups, such as patients, that are not split between training and validation"
     )
-    by: str | None = option(None, "column, as the kind of an image: figures are also given for each of its values")
-    classes: list[str] = option([], "names of the masks' values 0, 1, … (default: the teacher's)")
-    validation: float = option(0.1, "part of the training images set aside where the data has no validation split")
-    memory_limit: float = option(4.0, "GB of decoded images that are held in memory")
+    by: str | None = option(None, "column to report metrics by, such as the kind of image")
+    classes: list[str] = option([], "class names of the mask values 0, 1, … (default: the teacher's)")
+    validation: float = option(
+        0.1, "fraction of training images held out for validation if the data has no validation split"
+    )
+    memory_limit: float = option(4.0, "memory limit in GB for holding decoded images in memory")
     model: str = converted(
         default="cnn:unet",
-        help="start: a preset (cnn:unet, vit:cifar), timm/NAME, a segmenter or a classifier",
+        help="model to start from: preset (cnn:unet, vit:cifar), timm/NAME, segmentation model or classifier",
         converter=as_name,
     )
-    model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{decoder_widths: [32, 16, 8]}'")
-    num_channels: int | None = option(None, "1 for grey images, 3 for colours (default: the model's, or 3)")
-    trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
-    epochs: int = option(60, "validations; each after one crop of every image, or steps_per_epoch batches")
-    batch_size: int | None = option(
-        None, "crops a step and process (default: 16; fewer where the set has fewer than 512 images a process)"
+    model_fields: str | None = option(
+        None, "configuration fields of a preset to override, as YAML: '{decoder_widths: [32, 16, 8]}'"
     )
-    crop: int = option(128, "side of the crops in pixels")
-    flip: bool = option(True, "mirror crops")
-    turn: bool = option(False, "turn crops by quarters, and upside down; for what has no upright, as cells or soil")
-    rotation: float = option(0.0, "degrees that crops are turned by to either side")
-    zoom: float = option(0.25, "crops are shown up to 1 + zoom times larger or smaller")
-    light: float = option(0.25, "brightness and contrast vary by factors from 1 / (1 + light) to 1 + light")
-    colour: float = option(0.2, "part by which saturation varies; hue by a quarter of it")
-    balance: bool = option(False, "draw crops of rare values of `by` more often: by one over the root of their number")
-    dice_weight: float = option(1.0, "of the Dice loss, beside the cross-entropy")
+    num_channels: int | None = option(None, "1 for grayscale images, 3 for RGB (default: the model's, or 3)")
+    trust_remote_code: bool = option(False, "run custom model code from the start model's Hub repository")
+    epochs: int = option(60, "number of epochs; each is one crop of every image, or steps_per_epoch batches")
+    batch_size: int | None = option(
+        None, "crops per batch and process (default: 16, or less for fewer than 512 images per process)"
+    )
+    crop: int = option(128, "crop size in pixels")
+    flip: bool = option(True, "random horizontal flip")
+    turn: bool = option(
+        False, "random rotations by 90 degrees and vertical flips, for images without an upright orientation"
+    )
+    rotation: float = option(0.0, "maximum random rotation in degrees")
+    zoom: float = option(0.25, "random scaling by factors from 1 / (1 + zoom) to 1 + zoom")
+    light: float = option(0.25, "brightness and contrast jitter: factors from 1 / (1 + light) to 1 + light")
+    colour: float = option(0.2, "saturation jitter; hue jitter is a quarter of it")
+    balance: bool = option(False, "oversample rare values of `by`, by one over the square root of their count")
+    dice_weight: float = option(1.0, "weight of the Dice loss added to the cross-entropy")
     teacher: str | None = converted(
         default=None,
-        help="segmenter to distill from: Hub id, folder or shipped checkpoint",
+        help="teacher for knowledge distillation: Hub id, folder or shipped checkpoint",
         converter=as_optional_name,
     )
-    distillation: Literal["soft", "hard", "features"] = option("soft", "what is learned from the teacher")
-    distillation_weight: float = option(0.5, "weight of the teacher's loss; the labels' gets the rest")
-    distillation_temperature: float = option(2.0, "softens the teacher's answers")
-    learning_rate: float = option(2e-3, "at the peak of the schedule")
-    warmup: float = option(0.1, "part of the steps in which the learning rate rises")
+    distillation: Literal["soft", "hard", "features"] = option(
+        "soft", "distillation target: soft or hard labels, or features"
+    )
+    distillation_weight: float = option(0.5, "weight of the distillation loss, 0 to 1")
+    distillation_temperature: float = option(2.0, "softmax temperature of soft distillation")
+    learning_rate: float = option(2e-3, "peak learning rate")
+    warmup: float = option(0.1, "fraction of training steps with linear learning rate warmup")
     tta: Literal["none", "flip", "turn"] = option("none", "test-time augmentation of the final evaluation")
 
     def __post_init__(self):

@@ -7,7 +7,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -15,6 +14,7 @@ from ...data.datasets.class_names import class_names
 from ...data.datasets.segmentation import MaskedImages
 from ...data.transforms.normalize import Normalize
 from ...metrics.overlap import dice, iou, overlap
+from ...utils.console import progress_bar
 
 TestTimeAugmentation = Literal["none", "flip", "turn"]
 
@@ -79,7 +79,7 @@ def count_overlaps(
     model.eval()
     counts = torch.zeros((len(images), num_classes, 3), dtype=torch.long, device=accelerator.device)
     shares = -(-len(images) // accelerator.num_processes)
-    for number in tqdm(range(shares), desc="evaluating", leave=False, disable=not accelerator.is_main_process):
+    for number in progress_bar(range(shares), desc="evaluating", leave=False, disable=not accelerator.is_main_process):
         index = number * accelerator.num_processes + accelerator.process_index
         image, mask = images[index % len(images)]
         prediction = segment_pixels(model, image[None].to(accelerator.device), normalize, tta)[0].argmax(0)

@@ -21,8 +21,9 @@ from ...engine.progress import History, chance_advice, one_class_found
 from ...hub.loading import load_config
 from ...hub.records import lineage
 from ...records import ModelRecord, SegmenterFigures, TrainingData
+from ...utils.console import logger
 from ..distill import Distiller
-from ..training import print_summary, run_training, save_model, training_record, write_outputs
+from ..training import log_summary, run_training, save_model, training_record, write_outputs
 from .config import SegmenterTrainingConfig
 from .evaluate import count_overlaps, evaluate_segmenter, image_scores
 from .losses import SegmenterLoss
@@ -132,8 +133,8 @@ def load_images(
     names = name_classes(images, known)
     if accelerator.is_main_process:
         sizes = some_sizes(splits["train"])
-        print(describe_data(config.data, {name: len(part) for name, part in images.items()}, sizes))
-        print(f"  {len(names)} classes: {', '.join(names)}")
+        logger.info(describe_data(config.data, {name: len(part) for name, part in images.items()}, sizes))
+        logger.info(f"  {len(names)} classes: {', '.join(names)}")
     return images, names
 
 
@@ -147,7 +148,7 @@ def write_results(
         if one_class_found(found.to_json()["classes"]):
             warnings.append(f"{name}: {chance_advice(config, history)}")
     write_outputs(config.out, record, history)
-    print_summary(config.out, results, warnings)
+    log_summary(config.out, results, warnings)
 
 
 def rarity_weights(values: Sequence[Any], count: int) -> Tensor:

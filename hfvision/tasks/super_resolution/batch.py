@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.io.tree import printable
-from ...utils.console import each, say
+from ...utils.console import each, logger
 from ...utils.files import temporary_path
 from .files import VIDEO_SUFFIXES, refuse_existing, upscale_file
 from .upscale import Upscaling
@@ -78,7 +78,7 @@ def upscale_files(
             refuse_existing(source, target, force)
         left.append((source, target))
     if len(left) < len(pairs):
-        say(f"{len(pairs) - len(left)} of {len(pairs)} files are done already.")
+        logger.info(f"{len(pairs) - len(left)} of {len(pairs)} files were already upscaled.")
 
     def work(pair: Pair) -> dict[str, Any]:
         entry, start = entry_of(*pair, settings), time.perf_counter()
@@ -96,7 +96,7 @@ def upscale_files(
     entries = []
     for (source, target), entry in each(left, work, lambda pair: pair[0], "upscaled"):
         entries.append(entry)
-        say(f"{printable(source)} → {printable(target)}")
+        logger.info(f"{printable(source)} → {printable(target)}")
     return entries
 
 

@@ -22,63 +22,69 @@ class SuperResTrainingConfig(LoopConfig):
     """
 
     out: Path = converted(
-        default=Path("runs/upscaler"), help="folder for the model and what tells of its training", converter=as_path
+        default=Path("runs/upscaler"), help="output folder for the model, metrics and record", converter=as_path
     )
     data: list[str] = converted(
         default=[],
-        help="photographs: folders, files, parquet files or Hub ids; what is given twice is drawn from twice as often",
+        help="photographs: folders, files, parquet files or Hub ids; a source given twice is sampled twice as often",
         converter=as_names,
     )
     validation_data: list[str] = converted(
-        default=[], help="photographs to choose the best weights by, as data", converter=as_names
+        default=[], help="photographs for validation, as data (default: held out from the data)", converter=as_names
     )
-    validation: float = option(0.05, "part of the photographs set aside where there are no validation_data")
+    validation: float = option(0.05, "fraction of photographs held out for validation if there is no validation data")
     model: str = converted(
         default="fast-light",
-        help=f"start: a preset ({', '.join(SRGAN)}), Hub id, folder or shipped checkpoint",
+        help=f"model to start from: preset, Hub id, folder or shipped checkpoint; presets: {', '.join(SRGAN)}",
         converter=as_name,
     )
-    model_fields: str | None = option(None, "fields of a preset to replace, as YAML: '{hidden_size: 32}'")
-    scale: int | None = option(None, "2, 3 or 4; weights of another scale are taken but for the last layer")
-    epochs: int = option(20, "validations; each after steps_per_epoch batches")
-    steps_per_epoch: int = option(1000, "batches from one validation to the next")
-    batch_size: int = option(16, "crops a step and process")
-    crop: int = option(48, "side of the low-resolution crops in pixels")
-    shrink: float = option(1.0, "smallest factor that photographs are shrunk by, at random, before crops are taken")
-    candidates: int = option(1, "crops drawn for each one taken, which is the one of most detail")
-    turn: bool = option(True, "flip and turn the crops at random; not for what has an upright, as signs and text")
+    model_fields: str | None = option(
+        None, "configuration fields of a preset to override, as YAML: '{hidden_size: 32}'"
+    )
+    scale: int | None = option(
+        None, "upscaling factor: 2, 3 or 4; weights of another scale are loaded except for the last layer"
+    )
+    epochs: int = option(20, "number of epochs of steps_per_epoch batches, each followed by validation")
+    steps_per_epoch: int = option(1000, "batches per epoch")
+    batch_size: int = option(16, "crops per batch and process")
+    crop: int = option(48, "low-resolution crop size in pixels")
+    shrink: float = option(1.0, "minimum random downscaling factor of photographs before cropping")
+    candidates: int = option(1, "candidate crops per training crop; the one with the most detail is used")
+    turn: bool = option(True, "random flips and rotations by 90 degrees; disable for upright content such as text")
     degradation: Preset = option(
         "bicubic",
-        "how small images are made: MATLAB's bicubic; mild: as from a camera; strong: blurred, noisy and compressed "
-        "several times, as on the web; photo: a mixture of the three (blind: its former name)",
+        "degradation model of the low-resolution images; bicubic: MATLAB's, mild: camera-like, strong: blur, noise "
+        "and repeated compression, photo: a mixture of the three (blind: its former name)",
     )
-    pixel_loss: Literal["l1", "l2", "charbonnier"] = option("l1", "of the pixels")
-    luma: float = option(0.0, "part of the pixel loss that brightness alone decides, which PSNR is measured on")
-    pixel_weight: float = option(1.0, "of the pixel loss")
+    pixel_loss: Literal["l1", "l2", "charbonnier"] = option("l1", "pixel loss")
+    luma: float = option(0.0, "fraction of the pixel loss computed on luma (Y) only")
+    pixel_weight: float = option(1.0, "weight of the pixel loss")
     teacher: str | None = converted(
         default=None,
-        help="larger network to distill from: Hub id, folder or shipped checkpoint",
+        help="teacher for knowledge distillation: Hub id, folder or shipped checkpoint",
         converter=as_optional_name,
     )
-    distillation: Literal["pixels", "features"] = option("pixels", "what is learned from the teacher")
-    distillation_weight: float = option(0.5, "part of the pixel loss that the teacher decides")
-    self_ensemble: bool = option(False, "show the teacher each crop flipped or turned at random: its mean is better")
-    gan: Literal["none", GANLoss] = option("none", "second stage: train against a discriminator, from PSNR weights")
-    gan_weight: float = option(0.005, "of the discriminator's opinion")
-    grid_weight: float = option(1.0, "of patterns of the scale's period, as which a GAN likes to fake texture")
-    discriminator_learning_rate: float = option(1e-4, "at the peak of the schedule")
-    r1: float = option(0.0, "weight of the R1 penalty on the discriminator's gradient")
+    distillation: Literal["pixels", "features"] = option("pixels", "distillation target")
+    distillation_weight: float = option(0.5, "fraction of the pixel loss computed against the teacher")
+    self_ensemble: bool = option(False, "augment the teacher's input with random flips and rotations")
+    gan: Literal["none", GANLoss] = option("none", "fine-tune with a GAN loss, starting from PSNR-trained weights")
+    gan_weight: float = option(0.005, "weight of the GAN loss")
+    grid_weight: float = option(1.0, "weight of the penalty on grid artifacts with the period of the scale")
+    discriminator_learning_rate: float = option(1e-4, "peak learning rate of the discriminator")
+    r1: float = option(0.0, "weight of the R1 gradient penalty of the discriminator")
     perceptual: str | None = converted(
         default=None,
-        help="classifier whose features are compared in the second stage: as model, or timm/NAME",
+        help="classifier for the perceptual loss of GAN training: Hub id, folder, shipped checkpoint or timm/NAME",
         converter=as_optional_name,
     )
-    perceptual_weight: float = option(1.0, "of the features")
-    learning_rate: float = option(1e-3, "at the peak of the schedule")
-    weight_decay: float = option(0.0, "not applied to biases")
-    warmup: float = option(0.05, "part of the steps in which the learning rate rises")
-    ema: float = option(0.999, "decay of the moving average of the weights, which is then what is evaluated and kept")
-    trust_remote_code: bool = option(False, "run the code of the start model's Hub repository")
+    perceptual_weight: float = option(1.0, "weight of the perceptual loss")
+    learning_rate: float = option(1e-3, "peak learning rate")
+    weight_decay: float = option(0.0, "weight decay; not applied to biases")
+    warmup: float = option(0.05, "fraction of training steps with linear learning rate warmup")
+    ema: float = option(
+        0.999, "decay of an exponential moving average of the weights, which is evaluated and saved; 0 disables it"
+    )
+    trust_remote_code: bool = option(False, "run custom model code from the start model's Hub repository")
 
     def __post_init__(self):
         super().__post_init__()

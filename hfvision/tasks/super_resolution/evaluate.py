@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
-from tqdm import tqdm
 
 from ...data.io.images import read_image
 from ...data.io.tree import find_images, read_tree
@@ -16,6 +15,7 @@ from ...metrics.niqe import BLOCK, niqe
 from ...metrics.psnr import psnr
 from ...metrics.ssim import ssim
 from ...models.image_processing_classification import flatten_pil
+from ...utils.console import progress_bar
 from .baselines import DTYPES, Dtype, Upscaler, interpolations, network, opencv_networks
 from .cost import STACKS, cpu_cost, plain_stack
 from .tiles import choose_dtype
@@ -106,7 +106,7 @@ def measure_sets(upscalers: Sequence[Upscaler], sets: Mapping[str, Path]) -> dic
     each: dict[str, dict[str, dict]] = {upscaler.name: {label: {} for label in sets} for upscaler in upscalers}
     for label, folder in sets.items():
         natural = []
-        for path in tqdm(find_images(folder), desc=f"{label} ×{scale}", unit="image", leave=False):
+        for path in progress_bar(find_images(folder), desc=f"{label} ×{scale}", unit="image", leave=False):
             original = read_original(path, scale)
             small = downscale(original, scale)
             natural.append(naturalness(original, scale))
@@ -187,7 +187,7 @@ def add_costs(record: dict[str, Any], scale: int, others: Sequence[Upscaler], mo
     kinds: tuple[Dtype, ...] = DTYPES if bf16 else ("fp32",)
     networks = [network(name, model.to("cpu"), kind) for name, model in models.items() for kind in kinds]
     stacks = [plain_stack(depth, scale, kind) for depth in STACKS for kind in kinds]
-    for upscaler in tqdm([*others, *networks, *stacks], desc=f"costs ×{scale}", leave=False):
+    for upscaler in progress_bar([*others, *networks, *stacks], desc=f"costs ×{scale}", leave=False):
         costs = {f"{key}_{upscaler.dtype}": value for key, value in cpu_cost(upscaler).items()}
         part = "results" if upscaler.name in record["results"] else "yardsticks"
         record[part].setdefault(upscaler.name, {"scale": scale}).update(costs)

@@ -28,10 +28,11 @@ from ...models.srgan.configuration_srgan import PRESETS, SRGANConfig
 from ...models.srgan.image_processing_srgan import SRGANImageProcessor
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
 from ...records import ModelRecord, TrainingData
+from ...utils.console import logger
 from ...utils.files import atomic_folder
 from ...utils.plots import side_by_side
 from ..classification.start import load_start
-from ..training import print_summary, run_training, training_record, write_outputs
+from ..training import log_summary, run_training, training_record, write_outputs
 from .config import SuperResTrainingConfig
 from .gan import DiscriminatorLoss, PerceptualLoss
 from .losses import SuperResolutionLoss
@@ -97,7 +98,7 @@ def fit_superres(config: SuperResTrainingConfig, accelerator: Accelerator) -> Mo
     photos, held_out = split_photographs(config, config.crop * scale)
     if accelerator.is_main_process:
         counts = {"train": len(photos), "validation": len(held_out)}
-        print(describe_data(", ".join(config.data), counts, [photo.size for photo in photos]))
+        logger.info(describe_data(", ".join(config.data), counts, [photo.size for photo in photos]))
     count = config.batch_size * config.steps_per_epoch * accelerator.num_processes
     crops = RandomCrops(
         photos, config.crop * scale, count, config.seed, channels, config.turn, config.candidates, config.shrink
@@ -184,7 +185,7 @@ def write_results(config: SuperResTrainingConfig, record: ModelRecord, history: 
     if by_psnr and config.degradation == "bicubic" and best["validation_psnr"] <= bicubic:
         warnings.append(f"no better than bicubic: {training_advice(config, history)}")
     write_outputs(config.out, record, history)
-    print_summary(config.out, [result], warnings)
+    log_summary(config.out, [result], warnings)
 
 
 def split_photographs(config: SuperResTrainingConfig, min_side: int) -> tuple[list[Image.Image], list[Image.Image]]:

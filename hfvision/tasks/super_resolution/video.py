@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ...data.io.encoding import choose_encoder, container_of
 from ...data.io.video import (
@@ -26,6 +25,7 @@ from ...data.io.video import (
     to_frame,
     to_pixels,
 )
+from ...utils.console import progress_bar
 from ...utils.files import atomic_write
 from .upscale import Upscaling
 
@@ -166,7 +166,7 @@ class Conversion:
 
         others = [stream for stream in self.reader.streams if stream.index in self.copied]
         deinterlacer = Deinterlacer()
-        with tqdm(total=self.film.frames or None, unit="frame", desc="upscaling", leave=False) as bar:
+        with progress_bar(total=self.film.frames or None, unit="frame", desc="upscaling", leave=False) as bar:
             for packet, frames in read_packets(self.reader, self.film, others, self.reading):
                 if packet is not None:
                     self.copy(packet)

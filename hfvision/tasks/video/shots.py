@@ -22,12 +22,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from tqdm import tqdm
 from transformers import AutoModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ...data.io.video import DamagedVideoError, declared_frames, read_frames
 from ...hub.loading import load_by, load_config, load_model, load_processor
+from ...utils.console import progress_bar
 from ..classification.transfer import head_names
 
 THRESHOLD = 0.2  # cuts between photographs score 0.3 to 0.8, shaken and flickering shots up to 0.15
@@ -124,7 +124,7 @@ def video_features(
             found.probabilities.append(probabilities.half().cpu())
         batch.clear()
 
-    with tqdm(total=declared_frames(source), unit="frame", desc=Path(source).name, leave=False) as bar:
+    with progress_bar(total=declared_frames(source), unit="frame", desc=Path(source).name, leave=False) as bar:
         try:
             for time, pixels in read_frames(source):
                 image = Image.fromarray(pixels)
