@@ -212,7 +212,7 @@ def test_command_prunes_trains_and_records_each_step(images, tmp_path, monkeypat
     model = AutoModelForImageClassification.from_pretrained(out)
     record = json.loads((out / "record.json").read_text())
     steps = record["compression"]
-    assert record["training"]["command"].startswith(f"hfvision prune {parent} --out {out} ")
+    assert record["training"]["command"].startswith(f"hfvision prune {parent} --output-dir {out} ")
     assert "--target-params 0.4" in record["training"]["command"]
     assert [step["step"] for step in steps] == ["prune", "distill", "prune", "distill"]
     assert steps[0]["parameters"]["before"] > steps[0]["parameters"]["after"] == steps[2]["parameters"]["before"]

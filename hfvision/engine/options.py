@@ -175,15 +175,16 @@ def read_config(
 
 
 def current_names(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments with former names of options replaced, and underscores in names."""
+    """Command-line arguments with former names of options replaced, underscores in names, and `--no-x` for `--x`."""
     former = {option_name(name): option_name(new) for name, new in NAMES.items() if name not in SHORT}
-    hyphens = [
-        "".join([word.partition("=")[0].replace("_", "-"), *word.partition("=")[1:]])
-        if word.startswith("--")
-        else word
-        for word in arguments
-    ]
-    return replace_former(hyphens, former)
+    words = []
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-") if name.startswith("--") else name
+        if name.startswith("--no-") and not equals:
+            name, equals, value = name.replace("--no-", "--", 1), "=", "false"
+        words.append(f"{name}{equals}{value}")
+    return replace_former(words, former)
 
 
 def read_yaml(parser: Parser, path: Path, config_class: type) -> dict[str, Any]:
