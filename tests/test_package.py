@@ -103,3 +103,20 @@ def test_shipped_checkpoints_are_listed_and_unknown_ones_refused():
     }
     with pytest.raises(ValueError, match="no checkpoint called 'resnet-9000'"):
         hfvision.checkpoint("resnet-9000")
+
+
+def test_importing_the_package_is_light_and_registers_the_families_when_transformers_is_imported():
+    code = """
+import sys
+import hfvision
+import hfvision.tasks.classification.config, hfvision.tasks.segmentation.config, hfvision.compression.config
+assert not {"torch", "transformers", "numpy", "datasets"} & set(sys.modules)
+from transformers import AutoConfig
+assert AutoConfig.for_model("hfvision_srgan").scale == 4
+from hfvision import CNNForImageClassification
+assert CNNForImageClassification._auto_class == "AutoModelForImageClassification"
+from transformers.pipelines import PIPELINE_REGISTRY
+assert "image-super-resolution" in PIPELINE_REGISTRY.get_supported_tasks()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 PACKAGES = ("transformers", __name__.partition(".")[0])
-AWAITED = "transformers.models.auto.auto_factory"
+AWAITED = "transformers.models.auto.configuration_auto"
 
 
 class RegisteringLoader(Loader):
