@@ -87,14 +87,24 @@ from .robustness.attacks.worst_case import worst_case as worst_case
 from .robustness.corruptions import corrupt as corrupt
 from .robustness.evaluate import evaluate_robustness as evaluate_robustness
 from .tasks.anomaly.damage import damage as damage
+from .tasks.anomaly.detect import load_detector as load_detector
 from .tasks.anomaly.gan import (
     AnomalyDetector as AnomalyDetector,
 )
 from .tasks.anomaly.gan import (
     fit_detector as fit_detector,
 )
-from .tasks.anomaly.gan import (
-    load_detector as load_detector,
+from .tasks.anomaly.patchcore import (
+    PatchCore as PatchCore,
+)
+from .tasks.anomaly.patchcore import (
+    PatchCoreConfig as PatchCoreConfig,
+)
+from .tasks.anomaly.patchcore import (
+    fit_patchcore as fit_patchcore,
+)
+from .tasks.anomaly.patchcore import (
+    save_patchcore as save_patchcore,
 )
 from .tasks.classification.binary import BinaryTest as BinaryTest
 from .tasks.classification.binary import evaluate_binary as evaluate_binary
@@ -152,6 +162,8 @@ __all__ = [
     "ImageClassificationProcessor",
     "ImageSegmentationProcessor",
     "MaskAugmentation",
+    "PatchCore",
+    "PatchCoreConfig",
     "PixelClassifier",
     "SRGANConfig",
     "SRGANDiscriminator",
@@ -188,6 +200,7 @@ __all__ = [
     "explain_image",
     "fgsm",
     "fit_detector",
+    "fit_patchcore",
     "flicker",
     "fold",
     "grad_cam",
@@ -211,6 +224,7 @@ __all__ = [
     "read_photo",
     "sample_dataset",
     "sample_photos",
+    "save_patchcore",
     "segment",
     "shot_boundaries",
     "square",

@@ -63,7 +63,7 @@ def model(tmp_path_factory) -> Path:
     second = ["--model", str(folder / "pixels"), "--model-fields", "{discriminator_width: 4}", "--gan", "vanilla"]
     assert main([*words, *second, "--steps-per-epoch", "20", "--out", str(folder / "gan")]) == 0
     normal = written(stripes(200, 1), folder / "normal")
-    assert main(["detect", "fit", str(folder / "gan"), "--normal", str(normal)]) == 0
+    assert main(["detect", "fit", str(folder / "gan"), "--method", "gan", "--normal", str(normal)]) == 0
     return folder / "gan"
 
 
@@ -173,9 +173,9 @@ def test_what_cannot_be_done_is_said_in_one_line(model, tmp_path, capsys):
         return lines[-1]
 
     few = written(stripes(5, 0), tmp_path / "few")
-    assert "needs 20 normal images, got 5" in error("fit", model, "--normal", few)
-    assert "above 0 and below 1, got 2" in error("fit", model, "--normal", few, "--false-alarms", 2)
-    assert "multiple of the scale 4" in error("fit", model, "--normal", few, "--size", 30)
+    assert "needs 20 normal images, got 5" in error("fit", model, "--method", "gan", "--normal", few)
+    assert "above 0 and below 1, got 2" in error("fit", model, "--method", "gan", "--normal", few, "--false-alarms", 2)
+    assert "multiple of the scale 4" in error("fit", model, "--method", "gan", "--normal", few, "--size", 30)
     assert "has no discriminator" in error("anomalies", few, "--model", model.parent / "pixels")
     assert "There is no model" in error("anomalies", few, "--model", tmp_path / "nowhere")
     bare = tmp_path / "bare"
@@ -185,6 +185,6 @@ def test_what_cannot_be_done_is_said_in_one_line(model, tmp_path, capsys):
     (bare / "anomaly.json").write_text("{}")
     assert "cannot be read" in error("anomalies", few, "--model", bare)
     (bare / "record.json").unlink()
-    assert "give it with --size" in error("fit", bare, "--normal", few)
+    assert "give it with --size" in error("fit", bare, "--method", "gan", "--normal", few)
     with pytest.raises(ValueError, match=r"got the shape \(3, 32, 32\)"):
         resize_and_normalize(torch.zeros(3, 32, 32), SIZE)

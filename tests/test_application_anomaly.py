@@ -29,7 +29,7 @@ def out(tmp_path_factory) -> Path:
 def test_each_kind_has_its_figures_beside_the_baselines(out):
     record = json.loads((out / "anomaly.json").read_text())
     areas = record["auroc"]
-    assert {"GAN", "bicubic error", "classifier features"} <= set(areas)
+    assert {"PatchCore", "GAN", "bicubic error", "classifier features"} <= set(areas)
     assert all(list(row) == [*KINDS, "mean"] for row in areas.values())
     assert areas["GAN"]["mean"] == pytest.approx(sum(areas["GAN"][kind] for kind in KINDS) / 4)
     for kind in ("occluded", "defaced", "broken"):
@@ -37,8 +37,12 @@ def test_each_kind_has_its_figures_beside_the_baselines(out):
         assert low < areas["GAN"][kind] < high
         assert areas["GAN"][kind] > 0.5
     assert areas["GAN"]["broken"] > 0.8  # the trainings are short
-    assert record["alarms"]["broken"] > 3 * record["alarms"]["normal"]
-    assert record["alarms"]["normal"] < 0.2
+    alarms = record["alarms"]["GAN"]
+    assert alarms["broken"] > 3 * alarms["normal"]
+    assert alarms["normal"] < 0.2
+    assert areas["PatchCore"]["mean"] > areas["GAN"]["mean"]
+    assert all(value > 0.7 for value in record["pixel_auroc"]["PatchCore"].values())
+    assert record["patchcore"]["model"] == "imagenet-lite0"
     with Image.open(out / "anomaly.png") as picture:
         assert min(picture.size) > 400
 
@@ -52,8 +56,9 @@ def test_unseen_classes_are_in_no_training(out):
     assert len(kept["train"]) + len(kept["validation"]) == 4800
 
 
-def test_the_command_takes_the_detector(out, tmp_path, capsys):
+def test_the_command_takes_the_detectors(out, tmp_path, capsys):
     sample_dataset()["test"][0]["image"].save(tmp_path / "new.png")
-    assert main(["detect", "anomalies", str(tmp_path / "new.png"), "--model", str(out / "gan"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["results"][0]["image"].endswith("new.png")
+    for folder in ("gan", "patchcore"):
+        assert main(["detect", "anomalies", str(tmp_path / "new.png"), "--model", str(out / folder), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["results"][0]["image"].endswith("new.png")
     assert "no proof that an image is in order" in " ".join((out / "gan" / "README.md").read_text().split())

@@ -96,8 +96,3 @@ def test_scales_that_max_pooling_does_not_let_through_are_refused():
     model.cnn.encoder.stages[1].blocks[0].layers[0].normalization.weight.data[:3] = -1
     with pytest.raises(ValueError, match="negative, as it is for 3 of 12 channels"):
         fold(model)
-
-
-def test_backbones_of_other_libraries_are_refused():
-    with pytest.raises(ValueError, match="resnet10t"):
-        fold(CNNForImageClassification(CNNConfig(backbone="timm/resnet10t")))

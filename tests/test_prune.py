@@ -157,7 +157,7 @@ def test_targets_out_of_reach_are_refused(target, message):
     ("make", "message"),
     [
         (lambda: cnn(stage_widths=[[[8]], [[8]]], norm="group"), "Group normalization"),
-        (lambda: CNNForImageClassification(CNNConfig(backbone="timm/resnet10t")), "timm backbone"),
+        (lambda: CNNForImageClassification(CNNConfig(backbone="timm/test_convnext")), "no channels that can be cut"),
         (lambda: upscaler(branch_expansion=2), "model.fuse"),
         (lambda: torch.nn.Linear(2, 2), "Linear cannot be pruned"),
     ],

@@ -8,8 +8,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..models.cnn.configuration_cnn import CNNConfig
+from ..models.cnn.timm_backbone import layers_with_normalization as timm_layers_with_normalization
 from ..models.srgan.configuration_srgan import SRGANConfig
 from ..models.vit.configuration_vit import VisionTransformerConfig
+
+TOLERANCE = 1e-3  # of the largest difference between a folded timm backbone and the original, over the largest output
 
 
 def fold(model: PreTrainedModel) -> PreTrainedModel:
@@ -23,7 +26,8 @@ def fold(model: PreTrainedModel) -> PreTrainedModel:
         model: of one of hfvision's families; it is not changed. What has nothing to fold is copied.
 
     Raises:
-        ValueError: for a model of another library, a timm backbone, or a normalisation that is not linear: batch
+        ValueError: for a model of another library, a timm backbone that does not normalize right after its
+            convolutions, or a normalisation that is not linear: batch
             normalisation of negative scale after a max pooling.
     """
     folded = copy.deepcopy(model).eval()
@@ -33,6 +37,9 @@ def fold(model: PreTrainedModel) -> PreTrainedModel:
     if not fields:
         return folded
     rebuilt = type(folded)(type(folded.config).from_dict(folded.config.to_dict() | fields)).to(folded.dtype)
+    if getattr(folded.config, "backbone", None) is not None:
+        fold_timm(folded, rebuilt)
+        return rebuilt.to(folded.device).eval()
     layers = layers_with_normalization(folded)
     targets = [module for module in rebuilt.modules() if owns_tensors(module)]
     with torch.no_grad():
@@ -46,14 +53,33 @@ def fold(model: PreTrainedModel) -> PreTrainedModel:
 def folded_fields(config: Any) -> dict[str, Any]:
     """What the configuration of the folded model says in other words; empty where nothing is to be folded."""
     if isinstance(config, CNNConfig):
-        if config.backbone is not None:
-            raise ValueError(f"The timm backbone {config.backbone!r} is not folded: hfvision folds its own families.")
         return {"norm": "none"} if config.norm == "batch" else {}
     if isinstance(config, VisionTransformerConfig):
         return {"stem_norm": False} if config.stem_widths and config.stem_norm else {}
     if isinstance(config, SRGANConfig):
         return {"norm": False} if config.norm else {}
     raise ValueError(f"A model of type {config.model_type!r} is not folded: hfvision folds its own families.")
+
+
+@torch.no_grad()
+def fold_timm(model: PreTrainedModel, rebuilt: PreTrainedModel) -> None:
+    """Give `rebuilt`, over a timm backbone without batch normalization, the weights that make it equal `model`."""
+    encoder: Any = getattr(model, model.base_model_prefix, model).encoder
+    names = {module: name for name, module in model.named_modules()}
+    state = model.state_dict()
+    for layer, norm in timm_layers_with_normalization(encoder):
+        for part, tensor in folded_weights(layer, encoder.get_submodule(norm)).items():
+            state[f"{names[layer]}.{part}"] = tensor
+    wanted = rebuilt.state_dict().keys()
+    rebuilt.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted})
+    image = torch.rand(2, model.config.num_channels, model.config.image_size, model.config.image_size)
+    expected, found = (next(iter(net.eval().cpu().float()(pixel_values=image).values())) for net in (model, rebuilt))
+    difference = (expected - found).abs().max() / expected.abs().max()
+    if not difference < TOLERANCE:
+        raise ValueError(
+            f"The batch normalization of the timm backbone {model.config.backbone!r} cannot be folded: outputs would "
+            f"differ by {difference:.1%}."
+        )
 
 
 def owns_tensors(module: nn.Module) -> bool:

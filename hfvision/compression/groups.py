@@ -13,6 +13,7 @@ from ..models.cnn.modeling_cnn_segmentation import CNNForSemanticSegmentation
 from ..models.srgan.modeling_srgan import SRGANForImageSuperResolution
 from ..models.vit.modeling_vit import VisionTransformerForImageClassification
 from ..models.vit.modeling_vit_segmentation import VisionTransformerForSemanticSegmentation
+from .timm_pruning import find_channels, timm_widths
 
 Path = tuple[str | int, ...]
 
@@ -75,7 +76,9 @@ def find_groups(model: nn.Module) -> list[Group]:
     channels and stays whole.
 
     Raises:
-        ValueError: for another model, a timm backbone, group normalization, or branches that are not fused.
+        ImportError: for a timm backbone, if torch-pruning is not installed.
+        ValueError: for another model, a segmenter over a timm backbone, a timm backbone without channels that can be
+            cut, group normalization, or branches that are not fused.
     """
     for model_class, groups_of in GROUPS.items():
         if isinstance(model, model_class):
@@ -96,9 +99,7 @@ class CNNGroups:
 
     def __init__(self, model: PreTrainedModel, config: CNNConfig):
         if config.backbone is not None:
-            raise ValueError(
-                f"The timm backbone {config.backbone!r} cannot be pruned: its widths are not in the config."
-            )
+            raise ValueError(f"A segmenter over the timm backbone {config.backbone!r} cannot be pruned.")
         if config.norm == "group":
             raise ValueError("Group normalization mixes channels: such a network cannot be pruned.")
         self.model, self.config = model, config
@@ -233,8 +234,22 @@ def superres_groups(model: SRGANForImageSuperResolution) -> list[Group]:
     return groups
 
 
+def classifier_groups(model: CNNForImageClassification) -> list[Group]:
+    return cnn_groups(model) if model.config.backbone is None else timm_groups(model)
+
+
+def timm_groups(model: CNNForImageClassification) -> list[Group]:
+    groups: list[Group] = []
+    for channels in find_channels(model):
+        group = make_group(groups, channels.makers[0], channels.size, None)
+        group.producers = [Producer(name) for name in channels.makers]
+        group.consumers = [Consumer(name) for name in channels.takers]
+        group.widths = [("backbone_widths", *place) for place in channels.widths]
+    return groups
+
+
 GROUPS: dict[type[nn.Module], Callable[[Any], list[Group]]] = {
-    CNNForImageClassification: cnn_groups,
+    CNNForImageClassification: classifier_groups,
     CNNForSemanticSegmentation: cnn_segmentation_groups,
     VisionTransformerForImageClassification: vit_groups,
     VisionTransformerForSemanticSegmentation: vit_groups,
@@ -259,6 +274,8 @@ def narrowed(config: Any, sizes: dict[str, int], groups: list[Group]) -> Any:
     for name in ("num_attention_heads", "intermediate_size"):
         if name in fields:
             fields[name] = config.per_layer(name)
+    if fields.get("backbone") and fields.get("backbone_widths") is None:
+        fields["backbone_widths"] = timm_widths(config)
     paths = [(path, sizes[group.name]) for group in groups for path in group.widths]
     if steps := {path[1] for path, _ in paths if path[0] == "decoder_widths"}:
         fields["decoder_widths"] = [[0, 0] for _ in steps]
@@ -272,6 +289,8 @@ def narrowed(config: Any, sizes: dict[str, int], groups: list[Group]) -> Any:
 
 def unshared(value: Any) -> Any:
     """A list of lists in which no list stands in two places."""
+    if isinstance(value, dict):
+        return {key: unshared(item) for key, item in value.items()}
     return [unshared(item) for item in value] if isinstance(value, list) else value
 
 

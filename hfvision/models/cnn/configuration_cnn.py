@@ -115,6 +115,9 @@ class CNNConfig(BackboneConfigMixin, CheckedConfig):
             transformers are made for images of any size where timm can (`dynamic_img_size`).
         backbone_kwargs (`dict`, *optional*): further arguments of `timm.create_model`, such as `drop_path_rate`,
             `global_pool` or `act_layer`; timm refuses what the architecture does not take.
+        backbone_widths (`dict[str, list[int]]`, *optional*): of a timm backbone with fewer channels than timm makes:
+            output and input channels of each of its layers, by name, as pruning leaves them. With `norm="none"` a
+            timm backbone has its batch normalization folded into its convolutions.
         out_features (`list[str]`), out_indices (`list[int]`, *optional*): which feature maps [`CNNBackbone`] gives, of
             `stem`, `stage1`, …; of a timm backbone there is no `stem`. The last one where not given.
 
@@ -148,6 +151,7 @@ class CNNConfig(BackboneConfigMixin, CheckedConfig):
     logit_scale: float | int = 1.0
     backbone: str | None = None
     backbone_kwargs: dict[str, Any] | None = None
+    backbone_widths: dict[str, list[int]] | None = None
 
     def __post_init__(self, **kwargs):
         self.refuse_unknown_fields(kwargs)
@@ -233,6 +237,8 @@ class CNNConfig(BackboneConfigMixin, CheckedConfig):
         given = self.backbone_kwargs or {}
         if given and self.backbone is None:
             raise ValueError(f"backbone_kwargs={given} need a timm model as backbone.")
+        if self.backbone_widths is not None and self.backbone is None:
+            raise ValueError("backbone_widths need a timm model as backbone.")
         for name in BACKBONE_ARGUMENTS & given.keys():
             raise ValueError(f"backbone_kwargs cannot hold {name!r}: it is set by the model and its other fields.")
         if given.get("global_pool") == "":

@@ -37,6 +37,17 @@ def initialize_as_timm(encoder: Any, config: CNNConfig) -> None:
 
 def create_timm_model(config: CNNConfig, pretrained: bool = False) -> nn.Module:
     """The timm model of `config`, without its classifier, for images of any size where timm can."""
+    encoder = create_full_timm_model(config, pretrained)
+    if config.backbone_widths is not None:
+        narrow(encoder, config.backbone_widths)
+    if config.norm == "none":
+        for layer, name in layers_with_normalization(encoder):
+            fold_away(encoder, layer, name)
+    return encoder
+
+
+def create_full_timm_model(config: CNNConfig, pretrained: bool = False) -> nn.Module:
+    """The timm model of `config` with all its channels and batch normalization."""
     try:
         timm = import_module("timm")
     except ImportError as error:
@@ -62,6 +73,86 @@ def create_timm_model(config: CNNConfig, pretrained: bool = False) -> nn.Module:
     raise AssertionError
 
 
+def read_widths(encoder: nn.Module) -> dict[str, list[int]]:
+    """Output and input channels of every convolution and linear layer, by name, channels of every batch
+    normalization, and how many features (`num_features`) the network gives."""
+    widths = {"num_features": [getattr(encoder, "head_hidden_size", None) or encoder.num_features]}
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Conv2d):
+            widths[name] = [module.out_channels, module.in_channels]
+        elif isinstance(module, nn.Linear):
+            widths[name] = [module.out_features, module.in_features]
+        elif isinstance(module, nn.BatchNorm2d):
+            widths[name] = [module.num_features]
+    return widths
+
+
+def narrow(encoder: nn.Module, widths: dict[str, list[int]]) -> None:
+    """Give layers fewer channels: those that [`read_widths`] names, in place.
+
+    Raises:
+        ValueError: for widths of other layers, or above those of the network.
+    """
+    full, modules = read_widths(encoder), dict(encoder.named_modules())
+    fits = widths.keys() == full.keys() and all(
+        len(widths[name]) == len(wide) and all(1 <= few <= many for few, many in zip(widths[name], wide, strict=True))
+        for name, wide in full.items()
+    )
+    if not fits:
+        raise ValueError("backbone_widths are not those of this timm backbone: each of its layers needs its widths.")
+    for name, width in widths.items():
+        if width == full[name]:
+            continue
+        if name == "num_features":
+            encoder.num_features = width[0]
+            if hasattr(encoder, "head_hidden_size"):
+                encoder.head_hidden_size = width[0]
+            continue
+        module = modules[name]
+        if isinstance(module, nn.Conv2d):
+            depthwise = module.groups == module.in_channels > 1
+            if module.groups > 1 and not (depthwise and width[0] == width[1]):
+                raise ValueError(f"backbone_widths: the grouped convolution {name} cannot have the widths {width}.")
+            module.out_channels, module.in_channels = width
+            module.groups = width[1] if depthwise else 1
+            columns = 1 if depthwise else width[1]
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = width
+            columns = width[1]
+        else:
+            module.num_features = width[0]
+            columns = None
+        for part in ("weight", "bias"):
+            if (tensor := getattr(module, part, None)) is not None:
+                sliced = tensor[: width[0], :columns] if tensor.ndim > 1 else tensor[: width[0]]
+                setattr(module, part, nn.Parameter(sliced.detach().clone()))
+        for part in ("running_mean", "running_var"):
+            if (tensor := getattr(module, part, None)) is not None:
+                setattr(module, part, tensor[: width[0]].clone())
+
+
+def layers_with_normalization(encoder: nn.Module) -> list[tuple[nn.Conv2d, str]]:
+    """The convolutions that a batch normalization of as many channels comes after, with its name."""
+    pairs, previous = [], None
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and previous is not None:
+            if previous.out_channels == module.num_features:
+                pairs.append((previous, name))
+            previous = None
+        elif next(module.children(), None) is None and list(module.parameters(recurse=False)):
+            previous = module if isinstance(module, nn.Conv2d) else None
+    return pairs
+
+
+def fold_away(encoder: nn.Module, layer: nn.Conv2d, normalization: str) -> None:
+    """Give a convolution a bias, and put the activation in place of the batch normalization after it."""
+    if layer.bias is None:
+        layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_channels))
+    parent, _, name = normalization.rpartition(".")
+    act = getattr(encoder.get_submodule(normalization), "act", None)
+    setattr(encoder.get_submodule(parent), name, nn.Identity() if act is None else act)
+
+
 def check_size(encoder: nn.Module, pixel_values: torch.Tensor) -> None:
     """Raise ValueError for images that a timm model of one size alone does not take."""
     patches: Any = getattr(encoder, "patch_embed", None)
@@ -85,4 +176,9 @@ def keep_feature_maps(encoder: Any, config: CNNConfig) -> list[int]:
     if not hasattr(encoder, "prune_intermediate_layers"):
         raise ValueError(f"{config.backbone} gives no feature maps: choose another backbone.")
     encoder.prune_intermediate_layers(len(encoder.feature_info), prune_norm=True)
-    return [info["num_chs"] for info in encoder.feature_info]
+    if config.backbone_widths is None:
+        return [info["num_chs"] for info in encoder.feature_info]
+    side = config.image_size
+    with torch.no_grad():
+        example = torch.zeros(1, config.num_channels, side, side)
+        return [feature_map.shape[1] for feature_map in encoder.eval().forward_intermediates(example)[1]]

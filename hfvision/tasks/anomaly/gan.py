@@ -112,6 +112,25 @@ class AnomalyDetector:
     discriminator: SRGANDiscriminator
     normality: Normality
 
+    part_names = PARTS
+    hottest = 8.0  # times the normal heat that is drawn white
+
+    @property
+    def size(self) -> int:
+        return self.normality.size
+
+    @property
+    def num_channels(self) -> int:
+        return self.generator.config.num_channels
+
+    @property
+    def threshold(self) -> float:
+        return self.normality.threshold
+
+    @property
+    def false_alarms(self) -> float:
+        return self.normality.false_alarms
+
     def __call__(self, images: Tensor) -> Anomalies:
         known = self.normality
         measured = measure(self.generator, self.discriminator, resize_and_normalize(images, known.size))
@@ -291,7 +310,7 @@ def save_normality(detector: AnomalyDetector, folder: str | Path) -> None:
     write_text(Path(folder) / FILE, json.dumps(plain, indent=2) + "\n")
 
 
-def load_detector(folder: str | Path) -> AnomalyDetector:
+def load_gan_detector(folder: str | Path) -> AnomalyDetector:
     """The detector of a folder with networks and the files of [`save_normality`].
 
     Raises:
@@ -302,7 +321,8 @@ def load_detector(folder: str | Path) -> AnomalyDetector:
     paths = [Path(folder) / name for name in (FILE, TENSORS)]
     if not all(path.is_file() for path in paths):
         raise FileNotFoundError(
-            f"{folder} does not say what is normal: show it with hfvision detect fit {folder} --normal IMAGES."
+            f"{folder} does not say what is normal: show it with hfvision detect fit {folder} --method gan --normal "
+            "IMAGES."
         )
     values = read_json(paths[0])
     try:
