@@ -140,14 +140,16 @@ def test_help_and_refusals_import_nothing_heavy(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/formats.md"])
-def test_commands_in_documents_parse(document, recwarn):
-    text = (SNAPSHOT.parents[2] / document).read_text(encoding="utf-8").replace("\\\n", " ")
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+def test_commands_in_documents_parse(recwarn):
+    root = SNAPSHOT.parents[2]
+    documents = [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/**/*.md"))]
+    texts = [document.read_text(encoding="utf-8").replace("\\\n", " ") for document in documents]
+    blocks = [block for text in texts for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("hfvision ")]
-    root = build_commands()
+    assert len(lines) > 10
+    commands = build_commands()
     for line in lines:
-        command, words = root.find(shlex.split(line, comments=True)[1:])
+        command, words = commands.find(shlex.split(line, comments=True)[1:])
         if command.parse is None:
             command.parser.parse_args(words)
         elif "train" in command.parser.prog:
