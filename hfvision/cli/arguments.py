@@ -1,9 +1,9 @@
 """What commands have in common: options, and checks of what they name before anything heavy is imported."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..hub.files import resolve_model
 from ..models import presets
@@ -103,7 +103,7 @@ def check_model(name: str) -> None:
     resolve_model(name)
 
 
-def check_start_model(name: str, families: dict[str, tuple[str, ...]]) -> None:
+def check_start_model(name: str, families: Mapping[str, tuple[str, ...]]) -> None:
     """Raise ValueError where a training cannot start from `name`.
 
     Args:
@@ -157,17 +157,17 @@ def labelled_split(args: argparse.Namespace) -> "Dataset":
     from ..data.datasets.classification import load_image_dataset
 
     splits = load_image_dataset(args.data, **validation_options(args), **columns_of(args))
-    return chosen_split(args, splits)
+    return chosen_split(args, cast("DatasetDict", splits))
 
 
 def chosen_split(args: argparse.Namespace, splits: "DatasetDict") -> "Dataset":
     """The split that `--split` names. Raises ValueError if the data lacks it."""
     if args.split not in splits:
-        raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(splits)}.")
+        raise ValueError(f"{args.data} has no split {args.split!r}: choose --split {' or '.join(map(str, splits))}.")
     return splits[args.split]
 
 
-def columns_of(args: argparse.Namespace) -> dict[str, str | None]:
+def columns_of(args: argparse.Namespace) -> dict[str, Any]:
     """The columns of a classification dataset, as options of [`load_image_dataset`]."""
     return {"image_column": args.image_column, "label_column": args.label_column}
 

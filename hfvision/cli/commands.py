@@ -40,7 +40,7 @@ class Command:
         parse: Parse | None = None,
     ) -> Parser:
         """The parser of a new command that runs `function` and is called like it where it has no `name`."""
-        name = name or getattr(function, "__name__", "").replace("_", "-")
+        name = name or str(getattr(function, "__name__", "")).replace("_", "-")
         prog = f"{self.parser.prog} {name}"
         parser = Parser(prog=prog, usage=usage and f"{prog} {usage}", description=description, epilog=examples)
         self._action = self._action or self.parser.add_subcommands(

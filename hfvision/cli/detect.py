@@ -154,7 +154,7 @@ def add_commands(commands: Command) -> None:
         default="patchcore",
         help="features compared with those of normal images, or a GAN trained on normal images (default: patchcore)",
     )
-    add_force(command, "an earlier fit")
+    add_force(command, "fit")
 
     command = tasks.add(
         detect_anomalies,

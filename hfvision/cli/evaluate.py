@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from jsonargparse.typing import PositiveInt
 
@@ -99,7 +100,7 @@ def evaluate_binary(args: argparse.Namespace) -> None:
     accelerator = Accelerator()
     with accelerator.main_process_first():
         options = validation_settings(args.model, args.validation, args.validation_group)
-        splits = load_image_dataset(args.data, **options, **columns_of(args))
+        splits: Any = load_image_dataset(args.data, **options, **columns_of(args))
         if missing := {args.split, *(["validation"] if args.threshold is None else [])} - set(splits):
             raise ValueError(f"{args.data} has no split {missing.pop()!r}; it has {', '.join(splits)}.")
         images = prepare_images(splits[args.split], processor)
@@ -145,7 +146,7 @@ def evaluate_segmenter(args: argparse.Namespace) -> None:
         splits = load_mask_dataset(args.data, **validation_options(args), **columns)
     split = chosen_split(args, splits)
     images = MaskedImages(split, getattr(model.config, "num_channels", 3))
-    names = name_classes({args.split: images}, list(model.config.id2label.values()))
+    names = name_classes({args.split: images}, list((model.config.id2label or {}).values()))
     options = {"by": args.by, "tta": args.tta, "accelerator": accelerator}
     figures = evaluate_segmenter(model.float(), images, processor, **options)
     if not accelerator.is_main_process:
@@ -195,6 +196,7 @@ def evaluate_robustness(args: argparse.Namespace) -> int:
     files = {args.model: "robustness.json"} | ({args.compare: "compared.json"} if args.compare else {})
     models, images, records = {}, {}, {}
     for name in files:
+        model: Any
         model, processor = load_model(name, "image-classification", trust_remote_code=args.trust_remote_code)
         models[name] = model.float().to(PartialState().device), processor
         images[name] = prepare_images(split, processor)

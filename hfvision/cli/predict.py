@@ -3,6 +3,7 @@
 import argparse
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from jsonargparse.typing import PositiveInt
 
@@ -59,17 +60,18 @@ def classify(args: argparse.Namespace) -> None:
         if not logits.isfinite().all():
             raise FloatingPointError(f"{args.model} gives logits that are not finite: its weights are damaged.")
         probabilities, indices = logits.softmax(-1).topk(min(args.top, len(logits)))
-        labels = [model.config.id2label[index] for index in indices.tolist()]
+        labels = [(model.config.id2label or {})[index] for index in indices.tolist()]
         return dict(zip(labels, [round(p, 4) for p in probabilities.tolist()], strict=True))
 
-    with json_array() if args.json else nullcontext() as add:
+    show: Any = json_array() if args.json else nullcontext()
+    with show as add:
         for path, scores in each(images, scores_of, Path, "classified"):
             low = is_low(next(iter(scores.values())), threshold)
             if args.json:
                 add({"image": str(path), "scores": scores, "low_confidence": low})
             else:
                 lines = [f"  {score:7.2%}  {label}" for label, score in scores.items()]
-                lines += [f"  {low_confidence_note(threshold)}"] if low else []
+                lines += [f"  {low_confidence_note(threshold)}"] if low and threshold else []
                 output("\n".join([str(path), *lines]))
 
 
@@ -100,7 +102,8 @@ def segment(args: argparse.Namespace) -> None:
     def work(pair: tuple[Path, Path]) -> dict[str, float]:
         return segment_file(*pair, model, processor, as_overlay=args.overlay, tile=args.tile)
 
-    with json_array() if args.json else nullcontext() as add:
+    show: Any = json_array() if args.json else nullcontext()
+    with show as add:
         for (path, target), shares in each(pairs, work, lambda pair: pair[0], "segmented"):
             if args.json:
                 add({"image": str(path), "out": str(target), "shares": shares})
@@ -133,7 +136,7 @@ def explain(args: argparse.Namespace) -> None:
         output(to_json(result))
         return
     output(f"{args.image}: {says}; {found.method} heat map: {args.out}")
-    if low:
+    if low and threshold:
         output(low_confidence_note(threshold))
 
 

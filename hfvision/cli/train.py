@@ -1,6 +1,7 @@
 """Training, and what belongs to it."""
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def train_segmenter(config: SegmenterTrainingConfig) -> None:
     train_segmenter(config)
 
 
-def check_training(config: Any, sources: list[Any], families: dict[str, tuple[str, ...]]) -> None:
+def check_training(config: Any, sources: list[Any], families: Mapping[str, tuple[str, ...]]) -> None:
     """Check the paths and the output folder of a training before anything heavy is imported.
 
     Raises:
@@ -160,7 +161,7 @@ def some_images(sources: list[str], count: int, seed: int) -> tuple[list, list[s
         return [to_rgb(read_image(path)) for path in paths[:count]], [path.name for path in paths[:count]]
     from ..data.datasets.classification import load_image_dataset
 
-    split = load_image_dataset(sources[0])["train"]
+    split: Any = load_image_dataset(sources[0])["train"]
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count].tolist()
     names = split.features["label"].names
     return [to_rgb(split[i]["image"]) for i in chosen], [names[split[i]["label"]] for i in chosen]

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from jsonargparse.typing import PositiveInt
 
@@ -50,7 +51,7 @@ def upscale(args: argparse.Namespace) -> None:
         check_folder(folder)
     accelerator.wait_for_everyone()  # until all have listed the same files, and none of the results
     rank = accelerator.process_index
-    manifest = args.out / f"upscale-{rank}.jsonl" if in_folder else None
+    manifest = args.out / f"upscale-{rank}.jsonl" if args.out is not None and in_folder else None
     share = share_of(pairs, rank, accelerator.num_processes)
     upscale_files(share, upscaling, manifest=manifest, resume=args.resume, force=args.force)
 
@@ -63,6 +64,8 @@ def blend(args: argparse.Namespace) -> None:
     from ..tasks.super_resolution.blend import blend as blend_networks
 
     task = "image-super-resolution"
+    first: Any
+    second: Any
     (first, processor), (second, _) = (load_model(name, task) for name in (args.first, args.second))
     with atomic_model_folder(args.out) as folder:
         blend_networks(first, second, args.alpha).save_pretrained(folder)

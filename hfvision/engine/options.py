@@ -107,9 +107,14 @@ def add_options(parser: Parser, config_class: type, *, without: Collection[str] 
             )
 
 
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def argument(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
     """The arguments of `add_argument` for a field of the type `kind`."""
-    default = field.default_factory() if field.default is dataclasses.MISSING else field.default
+    default = default_of(field)
     help = field.metadata["help"]
     if default not in (None, "", []) and not isinstance(default, bool) and "(default" not in help:
         help += f" (default: {default})"
@@ -170,7 +175,7 @@ def read_config(
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             parser.error(f"{option_name(NAMES.get(name, name))}: {value} is not a finite number")
-    known = {field.name for field in dataclasses.fields(config_class)}
+    known = set(get_type_hints(config_class))
     return config_class(**{name: value for name, value in options.items() if name in known})
 
 
@@ -270,7 +275,7 @@ def command_line(start: list[str], config: Any, without: set[str]) -> str:
     words = [*start]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        default = field.default_factory() if field.default is dataclasses.MISSING else field.default
+        default = default_of(field)
         if value == default or field.name in without:
             continue
         words.append(option_name(NAMES.get(field.name, field.name)))
