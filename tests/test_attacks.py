@@ -526,7 +526,7 @@ def test_the_forward_pass_may_be_in_bfloat16(model, data):
 
 IMAGES, LABELS = toy_images(), torch.zeros(6, dtype=torch.int64)
 BAD_INPUTS = {
-    "normalised": ((IMAGES * 4 - 2, LABELS, 0.1), {}, r"values from -2 to 2, and .* normalised already"),
+    "normalised": ((IMAGES * 4 - 2, LABELS, 0.1), {}, r"values from -2 to 2, and .* normalized already"),
     "8 bits": ((IMAGES.byte(), LABELS, 0.1), {}, r"got uint8 \(6, 3, 8, 8\): 8-bit pixels are divided by 255"),
     "double": ((IMAGES.double(), LABELS, 0.1), {}, "got float64"),
     "one image": ((IMAGES[0], LABELS, 0.1), {}, r"Expected images float32 \(N, C, H, W\).*got float32 \(3, 8, 8\)"),

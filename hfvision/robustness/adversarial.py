@@ -8,7 +8,7 @@ an image depends on that image alone, the same on one process and on many.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data.transforms.keyed import normal, uniform
 from ..data.transforms.normalize import Normalize
-from .attacks.threat import PixelClassifier, project, steepest, under_attack
+from .attacks.threat import PixelClassifier, project, steepest_ascent_direction, under_attack
 from .threat_model import DEFAULT_WEIGHTS, ONE_STEP, Method, Norm, check_adversary
 
 NOISE_STREAM = 101  # of the keyed random numbers; augmentation uses lower ones
@@ -41,11 +41,11 @@ def ascend(
     steps: int,
     step_size: float,
 ) -> Tensor:
-    """Projected gradient ascent of a fixed number of steps, without looking at what it reaches.
+    """Projected gradient ascent of a fixed number of steps, whatever points it reaches.
 
     Args:
         classify: from images in [0, 1] to logits.
-        images, start: float (N, C, H, W): the ball's centres, and where the ascent begins.
+        images, start: float (N, C, H, W): the ball's centers, and where the ascent begins.
         objective: from logits to the sum over the images of what rises.
         epsilon: the ball's radius; infinite for [0, 1] alone.
 
@@ -56,7 +56,8 @@ def ascend(
     for _ in range(steps):
         perturbed = perturbed.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(objective(classify(perturbed)) * GRADIENT_SCALE, perturbed)
-        perturbed = project(perturbed.detach() + step_size * steepest(gradient, norm), images, epsilon, norm)
+        step = step_size * steepest_ascent_direction(gradient, norm)
+        perturbed = project(perturbed.detach() + step, images, epsilon, norm)
     return perturbed.detach()
 
 
@@ -98,7 +99,7 @@ def divergence(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
 
 
 @contextmanager
-def own_statistics(modules: list[nn.Module]) -> Iterator[None]:
+def own_statistics(modules: Sequence[nn.Module]) -> Iterator[None]:
     """These batch normalisations use the statistics of their batch; their buffers are given back as they were."""
     kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
     for module in modules:
@@ -179,10 +180,10 @@ class Adversary:
             Float (N, C, H, W) in [0, 1].
         """
         # DDP counts forward passes by backward passes, and an attack has none for the weights.
-        bare = extract_model_from_parallel(net)
-        learning = [module for module in bare.modules() if isinstance(module, _BatchNorm) and module.training]
-        with under_attack(bare), own_statistics(learning):
-            classifier = PixelClassifier(bare, self.normalize)
+        unwrapped = extract_model_from_parallel(net)
+        learning = [module for module in unwrapped.modules() if isinstance(module, _BatchNorm) and module.training]
+        with under_attack(unwrapped), own_statistics(learning):
+            classifier = PixelClassifier(unwrapped, self.normalize)
             if self.method == "trades":
                 with torch.no_grad():
                     clean = classifier(images)
@@ -202,7 +203,7 @@ class Adversary:
         if self.method == "trades":
             noise = 1e-3 * normal(keys, size, NOISE_STREAM).view_as(images)
         elif self.norm == "l2":
-            direction = steepest(normal(keys, size, NOISE_STREAM).view_as(images), "l2")
+            direction = steepest_ascent_direction(normal(keys, size, NOISE_STREAM).view_as(images), "l2")
             noise = self.epsilon * uniform(keys, 1, NOISE_STREAM + 1).view(-1, 1, 1, 1) * direction
         else:
             width = 2 if self.method == "fast" and not self.multi_step else 1

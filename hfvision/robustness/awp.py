@@ -29,18 +29,18 @@ class PerturbedWeights:
 
     def __init__(self, net: nn.Module, loss: Callable[[nn.Module], Tensor], gamma: float):
         self.net = net
-        bare = extract_model_from_parallel(net)
-        names = [name for name, weight in bare.named_parameters() if weight.requires_grad and weight.ndim > 1]
-        weights = [bare.get_parameter(name) for name in names]
+        unwrapped = extract_model_from_parallel(net)
+        names = [name for name, weight in unwrapped.named_parameters() if weight.requires_grad and weight.ndim > 1]
+        weights = [unwrapped.get_parameter(name) for name in names]
         if any(isinstance(weight, DTensor) for weight in weights):
             raise ValueError("awp needs whole weights on every process: use DDP instead of FSDP, or leave it out.")
-        buffers = {name: buffer.clone() for name, buffer in bare.named_buffers()}
+        buffers = {name: buffer.clone() for name, buffer in unwrapped.named_buffers()}
         with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
-            gradients = torch.autograd.grad(loss(bare), weights, materialize_grads=True)
+            gradients = torch.autograd.grad(loss(unwrapped), weights, materialize_grads=True)
         with torch.no_grad():
-            for name, buffer in bare.named_buffers():
+            for name, buffer in unwrapped.named_buffers():
                 buffer.copy_(buffers[name])
-        prefix = "" if bare is net else "module."
+        prefix = "" if unwrapped is net else "module."
         self.weights = {}
         for name, weight, gradient in zip(names, weights, reduce(list(gradients), "mean"), strict=True):
             scale = gamma * weight.detach().norm() / gradient.norm().clamp_min(1e-12)

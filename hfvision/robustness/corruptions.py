@@ -10,7 +10,6 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
 from ..data.transforms.augment import seeded
@@ -20,27 +19,27 @@ from ..data.transforms.resize import through_jpeg
 NOISE, CHOICE = 16, 17  # streams of the keyed random numbers, apart from those of augmentation
 
 
-def gaussian_noise(images: Tensor, keys: Tensor, sigma: float) -> Tensor:
+def gaussian_noise(images: Tensor, keys: Tensor, sigma: float, /) -> Tensor:
     pairs = zip(keys, v2.to_dtype(images, torch.float32, scale=True), strict=True)
     return to_uint8(torch.stack([seeded(v2.gaussian_noise, key, NOISE, image, 0.0, sigma) for key, image in pairs]))
 
 
-def shot_noise(images: Tensor, keys: Tensor, photons: float) -> Tensor:
+def shot_noise(images: Tensor, keys: Tensor, photons: float, /) -> Tensor:
     rates = v2.to_dtype(images, torch.float32, scale=True) * photons
     pairs = zip(keys, rates, strict=True)
     return to_uint8(torch.stack([seeded(torch.poisson, key, NOISE, rate) for key, rate in pairs]) / photons)
 
 
-def gaussian_blur(images: Tensor, keys: Tensor, sigma: float) -> Tensor:
+def gaussian_blur(images: Tensor, keys: Tensor, sigma: float, /) -> Tensor:
     side = min(2 * round(4 * sigma) + 1, *(2 * size - 1 for size in images.shape[-2:]))
     return to_uint8(v2.gaussian_blur(v2.to_dtype(images, torch.float32, scale=True), [side, side], [sigma, sigma]))
 
 
-def jpeg(images: Tensor, keys: Tensor, quality: int) -> Tensor:
-    return torch.stack([through_jpeg(image, quality) for image in images])
+def jpeg(images: Tensor, keys: Tensor, quality: float, /) -> Tensor:
+    return torch.stack([through_jpeg(image, int(quality)) for image in images])
 
 
-def brightness(images: Tensor, keys: Tensor, shift: float) -> Tensor:
+def brightness(images: Tensor, keys: Tensor, shift: float, /) -> Tensor:
     """Added to the value V of HSV; hue and saturation stay."""
     images = v2.to_dtype(images, torch.float32, scale=True)
     value = images.amax(1, keepdim=True)
@@ -48,19 +47,20 @@ def brightness(images: Tensor, keys: Tensor, shift: float) -> Tensor:
     return to_uint8(torch.where(value > 0, images * (brighter / value), brighter))
 
 
-def contrast(images: Tensor, keys: Tensor, factor: float) -> Tensor:
+def contrast(images: Tensor, keys: Tensor, factor: float, /) -> Tensor:
     """Towards the mean of each channel."""
     images = v2.to_dtype(images, torch.float32, scale=True)
     mean = images.mean((2, 3), keepdim=True)
     return to_uint8((images - mean) * factor + mean)
 
 
-def pixelate(images: Tensor, keys: Tensor, share: float) -> Tensor:
+def pixelate(images: Tensor, keys: Tensor, share: float, /) -> Tensor:
     height, width = images.shape[-2:]
     small = [max(1, int(share * height)), max(1, int(share * width))]
 
     def coarse(image: Image.Image) -> Image.Image:
-        return v2.resize(v2.resize(image, small, InterpolationMode.BOX), [height, width], InterpolationMode.BOX)
+        smaller = image.resize((small[1], small[0]), Image.Resampling.BOX)
+        return smaller.resize((width, height), Image.Resampling.BOX)
 
     return through_pil(images, coarse)
 

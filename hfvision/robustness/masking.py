@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..metrics.accuracy import wilson_interval
-from .attacks.gradient import Goal, ce, fgsm, look, look_uphill, pgd
+from .attacks.config import Attack
+from .attacks.gradient import Goal, ce, evaluate_loss, fgsm, loss_and_grad, pgd
 from .attacks.square import square
-from .attacks.threat import norms, steepest, under_attack
-from .attacks.worst_case import Attack
+from .attacks.threat import norms, steepest_ascent_direction, under_attack
 from .threat_model import Norm
 
 SMALLEST = 20  # images that the model has right: of fewer nothing is said
@@ -44,7 +44,7 @@ class MaskingCheck:
 def right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Whether the model's answers are the labels, bool (N,), for images float32 (N, C, H, W) in [0, 1]."""
     with under_attack(model):
-        return ~look(model, images, Goal(labels), ce)[1]
+        return ~evaluate_loss(model, images, Goal(labels), ce)[1]
 
 
 def after(attack: Attack) -> Measure:
@@ -69,9 +69,12 @@ def loss_rises(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float,
     """
     goal = Goal(labels)
     with under_attack(model):
-        loss, _, gradient = look_uphill(model, images, goal, ce)
-        way = norms(torch.ones_like(images), norm) / 255 * steepest(gradient, norm)
-        losses = [loss, *(look(model, (images + way * step / 8).clamp(0, 1), goal, ce)[0] for step in range(1, 9))]
+        loss, _, gradient = loss_and_grad(model, images, goal, ce)
+        direction = norms(torch.ones_like(images), norm) / 255 * steepest_ascent_direction(gradient, norm)
+        losses = [
+            loss,
+            *(evaluate_loss(model, (images + direction * step / 8).clamp(0, 1), goal, ce)[0] for step in range(1, 9)),
+        ]
     losses = torch.stack(losses, 1)
     return (losses[:, -1] > losses[:, 0]) & ((losses.diff(dim=1) < 0).sum(1) <= 1)
 
@@ -110,7 +113,7 @@ def check_masking(
 
 
 def judge_masking(measured: Mapping[str, Tensor]) -> list[MaskingCheck]:
-    """The verdicts of what [`MEASURES`] gave, bool (N,) each. A difference that chance makes is not held against it.
+    """The verdicts on what [`MEASURES`] gave, bool (N,) each. A difference that chance explains is no sign of masking.
 
     Raises:
         ValueError: if the model has fewer than 20 of the images right.
@@ -120,59 +123,97 @@ def judge_masking(measured: Mapping[str, Tensor]) -> list[MaskingCheck]:
     if images < SMALLEST:
         raise ValueError(f"The model has {images} of {len(clean)} images right: too few to check it for masking.")
     kept = {name: values[clean] for name, values in measured.items() if name != "clean"}
-    share = {name: values.double().mean().item() for name, values in kept.items()}
-    text = {name: f"{value:.1%}" for name, value in share.items()}
+    survivors = Survivors(images, kept, {name: values.double().mean().item() for name, values in kept.items()})
+    return [check(survivors) for check in CHECKS]
 
-    def check(name: str, passes: bool, seen: str, verdict: tuple[str, str], *names: str) -> MaskingCheck:
-        sentence = f"{seen}: {verdict[0] if passes else verdict[1]}."
-        return MaskingCheck(name, passes, sentence, {"images": images} | {key: share[key] for key in names})
 
-    few, many = kept["few_steps"], kept["many_steps"]
-    gain = max(0.0, share["few_steps"] - share["many_steps"])
-    converged = wilson_interval(gain, images)[0] <= 0.1
-    return [
-        check(
-            "large_epsilon",
-            wilson_interval(share["large_epsilon"], images)[0] <= 0.05,
-            f"{text['large_epsilon']} withstand a ball that reaches half-grey from every image",
-            ("about none, as it must be", "an attack that works would leave about none"),
-            "large_epsilon",
+@dataclass(frozen=True)
+class Survivors:
+    """The images that the model has right, and what each measure left of them.
+
+    Attributes:
+        images: how many there are.
+        right: for each measure bool (images,).
+        share: for each measure the mean of these.
+    """
+
+    images: int
+    right: dict[str, Tensor]
+    share: dict[str, float]
+
+    def low(self, name: str) -> float:
+        """The lower end of the 95 % interval of a share."""
+        return wilson_interval(self.share[name], self.images)[0]
+
+    def text(self, name: str) -> str:
+        return f"{self.share[name]:.1%}"
+
+    def check(self, name: str, passes: bool, finding: str, verdict: tuple[str, str], *names: str) -> MaskingCheck:
+        """A check with the verdict for models that pass, or the one for others."""
+        sentence = f"{finding}: {verdict[0] if passes else verdict[1]}."
+        return MaskingCheck(name, passes, sentence, {"images": self.images} | {key: self.share[key] for key in names})
+
+
+def check_large_epsilon(found: Survivors) -> MaskingCheck:
+    return found.check(
+        "large_epsilon",
+        found.low("large_epsilon") <= 0.05,
+        f"{found.text('large_epsilon')} withstand a ball that reaches half-grey from every image",
+        ("about none, as it must be", "an attack that works would leave about none"),
+        "large_epsilon",
+    )
+
+
+def check_black_box(found: Survivors) -> MaskingCheck:
+    many, black_box = found.text("many_steps"), found.text("black_box")
+    return found.check(
+        "black_box",
+        not beats(found.right["black_box"], found.right["many_steps"]),
+        f"{many} withstand the attack along the gradient, {black_box} the one without",
+        ("the gradient helps, or does not hurt", "the gradient misleads"),
+        "many_steps",
+        "black_box",
+    )
+
+
+def check_more_steps(found: Survivors) -> MaskingCheck:
+    gain = max(0.0, found.share["few_steps"] - found.share["many_steps"])
+    converged = wilson_interval(gain, found.images)[0] <= 0.1
+    return found.check(
+        "more_steps",
+        converged and not beats(found.right["few_steps"], found.right["many_steps"]),
+        f"{found.text('few_steps')} withstand 10 steps, {found.text('many_steps')} two starts of 40",
+        (
+            "more steps do not hurt, and few come near",
+            "more steps ought to help" if converged else "few steps are far off, and more may still find more",
         ),
-        check(
-            "black_box",
-            not beats(kept["black_box"], many),
-            f"{text['many_steps']} withstand the attack along the gradient, {text['black_box']} the one without",
-            ("the gradient helps, or does not hurt", "the gradient misleads"),
-            "many_steps",
-            "black_box",
-        ),
-        check(
-            "more_steps",
-            converged and not beats(few, many),
-            f"{text['few_steps']} withstand 10 steps, {text['many_steps']} two starts of 40",
-            (
-                "more steps do not hurt, and few come near",
-                "more steps ought to help" if converged else "few steps are far off, and more may still find more",
-            ),
-            "few_steps",
-            "many_steps",
-        ),
-        check(
-            "one_step",
-            not beats(kept["one_step"], few),
-            f"{text['one_step']} withstand a single step, {text['few_steps']} ten",
-            ("one is not stronger than ten", "one must not be stronger than ten"),
-            "one_step",
-            "few_steps",
-        ),
-        check(
-            "loss_along_gradient",
-            wilson_interval(share["loss_rises"], images)[1] >= 0.9,
-            f"The loss rises along its gradient, within one grey level, for {text['loss_rises']}",
-            ("the gradient is right", "the gradient is none, or wrong"),
-            "loss_rises",
-        ),
-    ]
+        "few_steps",
+        "many_steps",
+    )
+
+
+def check_one_step(found: Survivors) -> MaskingCheck:
+    return found.check(
+        "one_step",
+        not beats(found.right["one_step"], found.right["few_steps"]),
+        f"{found.text('one_step')} withstand a single step, {found.text('few_steps')} ten",
+        ("one is not stronger than ten", "one must not be stronger than ten"),
+        "one_step",
+        "few_steps",
+    )
+
+
+def check_loss_along_gradient(found: Survivors) -> MaskingCheck:
+    return found.check(
+        "loss_along_gradient",
+        wilson_interval(found.share["loss_rises"], found.images)[1] >= 0.9,
+        f"The loss rises along its gradient, within one grey level, for {found.text('loss_rises')}",
+        ("the gradient is right", "the gradient is none, or wrong"),
+        "loss_rises",
+    )
+
+
+CHECKS = (check_large_epsilon, check_black_box, check_more_steps, check_one_step, check_loss_along_gradient)
 
 
 def beats(weak: Tensor, strong: Tensor) -> bool:

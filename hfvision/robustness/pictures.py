@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_dtype
+from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.datasets.class_names import class_names, match_classes
 from ..utils.files import atomic_write
 from ..utils.plots import BLUE, ORANGE
-from .attacks.gradient import Goal, ce, look, look_uphill, pgd, random_points
-from .attacks.threat import PixelClassifier, steepest, under_attack
+from .attacks.gradient import Goal, ce, evaluate_loss, loss_and_grad, pgd, random_points
+from .attacks.threat import PixelClassifier, steepest_ascent_direction, under_attack
+from .config import LabeledImages
 from .masking import right
 from .summary import epsilon_text
 from .threat_model import Norm
@@ -24,9 +25,9 @@ RIGHT, WRONG = "#1a7f37", "#cf222e"
 
 
 def draw_all(
-    models: Mapping[str, tuple[nn.Module, BaseImageProcessor]],
+    models: Mapping[str, tuple[PreTrainedModel, BaseImageProcessor]],
     records: Mapping[str, Mapping[str, Any]],
-    dataset: Dataset,
+    dataset: LabeledImages,
     names: Sequence[str],
     folder: Path,
 ) -> None:
@@ -158,9 +159,9 @@ def epsilon_curves(records: Mapping[str, Mapping[str, Any]], path: Path) -> None
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axis = figure.subplots()
     colours = [BLUE, ORANGE, "#4d9221", "#8e44ad"]
+    linf = all(record["norm"] == "linf" for record in records.values())
+    unit = 255 if linf else 1
     for colour, (name, record) in zip(colours, records.items(), strict=False):
-        linf = record["norm"] == "linf"
-        unit = 255 if linf else 1
         radii = [point["epsilon"] * unit for point in record["curve"]]
         low, high = zip(*(point["interval"] for point in record["curve"]), strict=True)
         axis.fill_between(radii, low, high, color=colour, alpha=0.15, lw=0)
@@ -212,7 +213,8 @@ def loss_surface(
         axis = figure.add_subplot(1, len(models), number + 1, projection="3d", computed_zorder=False)
         along, across = np.meshgrid(side, side, indexing="ij")
         axis.plot_surface(along, across, surface.numpy(), cmap="viridis", vmin=0, vmax=highest, rcount=25, ccount=25)
-        axis.scatter([0], [0], [surface[12, 12].item()], color=ORANGE, s=30, depthshade=False, zorder=5)
+        center = surface[12, 12].item()
+        axis.scatter([0], [0], zs=center, color=ORANGE, s=30, depthshade=False, zorder=5)  # pyright: ignore[reportArgumentType]
         axis.set(xlabel="gradient", ylabel="random", zlabel="loss", zlim=(0, highest))
         axis.set_title(f"{name}, ±{epsilon_text(epsilon, norm)}", fontsize=10)
     with atomic_write(path) as temporary:
@@ -223,13 +225,14 @@ def losses_around(model: nn.Module, image: Tensor, label: int, epsilon: float, n
     """Float32 (25, 25) on the CPU: rows along the gradient, columns along the random direction."""
     images, goal = image[None], Goal(torch.tensor([label], device=image.device))
     with under_attack(model):
-        uphill = steepest(look_uphill(model, images, goal, ce)[2], norm)
+        uphill = steepest_ascent_direction(loss_and_grad(model, images, goal, ce)[2], norm)
         # The direction of a random corner, or point of the sphere, of the ball.
-        astray = steepest(random_points(torch.full_like(images, 0.5), 0.1, norm, seed) - 0.5, norm)
+        corner = random_points(torch.full_like(images, 0.5), 0.1, norm, seed) - 0.5
+        across = steepest_ascent_direction(corner, norm)
         steps = torch.linspace(-epsilon, epsilon, 25, device=image.device)
         rows = []
         for step in steps:
-            points = (images + step * uphill + steps.view(-1, 1, 1, 1) * astray).clamp(0, 1)
+            points = (images + step * uphill + steps.view(-1, 1, 1, 1) * across).clamp(0, 1)
             labels = goal.labels.expand(25)
-            rows.append(look(model, points, Goal(labels), ce)[0])
+            rows.append(evaluate_loss(model, points, Goal(labels), ce)[0])
     return torch.stack(rows).cpu()

@@ -1,29 +1,30 @@
-"""Auto-PGD: projected gradient ascent with momentum that finds its step size by itself."""
+"""Auto-PGD: projected gradient ascent with momentum that adapts its step size."""
 
 import warnings
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..threat_model import Norm
+from .config import APGDConfig, with_options
 from .gradient import (
-    Best,
+    BestPoints,
     Goal,
     Loss,
-    ask,
     attacking,
     best_other,
     ce,
-    check_counts,
-    look,
-    look_uphill,
+    evaluate_loss,
+    find_loss,
+    forward_logits,
+    loss_and_grad,
     random_points,
     score_of,
-    set_out,
+    validate_inputs,
 )
-from .threat import project, steepest
+from .threat import project, steepest_ascent_direction
 
 
 def dlr(logits: Tensor, goal: Goal) -> Tensor:
@@ -45,7 +46,7 @@ LOSSES: dict[str, Loss] = {"ce": ce, "dlr": dlr, "targeted_dlr": dlr}
 
 
 def checkpoints(steps: int) -> dict[int, int]:
-    """The steps after which the step size is looked at, each with how many steps have passed since the one before."""
+    """The steps after which the step size is checked, each with how many steps have passed since the one before."""
     interval, least, shorter = (max(int(part * steps), 1) for part in (0.22, 0.06, 0.03))
     found, step = {}, interval
     while step < steps:
@@ -56,77 +57,98 @@ def checkpoints(steps: int) -> dict[int, int]:
 
 
 @dataclass
-class Climb:
-    """Where the images of an ascent are: N of them, or fewer as they succeed."""
+class APGDState:
+    """The state of an ascent: N images, or fewer as they succeed."""
 
     rows: Tensor  # int64 (N,), of all images
     origins: Tensor  # (N, C, H, W)
     goal: Goal
     points: Tensor  # (N, C, H, W), and those of the step before
-    before: Tensor
+    previous_points: Tensor
     losses: Tensor  # (N,), of the step before
     step_sizes: Tensor  # (N, 1, 1, 1)
-    top: Tensor  # (N, C, H, W), the point of the highest loss, with that loss and the gradient there
-    top_losses: Tensor
-    top_gradients: Tensor
-    rises: Tensor  # (N,), steps since the last checkpoint that raised the loss
-    checked_losses: Tensor  # (N,), the highest loss at the last checkpoint
+    best_points: Tensor  # (N, C, H, W), of the highest loss, with that loss and the gradient there
+    best_losses: Tensor
+    best_gradients: Tensor
+    improvements: Tensor  # (N,), steps since the last checkpoint that raised the loss
+    checkpoint_losses: Tensor  # (N,), the highest loss at the last checkpoint
     halved: Tensor  # bool (N,), whether the step size was halved there
 
-    def __getitem__(self, rows: Tensor) -> "Climb":
-        return Climb(*(getattr(self, field.name)[rows] for field in fields(self)))
+    def __getitem__(self, rows: Tensor) -> "APGDState":
+        return APGDState(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @classmethod
+    def start(cls, rows: Tensor, origins: Tensor, goal: Goal, points: Tensor, epsilon: float) -> "APGDState":
+        """The state before the first step, with steps of twice `epsilon`."""
+        zeros = torch.zeros(len(rows), device=rows.device)
+        return cls(
+            rows,
+            origins,
+            goal,
+            points,
+            previous_points=points,
+            losses=zeros + torch.inf,
+            step_sizes=(zeros + 2 * epsilon).view(-1, 1, 1, 1),
+            best_points=points.clone(),
+            best_losses=zeros - torch.inf,
+            best_gradients=torch.zeros_like(points),
+            improvements=zeros.clone(),
+            checkpoint_losses=zeros - torch.inf,
+            halved=zeros == 0,
+        )
+
+    def record(self, losses: Tensor, gradient: Tensor) -> None:
+        """Note the losses, (N,), of `points` and their gradient."""
+        self.improvements += losses > self.losses
+        self.losses = losses
+        higher = losses > self.best_losses
+        self.best_points[higher], self.best_losses[higher] = self.points[higher], losses[higher]
+        self.best_gradients[higher] = gradient[higher]
+
+    def halve_steps(self, interval: int, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """At a checkpoint `interval` steps after the one before: halve the steps of images whose loss rose too seldom,
+        and give the points and gradients to continue from, for these the best ones."""
+        stuck = ~self.halved & (self.best_losses <= self.checkpoint_losses)
+        self.halved = (self.improvements <= 0.75 * interval) | stuck
+        back = self.halved.view(-1, 1, 1, 1)
+        self.step_sizes = torch.where(back, self.step_sizes / 2, self.step_sizes)
+        self.checkpoint_losses = self.best_losses.clone()
+        self.improvements = torch.zeros_like(self.losses)
+        return torch.where(back, self.best_points, self.points), torch.where(back, self.best_gradients, gradient)
 
 
-def begin(rows: Tensor, origins: Tensor, goal: Goal, points: Tensor, epsilon: float) -> Climb:
-    numbers = torch.zeros(len(rows), device=rows.device)
-    return Climb(
-        rows,
-        origins,
-        goal,
-        points,
-        before=points,
-        losses=numbers + torch.inf,
-        step_sizes=(numbers + 2 * epsilon).view(-1, 1, 1, 1),
-        top=points.clone(),
-        top_losses=numbers - torch.inf,
-        top_gradients=torch.zeros_like(points),
-        rises=numbers.clone(),
-        checked_losses=numbers - torch.inf,
-        halved=numbers == 0,
-    )
+@dataclass
+class APGDRun:
+    """What stays the same over all starts of an attack; `best` is updated with every point."""
 
+    model: nn.Module
+    best: BestPoints
+    loss: Loss
+    steps: int
+    epsilon: float
+    norm: Norm
 
-def ascend(model: nn.Module, climb: Climb, best: Best, loss: Loss, steps: int, epsilon: float, norm: Norm) -> None:
-    """Climb until all images succeed, or for `steps` gradients; `best` sees every point (Algorithm 1 of the paper)."""
-    checks = checkpoints(steps)
-    for step in range(steps):
-        losses, fooled, gradient = look_uphill(model, climb.points, climb.goal, loss)
-        best.see(climb.rows, climb.points, losses, fooled)
-        if fooled.any():
-            climb, losses, gradient = climb[~fooled], losses[~fooled], gradient[~fooled]
-            if not len(climb.rows):
-                return
-        climb.rises += losses > climb.losses
-        climb.losses = losses
-        higher = losses > climb.top_losses
-        climb.top[higher], climb.top_losses[higher] = climb.points[higher], losses[higher]
-        climb.top_gradients[higher] = gradient[higher]
-        points = climb.points
-        if step in checks:
-            stuck = ~climb.halved & (climb.top_losses <= climb.checked_losses)
-            climb.halved = (climb.rises <= 0.75 * checks[step]) | stuck
-            back = climb.halved.view(-1, 1, 1, 1)
-            climb.step_sizes = torch.where(back, climb.step_sizes / 2, climb.step_sizes)
-            points = torch.where(back, climb.top, points)
-            gradient = torch.where(back, climb.top_gradients, gradient)
-            climb.checked_losses = climb.top_losses.clone()
-            climb.rises = torch.zeros_like(losses)
-        new = project(points + climb.step_sizes * steepest(gradient, norm), climb.origins, epsilon, norm)
-        if step:
-            momentum = 0.75 * (new - points) + 0.25 * (points - climb.before)
-            new = project(points + momentum, climb.origins, epsilon, norm)
-        climb.before, climb.points = points, new
-    best.see(climb.rows, climb.points, *look(model, climb.points, climb.goal, loss))
+    def ascend(self, state: APGDState) -> None:
+        """Take all steps, or as many until all images succeed (Algorithm 1 of the paper)."""
+        checks = checkpoints(self.steps)
+        for step in range(self.steps):
+            losses, fooled, gradient = loss_and_grad(self.model, state.points, state.goal, self.loss)
+            self.best.update(state.rows, state.points, losses, fooled)
+            if fooled.any():
+                state, losses, gradient = state[~fooled], losses[~fooled], gradient[~fooled]
+                if not len(state.rows):
+                    return
+            state.record(losses, gradient)
+            points = state.points
+            if step in checks:
+                points, gradient = state.halve_steps(checks[step], gradient)
+            change = state.step_sizes * steepest_ascent_direction(gradient, self.norm)
+            new = project(points + change, state.origins, self.epsilon, self.norm)
+            if step:
+                momentum = 0.75 * (new - points) + 0.25 * (points - state.previous_points)
+                new = project(points + momentum, state.origins, self.epsilon, self.norm)
+            state.previous_points, state.points = points, new
+        self.best.update(state.rows, state.points, *evaluate_loss(self.model, state.points, state.goal, self.loss))
 
 
 def apgd(
@@ -134,61 +156,54 @@ def apgd(
     images: Tensor,
     labels: Tensor,
     epsilon: str | float,
-    *,
-    norm: Norm = "linf",
-    steps: int = 100,
-    restarts: int = 1,
-    loss: Literal["ce", "dlr", "targeted_dlr"] = "ce",
-    target_classes: int = 9,
-    targets: Tensor | None = None,
-    seed: int = 0,
+    config: APGDConfig | None = None,
+    **options: Any,
 ) -> Tensor:
     """Auto-PGD (Croce and Hein 2020, arXiv:2003.01690), the white-box part of the standard ensemble.
 
-    Where the loss rises too seldom, the step is halved and the ascent goes on from its best point.
+    Where the loss rises too seldom, the step is halved and the ascent continues from its best point.
 
     Args:
-        model, images, labels, epsilon, norm, targets, seed: as for [`pgd`].
-        steps: gradients a start; the model answers once more than that, and once an attack about the image itself.
-        restarts: starts at other random points, for each target class; each on the images that withstood those before.
-        loss: `ce`; `dlr`, the difference of logits ratio; or `targeted_dlr`, that ratio for one wrong class after the
-            other, from the likeliest on, and any wrong answer counts. With fewer than four classes the ratio is not
-            defined: the margin of logits is climbed, and a warning says so.
-        target_classes: how many classes `targeted_dlr` tries, at most all but the label.
+        model, images, labels, epsilon: as for [`pgd`].
+        config, options: the settings, [`APGDConfig`]; an option replaces the field of its name.
 
     Returns:
         As [`pgd`]: images that the model gets wrong already stay as they are.
 
     Raises:
-        ValueError: as [`pgd`].
+        TypeError, ValueError: as [`pgd`].
     """
-    epsilon, everything = set_out(model, images, labels, epsilon, norm, targets)
-    check_counts(steps=steps, restarts=restarts, target_classes=target_classes)
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}.")
+    settings = with_options(APGDConfig, config, options)
+    radius, goal = validate_inputs(model, images, labels, epsilon, settings.norm, settings.targets)
+    loss = find_loss(LOSSES, settings.loss)
     if not len(images):
         return images.clone()
-    with attacking(model, seed):
+    with attacking(model, settings.seed):
         images = images.clone()
-        best = Best(images)
+        best = BestPoints(images)
         with torch.no_grad():
-            logits = ask(model, images, everything)
-        if loss != "ce" and logits.shape[1] < 4:
+            logits = forward_logits(model, images, goal)
+        if settings.loss != "ce" and logits.shape[1] < 4:
             warnings.warn(
                 f"The model has {logits.shape[1]} classes and the difference of logits ratio needs four: the margin "
-                "of logits is climbed instead.",
+                "of logits is maximized instead.",
                 stacklevel=2,
             )
-        goals = [everything]
-        if loss == "targeted_dlr" and targets is None:
-            ranking = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
-            goals = [Goal(labels, toward) for toward in ranking[:, :target_classes].unbind(1)]
-        best.see(best.standing(), images, LOSSES[loss](logits, goals[0]), everything.reached(logits))
-        for number, goal in enumerate(goal for goal in goals for _ in range(restarts)):
-            rows = best.standing()
+        goals = [goal]
+        if settings.loss == "targeted_dlr" and settings.targets is None:
+            goals = wrong_classes(logits, labels, settings.target_classes)
+        best.update(best.remaining(), images, loss(logits, goals[0]), goal.reached(logits))
+        run = APGDRun(model, best, loss, settings.steps, radius, settings.norm)
+        for number, start_goal in enumerate(goal for goal in goals for _ in range(settings.restarts)):
+            rows = best.remaining()
             if not len(rows):
                 break
-            points = random_points(images[rows], epsilon, norm, seed, number)
-            climb = begin(rows, images[rows], goal[rows], points, epsilon)
-            ascend(model, climb, best, LOSSES[loss], steps, epsilon, norm)
+            points = random_points(images[rows], radius, settings.norm, settings.seed, number)
+            run.ascend(APGDState.start(rows, images[rows], start_goal[rows], points, radius))
     return best.images
+
+
+def wrong_classes(logits: Tensor, labels: Tensor, count: int) -> list[Goal]:
+    """For the likeliest wrong class of each image, then the next, `count` at most: the goal to reach it."""
+    ranking = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
+    return [Goal(labels, toward) for toward in ranking[:, :count].unbind(1)]

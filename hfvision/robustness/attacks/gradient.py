@@ -1,9 +1,9 @@
 """Attacks that follow the gradient with steps of one length, and what all attacks share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from ...data.transforms.keyed import image_keys, normal, scramble, uniform
 from ..threat_model import Norm, parse_epsilon
-from .threat import check_batch, norms, project, steepest, under_attack
+from .config import AttackConfig, PGDConfig, with_options
+from .threat import check_batch, norms, project, steepest_ascent_direction, under_attack
 
 
 @dataclass
@@ -54,7 +55,7 @@ def margin(logits: Tensor, goal: Goal) -> Tensor:
     Without a class to reach, by how much the likeliest wrong class is ahead of the label (Carlini and Wagner 2017,
     "Towards Evaluating the Robustness of Neural Networks", f6).
     """
-    if goal.targeted:
+    if goal.targeted and goal.toward is not None:
         return score_of(logits, goal.toward) - best_other(logits, goal.toward)
     wrong = best_other(logits, goal.labels) if goal.toward is None else score_of(logits, goal.toward)
     return wrong - score_of(logits, goal.labels)
@@ -72,7 +73,18 @@ def best_other(logits: Tensor, classes: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"ce": ce, "margin": margin}
 
 
-class Best:
+def find_loss(losses: Mapping[str, Loss], name: str) -> Loss:
+    """The loss called `name`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in losses:
+        raise ValueError(f"loss must be one of {', '.join(losses)}, got {name!r}.")
+    return losses[name]
+
+
+class BestPoints:
     """The best point seen of each image: any that succeeds before any that does not, then the one of highest loss."""
 
     def __init__(self, images: Tensor):
@@ -80,19 +92,19 @@ class Best:
         self.losses = torch.full((len(images),), -torch.inf, device=images.device)
         self.fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
 
-    def see(self, rows: Tensor, points: Tensor, losses: Tensor, fooled: Tensor) -> None:
+    def update(self, rows: Tensor, points: Tensor, losses: Tensor, fooled: Tensor) -> None:
         """`points` (M, C, H, W) of the images in `rows`, int64 (M,), with what the model made of them, (M,) each."""
         before = self.fooled[rows]
         better = (fooled & ~before) | ((fooled == before) & (losses > self.losses[rows]))
         chosen = rows[better]
         self.images[chosen], self.losses[chosen], self.fooled[chosen] = points[better], losses[better], fooled[better]
 
-    def standing(self) -> Tensor:
+    def remaining(self) -> Tensor:
         """The rows of the images that no point seen has fooled the model about."""
         return (~self.fooled).nonzero().squeeze(1)
 
 
-def ask(model: nn.Module, points: Tensor, goal: Goal) -> Tensor:
+def forward_logits(model: nn.Module, points: Tensor, goal: Goal) -> Tensor:
     """The model's logits, (N, classes), for points (N, C, H, W).
 
     Raises:
@@ -110,25 +122,25 @@ def ask(model: nn.Module, points: Tensor, goal: Goal) -> Tensor:
     return logits.float()
 
 
-def look(model: nn.Module, points: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor]:
+def evaluate_loss(model: nn.Module, points: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor]:
     """The loss of points (N, C, H, W), float32 (N,), and whether they succeed, bool (N,)."""
     with torch.no_grad():
-        logits = ask(model, points, goal)
+        logits = forward_logits(model, points, goal)
         return loss(logits, goal), goal.reached(logits)
 
 
-def look_uphill(model: nn.Module, points: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
-    """As [`look`], and the gradient of the loss with respect to the points, float32 (N, C, H, W).
+def loss_and_grad(model: nn.Module, points: Tensor, goal: Goal, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+    """As [`evaluate_loss`], and the gradient of the loss with respect to the points, float32 (N, C, H, W).
 
     Raises:
         ValueError: if there is none, or one that is not finite.
     """
     points = points.detach().requires_grad_()
-    logits = ask(model, points, goal)
+    logits = forward_logits(model, points, goal)
     losses = loss(logits, goal)
     if not logits.requires_grad:
         raise ValueError(
-            "The model's logits carry no gradient of the images (it detaches them, or is quantised): only the attack "
+            "The model's logits carry no gradient of the images (it detaches them, or is quantized): only the attack "
             "square works without."
         )
     (gradient,) = torch.autograd.grad(losses.sum(), points)
@@ -163,19 +175,13 @@ def random_points(images: Tensor, epsilon: float, norm: Norm, seed: int, restart
     return project(images + epsilon * offsets, images, epsilon, norm)
 
 
-def set_out(
+def validate_inputs(
     model: nn.Module, images: Tensor, labels: Tensor, epsilon: str | float, norm: Norm, targets: Tensor | None
 ) -> tuple[float, Goal]:
     """The radius and the goal of an attack, after a check of what it was given."""
-    epsilon = parse_epsilon(epsilon, norm)
+    radius = parse_epsilon(epsilon, norm)
     check_batch(model, images, labels, targets)
-    return epsilon, Goal(labels, targets, targets is not None)
-
-
-def check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be 1 or more, got {count}.")
+    return radius, Goal(labels, targets, targets is not None)
 
 
 def pgd(
@@ -183,16 +189,8 @@ def pgd(
     images: Tensor,
     labels: Tensor,
     epsilon: str | float,
-    *,
-    norm: Norm = "linf",
-    steps: int = 10,
-    step_size: float | None = None,
-    restarts: int = 1,
-    random_start: bool = True,
-    loss: Literal["ce", "margin"] = "ce",
-    targets: Tensor | None = None,
-    until_fooled: bool = True,
-    seed: int = 0,
+    config: PGDConfig | None = None,
+    **options: Any,
 ) -> Tensor:
     """Projected gradient descent (Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks").
 
@@ -202,58 +200,65 @@ def pgd(
         images: float32 (N, C, H, W) in [0, 1]. All are computed at once.
         labels: int64 (N,), the true classes.
         epsilon: the ball's radius for pixels in [0, 1], `"8/255"` or a number.
-        norm: the ball, `linf` or `l2`.
-        steps: gradients a start; the model answers once more than that.
-        step_size: length of a step in `norm`; 2.5 · epsilon / steps where not given.
-        restarts: starts at other random points, each on the images that withstood those before.
-        random_start: start anywhere in the ball; else at the image.
-        loss: what is climbed, cross-entropy or the margin of logits.
-        targets: int64 (N,), classes to reach; where not given any wrong class will do.
-        until_fooled: an image is done with as soon as it succeeds, and one that the model gets wrong already stays
-            as it is. Else every step is taken and the image of the highest loss comes back, which training and
-            the transfer to other models want.
-        seed: of the random starts. They follow from it and the pixels of an image alone, not from its batch.
+        config, options: the settings, [`PGDConfig`]; an option replaces the field of its name.
 
     Returns:
-        Float32 (N, C, H, W) within the ball and [0, 1]: for each image the best of the points that the model was
-        asked about, one that succeeds, or else the one of the highest loss.
+        Float32 (N, C, H, W) within the ball and [0, 1]: for each image the best of the points that were evaluated, one
+        that succeeds, or else the one of the highest loss.
 
     Raises:
-        ValueError: for images outside [0, 1], labels or targets that are no classes of the model, a ball that cannot
-            be meant, logits that are not finite or carry no gradient.
+        TypeError: for an option that is no field of [`PGDConfig`].
+        ValueError: for images outside [0, 1], labels or targets that are no classes of the model, an invalid radius,
+            logits that are not finite or carry no gradient.
     """
-    epsilon, everything = set_out(model, images, labels, epsilon, norm, targets)
-    check_counts(steps=steps, restarts=restarts)
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}.")
-    if restarts > 1 and not random_start:
-        raise ValueError("More than one start needs random_start: without it all are the same.")
-    step_size = 2.5 * epsilon / steps if step_size is None else step_size
-    with attacking(model, seed):
+    settings = with_options(PGDConfig, config, options)
+    radius, goal = validate_inputs(model, images, labels, epsilon, settings.norm, settings.targets)
+    loss = find_loss(LOSSES, settings.loss)
+    step_size = 2.5 * radius / settings.steps if settings.step_size is None else settings.step_size
+    with attacking(model, settings.seed):
         images = images.clone()
-        best = Best(images)
-        rows = best.standing()
-        if until_fooled and random_start and len(rows):
-            best.see(rows, images, *look(model, images, everything, LOSSES[loss]))
-        for restart in range(restarts):
-            rows = best.standing() if until_fooled else torch.arange(len(images), device=images.device)
+        best = BestPoints(images)
+        rows = best.remaining()
+        if settings.until_fooled and settings.random_start and len(rows):
+            best.update(rows, images, *evaluate_loss(model, images, goal, loss))
+        for restart in range(settings.restarts):
+            rows = best.remaining() if settings.until_fooled else torch.arange(len(images), device=images.device)
             if not len(rows):
                 break
-            origins, goal = images[rows], everything[rows]
-            points = random_points(origins, epsilon, norm, seed, restart) if random_start else origins
-            for _ in range(steps):
-                losses, fooled, gradient = look_uphill(model, points, goal, LOSSES[loss])
-                best.see(rows, points, losses, fooled)
-                if until_fooled and fooled.any():
-                    left = ~fooled
-                    rows, points, gradient, origins = rows[left], points[left], gradient[left], origins[left]
-                    goal = goal[left]
-                    if not len(rows):
-                        break
-                points = project(points + step_size * steepest(gradient, norm), origins, epsilon, norm)
-            else:
-                best.see(rows, points, *look(model, points, goal, LOSSES[loss]))
+            points = images[rows]
+            if settings.random_start:
+                points = random_points(points, radius, settings.norm, settings.seed, restart)
+            run = PGDRun(model, loss, best, settings, radius, step_size)
+            run.ascend(rows, images[rows], goal[rows], points)
     return best.images
+
+
+@dataclass
+class PGDRun:
+    """One start of [`pgd`]; `best` is updated with every point."""
+
+    model: nn.Module
+    loss: Loss
+    best: BestPoints
+    config: PGDConfig
+    epsilon: float
+    step_size: float
+
+    def ascend(self, rows: Tensor, origins: Tensor, goal: Goal, points: Tensor) -> None:
+        """Take all steps from `points` (M, C, H, W) of the images in `rows`, or until all of them succeed."""
+        norm = self.config.norm
+        for _ in range(self.config.steps):
+            losses, fooled, gradient = loss_and_grad(self.model, points, goal, self.loss)
+            self.best.update(rows, points, losses, fooled)
+            if self.config.until_fooled and fooled.any():
+                left = ~fooled
+                rows, points, gradient, origins = rows[left], points[left], gradient[left], origins[left]
+                goal = goal[left]
+                if not len(rows):
+                    return
+            step = self.step_size * steepest_ascent_direction(gradient, norm)
+            points = project(points + step, origins, self.epsilon, norm)
+        self.best.update(rows, points, *evaluate_loss(self.model, points, goal, self.loss))
 
 
 def fgsm(
@@ -261,15 +266,22 @@ def fgsm(
     images: Tensor,
     labels: Tensor,
     epsilon: str | float,
-    *,
-    norm: Norm = "linf",
-    targets: Tensor | None = None,
-    seed: int = 0,
+    config: AttackConfig | None = None,
+    **options: Any,
 ) -> Tensor:
     """The fast gradient sign method: [`pgd`] with one step of length epsilon from the image itself.
 
     Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples"; for L2 the step goes along the gradient.
-    Arguments, result and errors as for [`pgd`]; `seed` matters only to a model that draws random numbers itself.
+    Arguments, result and errors as for [`pgd`], with the settings [`AttackConfig`]; `seed` matters only to a model
+    that draws random numbers itself.
     """
-    one_step = {"steps": 1, "step_size": parse_epsilon(epsilon, norm), "random_start": False}
-    return pgd(model, images, labels, epsilon, norm=norm, targets=targets, seed=seed, **one_step)
+    settings = with_options(AttackConfig, config, options)
+    one_step = PGDConfig(
+        norm=settings.norm,
+        targets=settings.targets,
+        seed=settings.seed,
+        steps=1,
+        step_size=parse_epsilon(epsilon, settings.norm),
+        random_start=False,
+    )
+    return pgd(model, images, labels, epsilon, one_step)

@@ -1,14 +1,15 @@
 """Square Attack: random search that sees only the model's scores."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ...data.transforms.keyed import uniform
-from ..threat_model import Norm
-from .gradient import Best, attacking, ce, check_counts, look, margin, pixel_keys, set_out
+from .config import SquareConfig, with_options
+from .gradient import BestPoints, Goal, attacking, ce, evaluate_loss, margin, pixel_keys, validate_inputs
 from .threat import norms
 
 # The part of the pixels in a square is 0.8 at first and halved after these of 10,000 queries.
@@ -20,60 +21,62 @@ def square(
     images: Tensor,
     labels: Tensor,
     epsilon: str | float,
-    *,
-    norm: Norm = "linf",
-    queries: int = 5000,
-    targets: Tensor | None = None,
-    seed: int = 0,
+    config: SquareConfig | None = None,
+    **options: Any,
 ) -> Tensor:
     """Square Attack (Andriushchenko et al. 2020, arXiv:1912.00049), which needs no gradients.
 
-    From vertical stripes (L2: from tiles) on, pixels of a random square change to the border of the ball, and stay so
-    where that raises the margin of the likeliest wrong class, or the likelihood of the class to reach.
+    It starts from vertical stripes (L2: from tiles). Then pixels of a random square change to the border of the ball,
+    which is kept where it raises the margin of the likeliest wrong class, or the likelihood of the class to reach.
 
     Args:
-        model, images, labels, epsilon, norm, targets: as for [`pgd`].
-        queries: points tried for each image, beside the image itself. The schedule of the squares' sizes, made for
-            10,000, is stretched to it.
-        seed: of the random choices, which follow from it and the pixels of an image alone.
+        model, images, labels, epsilon: as for [`pgd`].
+        config, options: the settings, [`SquareConfig`]; an option replaces the field of its name.
 
     Returns:
         As [`pgd`]: images that the model gets wrong already stay as they are.
 
     Raises:
-        ValueError: as [`pgd`], but a model without gradients is welcome.
+        TypeError, ValueError: as [`pgd`], but a model without gradients is accepted.
     """
-    epsilon, goal = set_out(model, images, labels, epsilon, norm, targets)
-    check_counts(queries=queries)
+    settings = with_options(SquareConfig, config, options)
+    radius, goal = validate_inputs(model, images, labels, epsilon, settings.norm, settings.targets)
     if not len(images):
         return images.clone()
-    loss = margin if targets is None else ce
-    start, propose = (stripes, with_square) if norm == "linf" else (tiles, with_bump)
-    with attacking(model, seed):
+    with attacking(model, settings.seed):
         images = images.clone()
-        best = Best(images)
-        best.see(best.standing(), images, *look(model, images, goal, loss))
-        rows = best.standing()
-        origins, goal, keys = images[rows], goal[rows], pixel_keys(images[rows], seed)
-        points, losses = origins, torch.full_like(rows, -torch.inf, dtype=torch.float32)
-        for query in range(queries):
-            if not len(rows):
-                break
-            if query == 0:
-                candidates = start(origins, keys, epsilon)
-            else:
-                side = side_of((query - 1) / queries, *images.shape[-2:])
-                candidates = propose(points, origins, keys, epsilon, side, query)
-            found, fooled = look(model, candidates, goal, loss)
-            best.see(rows, candidates, found, fooled)
-            better = found > losses
-            points = torch.where(better.view(-1, 1, 1, 1), candidates, points)
-            losses = torch.where(better, found, losses)
-            if fooled.any():
-                left = ~fooled
-                rows, origins, points, keys = rows[left], origins[left], points[left], keys[left]
-                losses, goal = losses[left], goal[left]
+        best = BestPoints(images)
+        search(model, images, goal, best, radius, settings)
     return best.images
+
+
+def search(
+    model: nn.Module, images: Tensor, goal: Goal, best: BestPoints, epsilon: float, config: SquareConfig
+) -> None:
+    """The random search of [`square`]; `best` is updated with every point."""
+    loss = margin if config.targets is None else ce
+    start, propose = (stripes, with_square) if config.norm == "linf" else (tiles, with_bump)
+    best.update(best.remaining(), images, *evaluate_loss(model, images, goal, loss))
+    rows = best.remaining()
+    origins, goal, keys = images[rows], goal[rows], pixel_keys(images[rows], config.seed)
+    points, losses = origins, torch.full_like(rows, -torch.inf, dtype=torch.float32)
+    for query in range(config.queries):
+        if not len(rows):
+            break
+        if query == 0:
+            candidates = start(origins, keys, epsilon)
+        else:
+            side = side_of((query - 1) / config.queries, *images.shape[-2:])
+            candidates = propose(points, origins, keys, epsilon, side, query)
+        found, fooled = evaluate_loss(model, candidates, goal, loss)
+        best.update(rows, candidates, found, fooled)
+        better = found > losses
+        points = torch.where(better.view(-1, 1, 1, 1), candidates, points)
+        losses = torch.where(better, found, losses)
+        if fooled.any():
+            left = ~fooled
+            rows, origins, points, keys = rows[left], origins[left], points[left], keys[left]
+            losses, goal = losses[left], goal[left]
 
 
 def side_of(done: float, height: int, width: int) -> int:

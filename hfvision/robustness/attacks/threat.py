@@ -1,4 +1,4 @@
-"""What an attacker may do: change pixels within a ball of radius epsilon, and ask a model about pixels in [0, 1]."""
+"""The threat model: pixels in [0, 1] change within a ball of radius epsilon, and the model answers."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ...data.transforms.normalize import Normalize
@@ -39,7 +38,7 @@ def check_batch(model: nn.Module, images: Tensor, labels: Tensor, targets: Tenso
     if images.numel() and (images.min() < 0 or images.max() > 1):
         raise ValueError(
             f"The images have values from {images.min():.3g} to {images.max():.3g}, and an attack takes pixels in "
-            "[0, 1]: were they normalised already? Normalisation is the model's part (PixelClassifier)."
+            "[0, 1]: were they normalized already? Normalization is the model's part (PixelClassifier)."
         )
     for name, classes in {"labels": labels, "targets": targets}.items():
         if classes is None:
@@ -62,7 +61,7 @@ def name_of(dtype: torch.dtype) -> str:
 class PixelClassifier(nn.Module):
     """A classifier as an attack sees it: images in [0, 1] at the model's own size in, logits out.
 
-    Normalisation is part of it, so that epsilon means pixels. Resizing is not: an attack runs at the model's size.
+    Normalization is part of it, so that epsilon means pixels. Resizing is not: an attack runs at the model's size.
 
     Args:
         model: any model that gives `.logits` for `pixel_values`.
@@ -70,13 +69,13 @@ class PixelClassifier(nn.Module):
         dtype: what the forward pass is computed in by autocast, as torch.bfloat16; gradients of images stay float32.
     """
 
-    def __init__(self, model: PreTrainedModel | nn.Module, normalize: Normalize, dtype: torch.dtype | None = None):
+    def __init__(self, model: nn.Module, normalize: Normalize, dtype: torch.dtype | None = None):
         super().__init__()
         self.model, self.normalize, self.dtype = model, normalize, dtype
 
     @classmethod
     def from_processor(
-        cls, model: PreTrainedModel, processor: BaseImageProcessor, dtype: torch.dtype | None = None
+        cls, model: nn.Module, processor: BaseImageProcessor, dtype: torch.dtype | None = None
     ) -> "PixelClassifier":
         return cls(model, Normalize.from_processor(processor), dtype)
 
@@ -109,7 +108,7 @@ def project(perturbed: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Te
     return (images + difference).clamp(0, 1)
 
 
-def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+def steepest_ascent_direction(gradient: Tensor, norm: Norm) -> Tensor:
     """The direction of length 1 in `norm` along which a linear function rises most; (N, C, H, W) to the same."""
     if norm == "linf":
         return gradient.sign()

@@ -1,19 +1,17 @@
 """The worst of several attacks, image by image."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..threat_model import Norm
 from .apgd import apgd
-from .gradient import Best, attacking, check_counts, look, margin, set_out
+from .config import Attack, EnsembleConfig, with_options
+from .gradient import BestPoints, attacking, evaluate_loss, margin, validate_inputs
 from .square import square
 from .threat import norms
-
-# Called as attack(model, images, labels, epsilon, norm=…, seed=…).
-Attack = Callable[..., Tensor]
 
 # AutoAttack's (Croce and Hein 2020, arXiv:2003.01690) without FAB.
 ENSEMBLE: dict[str, Attack] = {
@@ -46,55 +44,43 @@ def worst_case(
     images: Tensor,
     labels: Tensor,
     epsilon: str | float,
-    *,
-    norm: Norm = "linf",
-    attacks: Mapping[str, Attack] = ENSEMBLE,
-    batch_size: int = 256,
-    seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    config: EnsembleConfig | None = None,
+    **options: Any,
 ) -> WorstCase:
     """Each attack in turn on the images that withstood those before it; an image is robust if none succeeds.
 
-    Whatever an attack returns is put to the model once more, and only that answer counts. With a model that computes
-    in bfloat16 it holds for bfloat16: to state it of the float32 model, ask that one about the returned images.
+    What an attack returns goes through the model once more, and only that answer counts. With a model that computes in
+    bfloat16 it holds for bfloat16: to state it of the float32 model, evaluate that one on the returned images.
 
     Args:
-        model, images, labels, epsilon, norm: as for [`pgd`], but any number of images.
-        attacks: by name, in their order; each is called with `model, images, labels, epsilon, norm=, seed=`. For
-            smaller budgets give `functools.partial(square, queries=1000)` and the like.
-        batch_size: images an attack gets at once.
-        seed: of the attacks. Those of this package treat an image alike in every batch.
-        progress: told the attack, how many of its images are done and how many it has, at its start and after each
-            batch.
+        model, images, labels, epsilon: as for [`pgd`], but any number of images.
+        config, options: the settings, [`EnsembleConfig`]; an option replaces the field of its name.
 
     Raises:
+        TypeError: for an option that is no field of [`EnsembleConfig`].
         ValueError: as the attacks do, or if one returns images outside the ball or [0, 1].
     """
-    radius, goal = set_out(model, images, labels, epsilon, norm, None)
-    check_counts(batch_size=batch_size)
-    best = Best(images)
+    settings = with_options(EnsembleConfig, config, options)
+    radius, goal = validate_inputs(model, images, labels, epsilon, settings.norm, None)
+    best, progress = BestPoints(images), settings.progress or (lambda name, done, count: None)
 
     def judge(rows: Tensor, points: Tensor) -> None:
-        best.see(rows, points, *look(model, points, goal[rows], margin))
+        best.update(rows, points, *evaluate_loss(model, points, goal[rows], margin))
 
-    with attacking(model, seed):
-        for rows in best.standing().split(batch_size) if len(images) else ():
+    with attacking(model, settings.seed):
+        for rows in best.remaining().split(settings.batch_size) if len(images) else ():
             judge(rows, images[rows])
         clean = ~best.fooled
         by_attack = {}
-        for name, attack in attacks.items():
-            standing = best.standing()
-            done = 0
-            while done < len(standing):
-                if progress is not None:
-                    progress(name, done, len(standing))
-                rows = standing[done : done + batch_size]
-                points = attack(model, images[rows], labels[rows], radius, norm=norm, seed=seed)
-                check_points(name, points, images[rows], radius, norm)
+        for name, attack in (settings.attacks or ENSEMBLE).items():
+            remaining = best.remaining()
+            for done in range(0, len(remaining), settings.batch_size):
+                progress(name, done, len(remaining))
+                rows = remaining[done : done + settings.batch_size]
+                points = attack(model, images[rows], labels[rows], radius, norm=settings.norm, seed=settings.seed)
+                check_points(name, points, images[rows], radius, settings.norm)
                 judge(rows, points)
-                done += len(rows)
-            if progress is not None:
-                progress(name, done, len(standing))
+            progress(name, len(remaining), len(remaining))
             by_attack[name] = ~best.fooled
     return WorstCase(best.images, ~best.fooled, clean, by_attack)
 
