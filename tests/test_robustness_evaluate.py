@@ -171,7 +171,7 @@ def test_command_line_compares_draws_and_calls_a_masked_model_masked(folder, tmp
         with Image.open(out / f"{name}.png") as picture:
             assert min(picture.size) > 200
     assert run(folder, "masked", *options) == 2
-    assert "use --resume to go on with it, or --force" in capsys.readouterr().err
+    assert "use --resume to continue it, or --force" in capsys.readouterr().err
     assert run(folder, "masked", *options[:-1], "--resume", "--json") == 0
     assert comparable(json.loads(capsys.readouterr().out)) == comparable(record)
 

@@ -8,11 +8,11 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_dtype
-from tqdm import tqdm
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.transforms.keyed import image_keys
 from ..data.transforms.normalize import Normalize
+from ..utils.console import progress_bar
 from .attacks.config import Attack
 from .attacks.gradient import attacking, pgd
 from .attacks.threat import PixelClassifier
@@ -188,7 +188,9 @@ def measure(
     total = sum(each.images * each.passes for each in measurements)
     done = sum(len(answers.get(each.name, [])) * each.passes for each in measurements)
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    with tqdm(total=total, initial=done, desc="evaluating", bar_format=form, smoothing=0, mininterval=0.5) as bar:
+    with progress_bar(
+        total=total, initial=done, desc="evaluating", bar_format=form, smoothing=0, mininterval=0.5
+    ) as bar:
         for start in range(0, count, batch_size):
             batch: Batch = {}
             for each in measurements:
