@@ -1,4 +1,4 @@
-"""Pages that are made of the code when the site is built: Python API, command line, shipped models."""
+"""Pages that are made when the site is built: Python API, command line, shipped models, and files of the root."""
 
 import ast
 import os
@@ -8,14 +8,13 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-import mkdocs_gen_files
 import yaml
 
 from hfvision.hub.checkpoints import list_checkpoints
 
 ROOT = Path(__file__).parents[1]
-GROUPS = {  # of the Python API: heading, and the package that its names come from
-    "api": "One call a task",
+GROUPS = {  # of the Python API: heading by the package in hfvision that its names come from
+    "api": "One call for each task",
     "tasks": "Train, evaluate, predict",
     "models": "Model families",
     "data": "Data",
@@ -23,30 +22,51 @@ GROUPS = {  # of the Python API: heading, and the package that its names come fr
     "compression": "Compression",
     "metrics": "Metrics",
     "inspection": "Look inside a model",
-    "hub": "Load models and records",
+    "hub": "Load models",
     "records": "Records",
     "publishing": "Publish",
 }
+ROOT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "security.md": "SECURITY.md"}
+
+
+def write_pages(folder: Path) -> None:
+    """Write the generated pages below `folder`, the source folder of the site; git ignores them."""
+    write(folder / "reference" / "api.md", api_page())
+    write(folder / "reference" / "cli.md", cli_page())
+    write(folder / "reference" / "models.md", models_page())
+    for target, source in ROOT_PAGES.items():
+        write(folder / target, root_page((ROOT / source).read_text(encoding="utf-8")))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page where it has changed, so that a second build is quick."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def public_names() -> dict[str, list[str]]:
-    """The public names by the package in hfvision that they come from, in the order of the stub."""
+    """The public names, as `hfvision.hub.loading.load_model`, by the package in hfvision that they come from."""
     names = defaultdict(list)
     for node in ast.parse((ROOT / "hfvision" / "__init__.pyi").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                names[node.module.split(".")[0]].append(f"hfvision.{node.module}.{alias.name}")
+            names[node.module.split(".")[0]] += [f"hfvision.{node.module}.{alias.name}" for alias in node.names]
     return names
 
 
-def write_api() -> None:
+def api_page() -> str:
+    lines = ["# Python API", "", "Import every name below as `from hfvision import NAME`.", ""]
     names = public_names()
-    lines = ["# Python API", "", "Every name below is imported as `from hfvision import NAME`.", ""]
     for package in [*GROUPS, *(package for package in names if package not in GROUPS)]:
-        if package in names:
-            lines += [f"## {GROUPS.get(package, package.capitalize())}", ""]
-            lines += [f"::: {name}\n" for name in sorted(names[package], key=lambda name: name.rpartition(".")[2].lower())]
-    write("reference/api.md", lines)
+        if package not in names:
+            continue
+        lines += [f"## {GROUPS.get(package, package.capitalize())}", ""]
+        for name in sorted(names[package], key=lambda name: name.rpartition(".")[2].lower()):
+            lines += ["```{eval-rst}", f".. {directive(name)}:: {name}", "```", ""]
+    return "\n".join(lines)
+
+
+def directive(name: str) -> str:
+    return "autoclass" if name.rpartition(".")[2][0].isupper() else "autofunction"
 
 
 def help_text(*command: str) -> str:
@@ -58,10 +78,10 @@ def help_text(*command: str) -> str:
 def subcommands(text: str) -> list[str]:
     """The names of the commands that a help lists."""
     section = re.search(r"^commands:\n(.*?)(?:\n\S|\Z)", text, re.MULTILINE | re.DOTALL)
-    return re.findall(r"^ {2,4}([a-z][a-z-]*)\b", section[1], re.MULTILINE) if section else []
+    return re.findall(r"^ {4}([a-z][a-z-]*)\b", section[1], re.MULTILINE) if section else []
 
 
-def write_cli() -> None:
+def cli_page() -> str:
     lines = ["# Command line", "", "```text", help_text().rstrip(), "```", ""]
     waiting = [(name,) for name in subcommands(help_text())]
     while waiting:
@@ -69,29 +89,25 @@ def write_cli() -> None:
         text = help_text(*command)
         lines += [f"## hfvision {' '.join(command)}", "", "```text", text.rstrip(), "```", ""]
         waiting = [(*command, name) for name in subcommands(text)] + waiting
-    write("reference/cli.md", lines)
+    return "\n".join(lines)
 
 
-def write_models() -> None:
+def models_page() -> str:
     """The cards of the shipped checkpoints, which are written from their records."""
-    lines = ["# Shipped models", "", "Their cards, written from what was recorded when they were trained and measured.", ""]
+    lines = ["# Shipped models", "", "Their cards, written from what was recorded in training and evaluation.", ""]
     for name, folder in sorted(list_checkpoints().items()):
-        card = (folder / "README.md").read_text(encoding="utf-8")
-        _, front, body = card.split("---\n", 2)
-        license_ = yaml.safe_load(front).get("license", "")
+        _, front, body = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
         body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
         body = re.sub(r"^# .*$", "", body, count=1, flags=re.MULTILINE)
-        body = re.sub(r"^(#+) ", r"##\1 ", body, flags=re.MULTILINE)
+        body = re.sub(r"^(#+) ", r"#\1 ", body, flags=re.MULTILINE)
         body = re.sub(r"!?\[([^\]]*)\]\((?!https?://)[^)]*\)", r"\1", body)  # files beside the card
-        lines += [f"## {name}", "", f"License: `{license_}`", "", body.strip(), ""]
-    write("reference/models.md", lines)
+        lines += [f"## {name}", "", f"License: `{yaml.safe_load(front).get('license', '')}`", "", body.strip(), ""]
+    return "\n".join(lines)
 
 
-def write(path: str, lines: list[str]) -> None:
-    with mkdocs_gen_files.open(path, "w") as file:
-        file.write("\n".join(lines) + "\n")
-
-
-write_api()
-write_cli()
-write_models()
+def root_page(text: str) -> str:
+    """A file of the root of the repository with its links pointing from the site's folder."""
+    text = re.sub(r"\]\(docs/([^)]+)\)", r"](\1)", text)
+    for page, source in ROOT_PAGES.items():
+        text = text.replace(f"]({source})", f"]({page})")
+    return text.replace("](README.md)", "](index.md)")

@@ -18,7 +18,7 @@ from hfvision.inspection.graph import computational_graph, to_svg
 from hfvision.utils.files import write_text
 from hfvision.utils.plots import side_by_side
 
-DOCS = Path(__file__).parents[1] / "docs" / "pages" / "images"
+DOCS = Path(__file__).parents[1] / "docs" / "images"
 # A box is left, top, right, bottom.
 DETAILS = {
     "upscaler.png": {"photo": "cat", "upscalers": ["sr-tiny-x2"], "box": (110, 60, 290, 180)},

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 from hfvision import sample_photos
 from hfvision.demo.app import build, launch_options
 
-DOCS = Path(__file__).parents[1] / "docs" / "pages" / "images"
+DOCS = Path(__file__).parents[1] / "docs" / "images"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 TABS = {  # the button of each tab, and a text that is there when it is done
