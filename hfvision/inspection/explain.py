@@ -35,6 +35,9 @@ class Explanation(NamedTuple):
     heat: Tensor
     overlay: Image.Image
 
+    def __repr__(self) -> str:
+        return f"Explanation({self.label} {self.probability:.1%}, {self.method})"
+
 
 def grad_cam(
     model: nn.Module, pixel_values: Tensor, target: Sequence[int] | Tensor | None = None, layer: str | None = None

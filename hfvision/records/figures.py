@@ -46,7 +46,7 @@ class Speed(Part):
     dtype: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ClassifierFigures(Part):
     """One evaluation of a classifier, as of `evaluate_classifier`; accuracies are 0 to 1."""
 
@@ -66,6 +66,10 @@ class ClassifierFigures(Part):
     model: str | None = None
     data: EvaluatedData | None = None
     command: str | None = None
+
+    def __repr__(self) -> str:
+        low, high = self.top1_interval
+        return f"ClassifierFigures(top-1 {self.top1:.2%} ({low:.2%} to {high:.2%}) of {self.images:,} images)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,7 @@ class MaskScores(Part):
     classes: dict[str, ClassOverlap] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SegmenterFigures(MaskScores):
     """One evaluation of a segmenter, as of `evaluate_segmenter`; `groups` has the scores by the values of `by`."""
 
@@ -106,6 +110,9 @@ class SegmenterFigures(MaskScores):
     data: EvaluatedData | None = None
     command: str | None = None
 
+    def __repr__(self) -> str:
+        return f"SegmenterFigures(Dice {self.dice:.3f}, IoU {self.iou:.3f}, of {self.images:,} images)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageQuality(Part):
@@ -116,7 +123,7 @@ class ImageQuality(Part):
     niqe: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class UpscalerFigures(Part):
     """Quality and costs of an upscaler or an interpolation; costs are in `extra`, by name and dtype."""
 
@@ -129,6 +136,10 @@ class UpscalerFigures(Part):
         """CPU seconds for a megapixel of output on one thread, where they were measured."""
         value = self.extra.get(f"cpu_seconds_per_megapixel_{dtype}")
         return value if isinstance(value, int | float) else None
+
+    def __repr__(self) -> str:
+        sets = [f"{name} {quality.psnr:.2f} dB" for name, quality in self.sets.items() if quality.psnr is not None]
+        return f"UpscalerFigures(×{self.scale}: {', '.join(sets)})"
 
 
 @dataclass(frozen=True, kw_only=True)
