@@ -27,7 +27,6 @@ from hfvision import (
     load_segmenter,
     push_folder,
     segment,
-    train_segmenter,
 )
 from hfvision.cli.main import main
 from hfvision.data.datasets.segmentation import MaskedImages, load_mask_dataset, name_classes
@@ -35,7 +34,7 @@ from hfvision.data.transforms.normalize import Normalize
 from hfvision.tasks.segmentation.evaluate import evaluate_segmenter, image_scores, segment_pixels
 from hfvision.tasks.segmentation.losses import soft_dice_loss
 from hfvision.tasks.segmentation.pictures import overlay
-from hfvision.tasks.segmentation.train import rarity_weights
+from hfvision.tasks.segmentation.train import rarity_weights, train_segmenter
 
 SMALL = "{stage_widths: [[[8]], [[12]]], stage_strides: [1, 2]}"
 FAST = {"model_fields": SMALL, "crop": 32, "batch_size": 8, "steps_per_epoch": 12, "epochs": 2, "learning_rate": 0.02}

@@ -20,7 +20,6 @@ from hfvision import (
     checkpoint,
     read_image,
     sample_photos,
-    train_superres,
 )
 from hfvision.cli.main import main
 from hfvision.data.datasets.photos import load_photos
@@ -33,7 +32,7 @@ from hfvision.publishing.cards.write import card_files
 from hfvision.tasks.super_resolution.blend import blend
 from hfvision.tasks.super_resolution.gan import DiscriminatorLoss, discriminator_loss, generator_loss, r1_penalty
 from hfvision.tasks.super_resolution.losses import SuperResolutionLoss, grid_loss, pixel_loss
-from hfvision.tasks.super_resolution.train import load_generator, save_upscaler, split_photographs
+from hfvision.tasks.super_resolution.train import load_generator, save_upscaler, split_photographs, train_superres
 
 TINY = "{hidden_size: 8, block_widths: [[8]], discriminator_width: 4}"
 
