@@ -50,7 +50,7 @@ def quantize(
 def prune(model: ModelLike, data: DataSource, *, out: StrPath, **options: Any) -> SavedModel:
     """Cut channels and heads out of a model and train what is left beside its parent.
 
-    >>> hfvision.prune("cnn-cifar10-small", ten_cifar, out=runs / "pruned", target_params=0.9, finetune=False,
+    >>> hfvision.prune("cnn-cifar10-small", few_cifar, out=runs / "pruned", target_params=0.9, finetune=False,
     ...     importance="magnitude")
     SavedModel(...)
 

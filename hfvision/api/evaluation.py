@@ -39,10 +39,10 @@ def evaluate(
 ) -> Figures:
     """Measure how good a model is: a classifier, a segmenter or an upscaler.
 
-    >>> hfvision.evaluate("cnn-cifar10-small", ten_cifar, split="train").images
-    10
+    >>> hfvision.evaluate("cnn-cifar10-small", few_cifar, split="train").images
+    20
     >>> hfvision.evaluate("sr-tiny-x2", few_photos)
-    UpscalerFigures(×2: photos 34.04 dB)
+    UpscalerFigures(×2: photos 38.58 dB)
 
     Args:
         model: Hub id, folder or name of a shipped checkpoint, or a loaded model, which is not changed.

@@ -64,7 +64,7 @@ def attack(
 ) -> Attacked:
     """Change an image so little that people hardly see it, and so that a classifier takes it for something else.
 
-    >>> hfvision.attack(hfvision.sample_photos()["cat"], "cnn-cifar10-small", method="fgsm").succeeded
+    >>> hfvision.attack(hfvision.sample_photos()["cat"], "cnn-cifar10-small", epsilon="16/255").succeeded
     True
 
     Args:

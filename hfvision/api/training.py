@@ -26,7 +26,7 @@ def train_classifier(config: ClassifierTrainingConfig) -> SavedModel:
     >>> config = hfvision.ClassifierTrainingConfig(data=few_clothes, model="cnn:tiny", out=runs / "clothes", epochs=1)
     >>> trained = hfvision.train_classifier(config)
     >>> trained.record.training.parameters
-    45642
+    94762
 
     Args:
         config: its `model` and `data` are names, folders, or a loaded model and data set.
@@ -42,7 +42,7 @@ def train_segmenter(config: SegmenterTrainingConfig) -> SavedModel:
     """Train a segmenter, evaluate it, and write model, record and pictures to the folder `config.out`.
 
     >>> config = hfvision.SegmenterTrainingConfig(data=few_masks, model="cnn:unet", out=runs / "cells", epochs=1,
-    ...     crop=32, model_fields="{stage_widths: [[4], [8]], decoder_widths: [4]}")
+    ...     crop=32)
     >>> hfvision.train_segmenter(config).record.validation.images
     1
 
@@ -98,7 +98,7 @@ def start_in_folder(config: Config) -> Iterator[Config]:
 def distill(teacher: ModelLike, student: ModelLike, data: DataSource, *, out: StrPath, **options: Any) -> SavedModel:
     """Train a small model by the answers of a large one.
 
-    >>> hfvision.distill(runs / "clothes", "cnn:tiny", few_clothes, out=runs / "student", epochs=1)
+    >>> hfvision.distill("cnn-cifar10-small", "cnn:tiny", few_cifar, out=runs / "student", epochs=1)
     SavedModel(...)
 
     Args:
