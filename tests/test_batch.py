@@ -135,7 +135,7 @@ def test_files_of_one_stem_get_names_of_their_own(run, network, tmp_path):
     before = {path: path.read_bytes() for path in out.rglob("*.png")}
     assert len(before) == len(names)
     code, printed, _ = run("upscale", source, "--out", out, "--resume")
-    assert (code, printed.strip()) == (0, "6 of 6 files are done already.")
+    assert (code, printed.strip()) == (0, "6 of 6 files were already upscaled.")
     assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
 
     one, two = tmp_path / "one", tmp_path / "two"
@@ -179,7 +179,7 @@ def test_odd_names_are_taken_and_resumed(run, network, tmp_path):
         assert len(whole) == 1, path
     before = {path: path.read_bytes() for path in out.glob("*.png")}
     code, printed, said = run("upscale", source, "--out", out, "--resume")
-    assert (code, printed.strip()) == (0, f"{len(ODD)} of {len(ODD)} files are done already."), said
+    assert (code, printed.strip()) == (0, f"{len(ODD)} of {len(ODD)} files were already upscaled."), said
     (out / "not utf-8 \udcff\udcfe_x2.png").unlink()
     assert run("upscale", source, "--out", out, "--resume")[0] == 0
     assert {path: path.read_bytes() for path in out.glob("*.png")} == before
@@ -235,7 +235,7 @@ def test_videos_of_any_name_are_taken_and_resumed(run, tmp_path, monkeypatch):
     (out / "film_mkv_x2.mkv").write_bytes(b"as if encoded otherwise")
     code, printed, _ = run("upscale", source, "--out", out, "--resume")
     assert code == 0
-    assert "3 of 4 files are done already." in printed
+    assert "3 of 4 files were already upscaled." in printed
     assert len(list(read_frames(out / "film_mkv_x2.mkv"))) == 3
     assert whole.items() >= {p.name: p.read_bytes() for p in out.glob("*.m??") if p.stem != "film_mkv_x2"}.items()
     monkeypatch.chdir(source)

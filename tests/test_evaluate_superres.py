@@ -94,7 +94,7 @@ def test_means_are_over_the_images_that_have_a_figure(tmp_path):
     Image.new("RGB", (40, 40), "red").save(tmp_path / "b.png")
     figures = measure_sets(interpolations(2)[:1], {"set": tmp_path})
     mean, each = figures["results"]["bicubic ×2"]["set"], figures["each"]["bicubic ×2"]["set"]
-    assert each["b.png"] == {"psnr": None, "ssim": pytest.approx(1), "niqe": None}
+    assert each["b.png"] == {"psnr": None, "ssim": pytest.approx(1), "perceptual": 0, "niqe": None}
     assert mean["psnr"] == pytest.approx(each["a.png"]["psnr"], abs=1e-4)
     assert mean["niqe"] == pytest.approx(each["a.png"]["niqe"], abs=1e-4)
 
@@ -167,7 +167,13 @@ def test_command_line(photos, tmp_path, capsys):
     assert {"cpu_seconds_per_megapixel_fp32", "cpu_seconds_per_megapixel_bf16"} < result.keys()
     for row in (record["results"]["bicubic ×3"], result):
         figures = row["sets"]["photos"]
-        assert f"{figures['psnr']:.2f} / {figures['ssim']:.4f} / {figures['niqe']:.2f}" in printed
+        parts = (
+            f"{figures['psnr']:.2f}",
+            f"{figures['ssim']:.4f}",
+            f"{figures['perceptual']:.3f}",
+            f"{figures['niqe']:.2f}",
+        )
+        assert " / ".join(parts) in printed
         assert 28 < figures["psnr"] < 34
     assert f"{record['originals']['×3']['photos']['niqe']:.2f}" in printed
     picture = Image.open(out / "superres_x3.png")
@@ -192,8 +198,8 @@ def test_scales_are_measured_apart(photos):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sr-tiny-x2", "--data", "nowhere"], "There is no folder nowhere"),
-        (["sr-tiny-x2", "--data", "nowhere", "--data", "photos"], "There is no folder nowhere"),
+        (["sr-tiny-x2", "--data", "nowhere"], "There is no file or folder nowhere"),
+        (["sr-tiny-x2", "--data", "nowhere", "--data", "photos"], "There is no file or folder nowhere"),
         (["sr-tiny-x2", "--data", "empty"], "holds no images"),
         (["sr-tiny-x2", "--data", "small"], "12×12 pixels"),
         (["sr-tiny-x2", "--data", "broken"], "broken/a.png"),

@@ -190,15 +190,15 @@ def test_upscale_the_pipeline_and_tiles_agree_in_fp32():
 
 def test_scale_chooses_a_shipped_checkpoint():
     image = Image.fromarray(noise())
-    shipped = shipped_upscalers()
+    shipped = shipped_upscalers("clean")
     assert 2 in shipped
     for scale, name in shipped.items():
         assert load_upscaler(name).model.config.scale == scale
         assert upscale(image, scale=scale).size == (20 * scale, 14 * scale)
-    assert upscale(image).tobytes() == upscale(image, shipped[2]).tobytes()
+    assert upscale(image, kind="clean").tobytes() == upscale(image, shipped[2]).tobytes()
     for scale in {2, 3, 4} - set(shipped):
         with pytest.raises(ValueError, match=f"no model for ×{scale}.*outscale {scale}"):
-            upscale(image, scale=scale)
+            upscale(image, scale=scale, kind="clean")
     with pytest.raises(ValueError, match="×2, not ×3"):
         upscale(image, "sr-tiny-x2", scale=3)
     assert upscale(image, outscale=2.5).size == (50, 35)

@@ -14,6 +14,7 @@ from .commands import Command
 EXAMPLES = {
     "upscale": """examples:
   hfvision upscale photo.jpg
+  hfvision upscale photo.jpg --scale 4 --denoise 0.5
   hfvision upscale photo.jpg --fit 3840x2160 --output-dir large.jpg
   hfvision upscale film.mp4 --scale 4 --output-dir large.mp4
   hfvision upscale photos/ --model user/my-upscaler --output-dir large/ --resume
@@ -37,7 +38,7 @@ def upscale(args: argparse.Namespace) -> None:
     from ..tasks.super_resolution.upscale import Upscaling
 
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # or processes on CPUs do not see each other
-    options = ("model", "scale", "outscale", "fit", "tile", "dtype", "trust_remote_code")
+    options = ("model", "kind", "denoise", "scale", "outscale", "fit", "tile", "dtype", "trust_remote_code")
     encoding = VideoEncoding(args.codec, args.crf, args.preset)
     values = {name: getattr(args, name) for name in options}
     if args.out is not None:
@@ -82,6 +83,19 @@ def add_upscale(commands: Command) -> None:
     command = commands.add(upscale, "Upscale photographs and videos.", EXAMPLES["upscale"])
     command.add_argument("images", nargs="+", type=Path, metavar="FILE", help="image, video or folder")
     command.add_argument("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the shipped one for the scale)")
+    command.add_argument(
+        "--kind",
+        choices=["auto", "photo", "clean", "gan"],
+        default="auto",
+        help="kind of shipped model: photo for compressed or noisy images, clean for others, gan for sharper results "
+        "with invented detail (default: auto, photo or clean by the file)",
+    )
+    command.add_argument(
+        "--denoise",
+        type=float,
+        metavar="X",
+        help="strength of denoising and artifact removal, 0 to 1 (default: by the file)",
+    )
     command.add_argument("--scale", type=int, choices=[2, 3, 4], help="scale of the shipped model (default: 2)")
     command.add_argument("--outscale", type=float, metavar="X", help="final scale of the output, such as 2.5")
     command.add_argument("--fit", type=box, metavar="WxH", help="largest size that fits, such as 3840x2160")

@@ -116,10 +116,12 @@ class SegmenterFigures(MaskScores):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageQuality(Part):
-    """Means over a set of photographs: PSNR in dB, SSIM and NIQE; `psnr` is None where all images are restored."""
+    """Means over a set of photographs: PSNR in dB, SSIM, perceptual distance and NIQE; `psnr` is None where all images
+    are restored."""
 
     psnr: float | None
     ssim: float | None = None
+    perceptual: float | None = None
     niqe: float | None = None
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ...data.io.tree import printable
-from ...utils.console import each, logger
+from ...utils.console import each, output
 from ...utils.files import temporary_path
+from .choose import Choice
 from .files import VIDEO_SUFFIXES, refuse_existing, upscale_file
 from .upscale import Upscaling
 
@@ -78,7 +79,9 @@ def upscale_files(
             refuse_existing(source, target, force)
         left.append((source, target))
     if len(left) < len(pairs):
-        logger.info(f"{len(pairs) - len(left)} of {len(pairs)} files were already upscaled.")
+        output(f"{len(pairs) - len(left)} of {len(pairs)} files were already upscaled.")
+
+    choices: dict[Path, Choice | None] = {}
 
     def work(pair: Pair) -> dict[str, Any]:
         entry, start = entry_of(*pair, settings), time.perf_counter()
@@ -87,7 +90,7 @@ def upscale_files(
         if pair[1] in unsure:
             compare_with_existing(*pair, upscaling)
         else:
-            upscale_file(*pair, upscaling, force=force or pair[1] in begun)
+            choices[pair[1]] = upscale_file(*pair, upscaling, force=force or pair[1] in begun)
         entry["seconds"] = round(time.perf_counter() - start, 3)
         if manifest is not None:
             append_line(manifest, entry)
@@ -96,7 +99,9 @@ def upscale_files(
     entries = []
     for (source, target), entry in each(left, work, lambda pair: pair[0], "upscaled"):
         entries.append(entry)
-        logger.info(f"{printable(source)} → {printable(target)}")
+        choice = choices.get(target)
+        why = f" ({choice.kind}: {choice.reason})" if choice else ""
+        output(f"{printable(source)} → {printable(target)}{why}")
     return entries
 
 

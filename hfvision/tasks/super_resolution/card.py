@@ -14,6 +14,12 @@ from ..card import CardSection, CardSubject, ResultData, number
 # The data sets of the Hub that hold the photographs of super-resolution's sets.
 HUB_SETS = {"Set5": "eugenesiow/Set5", "Set14": "eugenesiow/Set14"}
 DTYPES = ("fp32", "bf16", "uint8")
+MEASURES = {  # name in records: name in tables, and number format
+    "psnr": ("PSNR in dB (higher is better)", ".2f"),
+    "ssim": ("SSIM (higher)", ".4f"),
+    "perceptual": ("perceptual distance (lower)", ".3f"),
+    "niqe": ("NIQE (lower)", ".2f"),
+}
 
 
 def upscaler_figures(record: ModelRecord, scale: int) -> dict[str, UpscalerFigures]:
@@ -39,12 +45,12 @@ def superres_tables(rows: Mapping[str, UpscalerFigures], scale: int) -> list[str
     def figures(row: ImageQuality | None) -> str:
         if row is None:
             return "–"
-        parts = [number(row.psnr, ".2f"), number(row.ssim, ".4f")]
-        return " / ".join([*parts, number(row.niqe, ".2f")] if niqe else parts)
+        return " / ".join(number(getattr(row, name), digits) for name, digits in shown.items())
 
     sets = list(next(iter(rows.values())).sets)
-    niqe = any("niqe" in quality for row in rows.values() for quality in row.sets.values())
-    measures = "PSNR in dB (higher is better) / SSIM (higher) / NIQE (lower)" if niqe else "PSNR in dB / SSIM"
+    measured = {name for row in rows.values() for quality in row.sets.values() for name in MEASURES if name in quality}
+    shown = {name: digits for name, (_, digits) in MEASURES.items() if name in measured}
+    measures = " / ".join(MEASURES[name][0] for name in shown)
     paragraphs = [
         f"{measures}: on luma, {scale} pixels cropped at each side; low resolution by MATLAB's bicubic, rounded to "
         "8 bits:",

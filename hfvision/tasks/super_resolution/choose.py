@@ -3,14 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ...hub.checkpoints import list_checkpoints
 from .quality import SourceQuality
 
 Kind = Literal["photo", "clean", "gan"]
-NETWORKS: dict[Kind, dict[int, str]] = {
-    "photo": {2: "sr-photo-x2", 4: "sr-photo-x4"},
-    "clean": {2: "sr-light-x2", 3: "sr-light-x3", 4: "sr-light-x4"},
-    "gan": {4: "sr-photo-gan-x4"},
+# Of several shipped checkpoints of a kind and scale the first that is there.
+NETWORKS: dict[Kind, dict[int, tuple[str, ...]]] = {
+    "photo": {2: ("sr-photo-x2",), 4: ("sr-photo-x4",)},
+    "clean": {2: ("sr-light-x2", "sr-tiny-x2"), 3: ("sr-light-x3",), 4: ("sr-light-x4",)},
+    "gan": {4: ("sr-photo-gan-x4", "sr-gan-x4")},
 }
+# The clean network that a photo network was trained from, and blends with.
+PARTNERS = {"sr-photo-x2": "sr-tiny-x2", "sr-photo-x4": "sr-light-x4"}
 NOISY = 4.0  # levels of 8 bit; fine texture alone reaches 4 in one photograph of twenty
 BLOCKY = 1.15  # clean photographs stay below
 FINE_JPEG = 96  # quality from which the clean network takes a share
@@ -24,6 +28,13 @@ class Choice:
     kind: Kind
     denoise: float
     reason: str
+
+
+def shipped_upscalers(kind: Kind) -> dict[int, str]:
+    """The shipped checkpoint of this kind for each scale that has one."""
+    there = list_checkpoints()
+    found = {scale: [name for name in names if name in there] for scale, names in NETWORKS[kind].items()}
+    return {scale: names[0] for scale, names in found.items() if names}
 
 
 def choose(quality: SourceQuality) -> Choice:

@@ -18,6 +18,8 @@ from ...models.image_processing_classification import flatten_pil
 from ...utils.console import progress_bar
 from .baselines import DTYPES, Dtype, Upscaler, interpolations, network, opencv_networks
 from .cost import STACKS, cpu_cost, plain_stack
+from .perceptual import SMALLEST as SMALLEST_PERCEIVED
+from .perceptual import perceptual_distance
 from .tiles import choose_dtype
 
 # Grey files of the sets of papers, which WebP and JPEG 2000 copies of them hold as colour; the other images of equal
@@ -70,7 +72,7 @@ def read_original(path: Path, scale: int) -> Tensor:
 
 
 def measure(restored: Tensor, original: Tensor, crop: int) -> dict[str, float | None]:
-    """`psnr` (dB), `ssim` and `niqe` of one image (1, C, H, W) in [0, 1].
+    """`psnr` (dB), `ssim`, `perceptual` and `niqe` of one image (1, C, H, W) in [0, 1].
 
     None for an infinite PSNR, and for a NIQE that is not defined for so small or so flat an image.
     """
@@ -78,8 +80,16 @@ def measure(restored: Tensor, original: Tensor, crop: int) -> dict[str, float | 
     return {
         "psnr": quality if quality < float("inf") else None,
         "ssim": ssim(restored, original, crop=crop).item(),
+        "perceptual": perceived(restored, original, crop),
         "niqe": naturalness(restored, crop),
     }
+
+
+def perceived(restored: Tensor, original: Tensor, crop: int) -> float | None:
+    """[`perceptual_distance`] of one image (1, C, H, W), None for one that is too small."""
+    if min(original.shape[-2:]) - 2 * crop < SMALLEST_PERCEIVED:
+        return None
+    return perceptual_distance(restored, original, crop=crop).item()
 
 
 def naturalness(image: Tensor, crop: int) -> float | None:
@@ -95,8 +105,8 @@ def measure_sets(upscalers: Sequence[Upscaler], sets: Mapping[str, Path]) -> dic
 
     Returns:
         `originals`: by set, the mean `niqe` of the photographs as they are; `results`: by upscaler and set, means of
-        `psnr`, `ssim` and `niqe` over the images for which all upscalers have the metric (None if there are none), so
-        that an exact restoration is no disadvantage; `each`: by upscaler, set and image, the same.
+        `psnr`, `ssim`, `perceptual` and `niqe` over the images for which all upscalers have the metric (None if there
+        are none), so that an exact restoration is no disadvantage; `each`: by upscaler, set and image, the same.
 
     Raises:
         ValueError: if an image cannot be read or is too small.
@@ -151,7 +161,8 @@ def evaluate_superres(
     Returns:
         `dtype`, `threads`, and `images`: how many each set has.
         `results`: by name, of models as given, of others with their scale: `scale`, `parameters`, `sets`, which by
-        name have `psnr` (dB), `ssim` and `niqe`, and the costs with their dtype, as `cpu_seconds_per_megapixel_bf16`.
+        name have `psnr` (dB), `ssim`, `perceptual` ([`perceptual_distance`]) and `niqe`, and the costs with their
+        dtype, as `cpu_seconds_per_megapixel_bf16`.
         `yardsticks`: the costs of the plain stacks. `originals`: by scale and set, the `niqe` of the photographs
         without `scale` pixels at each side. `each`: by name, set and image, as `sets`.
 
@@ -199,7 +210,7 @@ def shared_means(images: Mapping[str, dict], of_all: Sequence[Mapping[str, dict]
         key: mean(
             [image[key] for path, image in images.items() if all(each[path][key] is not None for each in of_all)]
         )
-        for key in ("psnr", "ssim", "niqe")
+        for key in ("psnr", "ssim", "perceptual", "niqe")
     }
 
 

@@ -10,6 +10,7 @@ from ...data.io.images import HEIF_SUFFIXES, read_photo
 from ...data.io.tree import find_images
 from ...data.io.writing import check_format
 from ...utils.files import distinct_targets
+from .choose import Choice
 from .upscale import Upscaling, write_photo
 
 VIDEO_SUFFIXES = frozenset(
@@ -24,11 +25,16 @@ VIDEO_SUFFIXES = frozenset(
 UNWRITABLE = HEIF_SUFFIXES | {".dng", ".exr", ".hdr", ".jxl", ".jxr", ".psd", ".svg"}
 
 
-def upscale_file(source: str | Path, target: str | Path, upscaling: Upscaling, *, force: bool = False) -> None:
+def upscale_file(
+    source: str | Path, target: str | Path, upscaling: Upscaling, *, force: bool = False
+) -> Choice | None:
     """Upscale an image or video into a file in the format of its suffix, which is there whole or not at all.
 
     PNG and TIFF are written as they are computed, so that an image of any size needs no more memory than its source.
     16 bits stay 16 bits, and metadata is kept as far as the format holds it.
+
+    Returns:
+        what was chosen for this file, None where there was nothing to choose.
 
     Raises:
         ValueError, FileNotFoundError: for a source that cannot be read, a format that cannot hold the result, or,
@@ -40,13 +46,14 @@ def upscale_file(source: str | Path, target: str | Path, upscaling: Upscaling, *
     if source.suffix.lower() in VIDEO_SUFFIXES:
         from .video import upscale_video
 
-        upscale_video(source, target, upscaling)
-        return
+        return upscale_video(source, target, upscaling)
     photo = read_photo(source)
     height, width = photo.pixels.shape[:2]
     size = upscaling.size(width, height)
     check_format(target, size, photo.pixels)
+    upscaling, choice = upscaling.choose_for(source, (width, height))
     write_photo(target, upscaling.strips(photo.pixels), size, photo)
+    return choice
 
 
 def refuse_existing(source: Path, target: Path, force: bool) -> None:

@@ -1,14 +1,11 @@
-"""The second stage of super-resolution training: a discriminator, and features of a classifier, beside the pixels."""
+"""The second stage of super-resolution training: the losses of generator and discriminator."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss, softplus
-from torchvision.transforms.v2.functional import grayscale_to_rgb, rgb_to_grayscale
-from transformers import PreTrainedModel
+from torch.nn.functional import softplus
 
-from ...data.transforms.normalize import Normalize
 from .config import GANLoss
 
 
@@ -43,53 +40,6 @@ def r1_penalty(real: Tensor, images: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(real.float().mean(tuple(range(1, real.ndim))).sum(), images, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()
-
-
-class PerceptualLoss:
-    """The distance of two images in the features of a frozen classifier.
-
-    For each of its hidden states the mean absolute difference over the mean absolute feature of the second image, so
-    that layers count alike; then the mean over the layers (after Johnson et al. 2016, arXiv:1603.08155).
-
-    Args:
-        classifier: gives `hidden_states`; it is frozen, in evaluation mode.
-        normalize: the classifier's.
-
-    Raises:
-        ValueError: if it gives no hidden states.
-    """
-
-    def __init__(self, classifier: PreTrainedModel, normalize: Normalize):
-        classifier.eval().requires_grad_(False).to(
-            memory_format=torch.channels_last  # pyright: ignore[reportCallIssue]  # the stub loses self
-        )
-        self.classifier = classifier
-        self.normalize = normalize
-        self.features(torch.zeros(1, 3, 64, 64))
-
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The classifier's hidden states for images (N, C, H, W), float in about [0, 1].
-
-        Raises:
-            ValueError: if it gives none.
-        """
-        if self.classifier.device != images.device:
-            self.classifier.to(images.device)  # pyright: ignore[reportArgumentType]  # the stub loses self
-        channels = len(self.normalize.mean)
-        if images.shape[1] != channels:
-            images = grayscale_to_rgb(images) if channels == 3 else rgb_to_grayscale(images)
-        pixel_values = self.normalize(images).contiguous(memory_format=torch.channels_last)
-        states = self.classifier(pixel_values=pixel_values, output_hidden_states=True).hidden_states
-        if not states:
-            raise ValueError("The perceptual network gives no hidden states: choose another classifier.")
-        return states
-
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Both float (N, C, H, W) in about [0, 1]; a float scalar, whose gradient goes to `images`."""
-        with torch.no_grad():
-            wanted = self.features(targets)
-        pairs = zip(self.features(images), wanted, strict=True)
-        return torch.stack([l1_loss(a.float(), b.float()) / b.float().abs().mean() for a, b in pairs]).mean()
 
 
 @dataclass

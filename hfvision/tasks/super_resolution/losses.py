@@ -16,7 +16,8 @@ from ...data.transforms.keyed import image_keys, uniform
 from ...metrics.psnr import rgb_to_y
 from ...models.srgan.modeling_srgan import SRGANDiscriminator, SRGANForImageSuperResolution
 from ..distill import hints
-from .gan import DiscriminatorLoss, PerceptualLoss, generator_loss
+from .gan import DiscriminatorLoss, generator_loss
+from .perceptual import PerceptualLoss
 
 if TYPE_CHECKING:
     from .config import SuperResTrainingConfig

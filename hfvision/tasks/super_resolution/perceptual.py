@@ -15,11 +15,11 @@ from ...metrics.psnr import check_images
 from ..classification.start import load_start
 
 DEFAULT_NETWORK = "imagenet-lite0"
-SMALLEST = 64  # pixels: the side of the image that a network is tried with
+SMALLEST = 32  # pixels a side: the last stage has one position for so many
 
 
 class PerceptualLoss:
-    """Mean [`feature_distance`] of images in the hidden states of a frozen classifier.
+    """The mean [`feature_distance`] of images in the hidden states of a frozen classifier.
 
     Johnson et al. 2016 (arXiv:1603.08155) with the unit-normalized features of Zhang et al. 2018 (arXiv:1801.03924).
 
@@ -36,7 +36,7 @@ class PerceptualLoss:
         nn.Module.to(classifier.eval().requires_grad_(False), memory_format=torch.channels_last)
         self.normalize = normalize
         with torch.no_grad():
-            self.features(torch.zeros(1, 3, SMALLEST, SMALLEST))
+            self.features(torch.zeros(1, 3, 2 * SMALLEST, 2 * SMALLEST))
 
     @classmethod
     def from_pretrained(cls, name: str) -> "PerceptualLoss":
@@ -113,9 +113,9 @@ def perceptual_distance(
         0.0
     """
     check_images(prediction, target, crop)
-    if min(prediction.shape[-2:]) - 2 * crop < 32:
+    if min(prediction.shape[-2:]) - 2 * crop < SMALLEST:
         raise ValueError(
-            f"Images for the perceptual distance need 32 pixels a side, got {tuple(prediction.shape[-2:])} "
+            f"Images for the perceptual distance need {SMALLEST} pixels a side, got {tuple(prediction.shape[-2:])} "
             f"with crop={crop}."
         )
     pair = (x.clamp(0, 1)[..., crop : x.shape[-2] - crop, crop : x.shape[-1] - crop] for x in (prediction, target))

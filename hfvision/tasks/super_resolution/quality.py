@@ -23,6 +23,9 @@ STANDARD_LUMA = (
 )
 
 
+ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
+
+
 @dataclass(frozen=True)
 class SourceQuality:
     """What a file and its pixels tell of their quality.
@@ -42,9 +45,7 @@ class SourceQuality:
     blockiness: float
 
 
-def source_quality(
-    source: str | Path | bytes | BinaryIO | Image.Image | np.ndarray, *, max_pixels: int = MAX_PIXELS
-) -> SourceQuality:
+def source_quality(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> SourceQuality:
     """The quality of an image file or of pixels.
 
     Args:

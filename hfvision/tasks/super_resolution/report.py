@@ -35,8 +35,10 @@ def format_superres(record: Mapping[str, Any]) -> str:
 
 def quality_table(record: Mapping[str, Any], scale: int) -> str:
     sets = record["images"]
-    header = [f"×{scale}: PSNR-Y / SSIM / NIQE", *(f"{label} ({count})" for label, count in sets.items())]
-    rows = [["originals", *(f"– / – / {number(record['originals'][f'×{scale}'][label]['niqe'])}" for label in sets)]]
+    header = [f"×{scale}: PSNR-Y / SSIM / perceptual / NIQE", *(f"{label} ({count})" for label, count in sets.items())]
+    rows = [
+        ["originals", *(f"– / – / – / {number(record['originals'][f'×{scale}'][label]['niqe'])}" for label in sets)]
+    ]
     for name, result in record["results"].items():
         if result["scale"] == scale:
             rows.append([name, *(figures(result["sets"][label]) for label in sets)])
@@ -44,7 +46,8 @@ def quality_table(record: Mapping[str, Any], scale: int) -> str:
 
 
 def figures(row: Mapping[str, float | None]) -> str:
-    return f"{number(row['psnr'])} / {number(row['ssim'], 4)} / {number(row['niqe'])}"
+    parts = number(row["psnr"]), number(row["ssim"], 4), number(row["perceptual"], 3), number(row["niqe"])
+    return " / ".join(parts)
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -17,7 +17,6 @@ from ...data.datasets.describe import describe_data
 from ...data.datasets.photos import load_photos
 from ...data.transforms.crops import RandomCrops
 from ...data.transforms.keyed import image_keys
-from ...data.transforms.normalize import Normalize
 from ...data.transforms.resize import resize_bicubic
 from ...engine.loop import Trainer, Validation
 from ...engine.network import Network
@@ -31,11 +30,11 @@ from ...records import ModelRecord, TrainingData
 from ...utils.console import logger
 from ...utils.files import atomic_folder
 from ...utils.plots import side_by_side
-from ..classification.start import load_start
 from ..training import log_summary, run_training, training_record, write_outputs
 from .config import SuperResTrainingConfig
-from .gan import DiscriminatorLoss, PerceptualLoss
+from .gan import DiscriminatorLoss
 from .losses import SuperResolutionLoss
+from .perceptual import PerceptualLoss
 from .validation import ValidationPhotos, sample_picture
 
 VALIDATION = 2**30  # used as the epoch in the keys that choose validation photographs
@@ -159,7 +158,7 @@ def make_loss(
         loss.discriminator = SRGANDiscriminator(model.config)
         loss.discriminator_loss = DiscriminatorLoss(config.gan, config.r1)
     if config.perceptual:
-        loss.perceptual = load_perceptual(config.perceptual)
+        loss.perceptual = PerceptualLoss.from_pretrained(config.perceptual)
     return loss
 
 
@@ -215,15 +214,6 @@ def load_teacher(name: str, scale: int, channels: int) -> SRGANForImageSuperReso
             f"The teacher {name} upscales ×{have[0]} with {have[1]} channels; the network ×{scale} with {channels}."
         )
     return teacher.requires_grad_(False).to(memory_format=torch.channels_last)
-
-
-def load_perceptual(name: str) -> PerceptualLoss:
-    """The perceptual loss of a classifier, by the name of a model or a timm architecture."""
-    if name.startswith("timm/"):
-        model, processor = load_start(name, names=["image"])
-    else:
-        model, processor = load_model(name, "image-classification")
-    return PerceptualLoss(model, Normalize.from_processor(processor))
 
 
 def save_upscaler(model: SRGANForImageSuperResolution, folder: Path) -> None:

@@ -1,13 +1,12 @@
 """Upscales photographs: an image in, a larger image out, and files to files."""
 
-import json
 import struct
 import warnings
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -17,15 +16,15 @@ from ...data.image_source import ImageLike, image_file
 from ...data.io.encoding import VideoEncoding
 from ...data.io.images import Photo, read_photo, to_pil
 from ...data.io.writing import check_format, split_metadata, write_image
-from ...hub.checkpoints import list_checkpoints
 from ...hub.loading import ModelLike, load_model
 from ...hub.memory import load_once
 from ...models.srgan.pipeline_srgan import SuperResolutionPipeline
 from ...utils.files import atomic_write
+from .blend import blend
+from .choose import NETWORKS, PARTNERS, Choice, choose, shipped_upscalers
+from .quality import ImageSource, source_quality
 from .tiles import Precision, upscale_pixels
 
-# Of several shipped checkpoints of a scale the first that is there: fidelity before speed, invented detail last.
-PREFERENCE = ("sr-light", "sr-tiny", "sr-gan")
 IN_INFO = ("icc_profile", "exif", "xmp", "dpi", "comment", "text")
 
 
@@ -61,23 +60,11 @@ def check_upscaler(network: Any, processor: Any) -> None:
         )
 
 
-def shipped_upscalers() -> dict[int, str]:
-    """The shipped checkpoint for each scale, by `PREFERENCE`."""
-    found: dict[int, list[str]] = {}
-    for name, folder in list_checkpoints().items():
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if config.get("model_type") == "hfvision_srgan":
-            found.setdefault(config["scale"], []).append(name)
-
-    def rank(name: str) -> int:
-        return next((i for i, prefix in enumerate(PREFERENCE) if name.startswith(prefix)), len(PREFERENCE))
-
-    return {scale: min(names, key=rank) for scale, names in sorted(found.items())}
-
-
 def nearest_scale(factor: float | None, scales: Collection[int]) -> int:
-    """The least scale that reaches `factor`, else the largest; 2 for None."""
-    return 2 if factor is None else min((s for s in scales if s >= factor), default=max(scales, default=2))
+    """The least scale that reaches `factor`, else the largest; for None 2, or the least where that is not there."""
+    if factor is None:
+        return 2 if 2 in scales or not scales else min(scales)
+    return min((scale for scale in scales if scale >= factor), default=max(scales, default=2))
 
 
 @dataclass
@@ -87,8 +74,11 @@ class Upscaling:
     Attributes:
         model: a Hub id, a folder, a shipped checkpoint, what [`load_model`] or [`load_upscaler`] returned, or any
             network that has `config.scale` and gives an output with `reconstruction` when it is called with
-            `pixel_values`. None: the shipped checkpoint of that scale, or the nearest to the wanted size that is not
-            below it.
+            `pixel_values`. None: the shipped checkpoint of `kind` and scale, or of the nearest scale that reaches the
+            wanted size.
+        kind: where no model is given, `clean` for images without noise and compression, `photo` for others, `gan` for
+            sharper ones with invented detail; `auto`: `photo` or `clean` by the file, see [`choose.choose`].
+        denoise: share of the photo network, 0 to 1; the rest is the clean network. By the file where not given.
         scale: 2, 3 or 4, of the network; 2 where neither this nor a model or size is given.
         outscale: how many times larger the result is, where it is not the network's scale: the rest is Lanczos.
         fit: (width, height) of a box that the result fills as far as its shape lets it.
@@ -103,6 +93,8 @@ class Upscaling:
     """
 
     model: Any = None
+    kind: Literal["auto", "photo", "clean", "gan"] = "auto"
+    denoise: float | None = None
     scale: int | None = None
     outscale: float | None = None
     fit: tuple[int, int] | None = None
@@ -122,6 +114,14 @@ class Upscaling:
             raise ValueError(f"fit must be a width and a height of at least 1, got {self.fit}.")
         if self.tile is not None and self.tile < 1:
             raise ValueError(f"tile must be at least 1, got {self.tile}.")
+        if self.kind not in ("auto", *NETWORKS):
+            raise ValueError(f"kind must be auto, {', '.join(NETWORKS)}, got {self.kind!r}.")
+        if self.denoise is not None and not 0 <= self.denoise <= 1:
+            raise ValueError(f"denoise must be from 0 to 1, got {self.denoise}.")
+        if self.model is not None and (self.kind != "auto" or self.denoise is not None):
+            raise ValueError("kind and denoise choose among the models of the package: leave them out, or the model.")
+        if self.denoise is not None and self.kind not in ("auto", "photo"):
+            raise ValueError(f"denoise is a share of the photo network: it has no effect on kind {self.kind}.")
 
     def factor(self, width: int, height: int) -> float | None:
         """How many times larger an image of this size becomes; None where the network says it."""
@@ -135,32 +135,65 @@ class Upscaling:
         Raises:
             ValueError, FileNotFoundError: if it is not there, cannot be loaded, or has another scale than `scale`.
         """
-        name = self.model
-        if name is None:
-            shipped = shipped_upscalers()
-            wanted = self.scale or nearest_scale(factor, shipped)
-            if wanted not in shipped:
-                there = ", ".join(f"×{scale}" for scale in shipped) or "none"
-                raise ValueError(
-                    f"The package carries no model for ×{wanted} (it has {there}): give a model, or say outscale "
-                    f"{wanted} for the nearest one and interpolation."
-                )
-            name = shipped[wanted]
+        name = self.shipped(factor) if self.model is None else self.model
         if isinstance(name, str | PathLike):
-            name = fspath(name)
-            if name not in self.loaded:
-                options = {"trust_remote_code": self.trust_remote_code, "float32": True}
-                loaded = load_once(name, "image-super-resolution", **options)
-                network: Any = loaded.model
-                check_upscaler(network, loaded.processor)
-                self.loaded[name] = network if self.device is None else network.to(self.device)
-            name = self.loaded[name]
+            name = self.load(fspath(name))
         elif isinstance(name, tuple):
             name = name[0]
         network = name.model if isinstance(name, SuperResolutionPipeline) else name
         if self.scale not in (None, network.config.scale):
             raise ValueError(f"This model upscales ×{network.config.scale}, not ×{self.scale}.")
         return network
+
+    def shipped(self, factor: float | None) -> str:
+        """The name of the shipped checkpoint for this factor, by `kind`; `auto` counts as `clean`."""
+        kind = "clean" if self.kind == "auto" else self.kind
+        there = shipped_upscalers(kind)
+        wanted = self.scale or nearest_scale(factor, there)
+        if wanted not in there:
+            scales = ", ".join(f"×{scale}" for scale in there) or "none"
+            raise ValueError(
+                f"The package carries no {kind} model for ×{wanted} (it has {scales}): give a model, or say outscale "
+                f"{wanted} for the nearest one and interpolation."
+            )
+        return there[wanted]
+
+    def load(self, name: str) -> Any:
+        """The network of this name, in float32; a photo network with its share of the clean one."""
+        share = 1.0 if self.denoise is None or name not in PARTNERS else self.denoise
+        key = name if share == 1 else f"{name} {share}"
+        if key not in self.loaded:
+            options = {"trust_remote_code": self.trust_remote_code, "float32": True}
+            loaded = load_once(name, "image-super-resolution", **options)
+            network: Any = loaded.model
+            check_upscaler(network, loaded.processor)
+            if share < 1:
+                clean: Any = load_once(PARTNERS[name], "image-super-resolution", **options).model
+                network = blend(clean, network, share)
+            self.loaded[key] = network if self.device is None else network.to(self.device)
+        return self.loaded[key]
+
+    def choose_for(self, source: ImageSource, size: tuple[int, int]) -> tuple["Upscaling", Choice | None]:
+        """The same with a definite kind and denoise share, by the quality of an image.
+
+        Args:
+            source: the image, for [`quality.source_quality`].
+            size: its width and height.
+
+        Returns:
+            itself and None where nothing is left to choose; the clean kind where the package carries no photo network
+            of the scale.
+        """
+        if self.model is not None or self.kind != "auto":
+            return self, None
+        photo, clean = shipped_upscalers("photo"), shipped_upscalers("clean")
+        if (self.scale or nearest_scale(self.factor(*size), clean)) not in photo:
+            return self, None
+        choice = choose(source_quality(source))
+        if self.denoise is not None:
+            choice = replace(choice, kind="photo", denoise=self.denoise)
+        share = choice.denoise if choice.kind == "photo" else None
+        return replace(self, kind=choice.kind, denoise=share), choice
 
     def label(self) -> str:
         """What names of results say: `x2`, `x2.5` or `3840x2160`."""
@@ -183,6 +216,8 @@ class Upscaling:
 class UpscaleOptions(TypedDict, total=False):
     """The options of [`upscale`]: fields of [`Upscaling`]."""
 
+    kind: Literal["auto", "photo", "clean", "gan"]
+    denoise: float | None
     scale: int | None
     outscale: float | None
     fit: tuple[int, int] | None
@@ -214,7 +249,7 @@ def upscale(image: ImageLike, model: Any = None, **options: Unpack[UpscaleOption
             grey and alpha, RGB or RGBA.
         model: an upscaler, see [`Upscaling`]. The last models that were named are kept in memory, see
             [`hub.memory.load_once`].
-        options: fields of [`Upscaling`], as `scale=4`, `outscale=2.5` or `fit=(3840, 2160)`.
+        options: fields of [`Upscaling`], as `scale=4`, `outscale=2.5`, `fit=(3840, 2160)` or `kind="clean"`.
 
     Returns:
         A PIL image of the mode L, LA, I;16, RGB or RGBA; an array of as many dimensions for an array.
@@ -226,6 +261,7 @@ def upscale(image: ImageLike, model: Any = None, **options: Unpack[UpscaleOption
     upscaling = Upscaling(model, **options)
     if isinstance(image, np.ndarray):
         pixels = image[..., None] if image.ndim == 2 else image
+        upscaling, _ = upscaling.choose_for(pixels, pixels.shape[1::-1])
         result = np.concatenate(list(upscaling.strips(pixels)))
         return result[..., 0] if image.ndim == 2 else result
     photo = read_photo(image_file(image))
@@ -234,6 +270,7 @@ def upscale(image: ImageLike, model: Any = None, **options: Unpack[UpscaleOption
             f"{image} has colors of 16 bits, which PIL images cannot hold: use upscale_file(), or give upscale() the "
             "pixels of hfvision.read_photo() as an array."
         )
+    upscaling, _ = upscaling.choose_for(image_file(image), photo.pixels.shape[1::-1])
     picture = to_pil(np.concatenate(list(upscaling.strips(photo.pixels))))
     picture.info.clear()
     picture.info.update(photo.metadata)

@@ -27,6 +27,7 @@ from ...data.io.video import (
 )
 from ...utils.console import progress_bar
 from ...utils.files import atomic_write
+from .choose import Choice
 from .upscale import Upscaling
 
 # What describes the screen that an HDR film was made on, in the side data of its frames.
@@ -34,7 +35,7 @@ HDR_METADATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HD
 LOST_HDR = "the HDR metadata of its frames (brightness of the screen it was made on)"
 
 
-def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) -> None:
+def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) -> Choice | None:
     """Upscale a video file into another.
 
     One frame is in memory at a time. The film, which is the first video stream that is no cover picture, is upscaled,
@@ -64,6 +65,8 @@ def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) 
             first = next(first_frames(reader, film_stream(reader)), None)
         if first is None:
             raise ValueError(f"{source} holds no video that can be read.")
+        pixels = to_pixels(first, "rgb24")
+        upscaling, choice = upscaling.choose_for(pixels, pixels.shape[1::-1])
         damage = None
         with open_video(source) as reader:
             with atomic_write(target) as temporary:
@@ -85,6 +88,7 @@ def upscale_video(source: str | Path, target: str | Path, upscaling: Upscaling) 
         warnings.warn(f"{source} {note}.", stacklevel=2)
     if damage is not None:
         raise DamagedVideoError(f"{damage} {target} holds these.") from damage
+    return choice
 
 
 def first_frames(reader: Any, film: Any) -> Iterator[Any]:
