@@ -93,7 +93,7 @@ def logits(model: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "side"), [("cnn:tiny", 32), ("vit:cifar", 32), ("cnn:textbook", 28), ("timm/test_resnet", 160)]
+    ("name", "side"), [("cnn:tiny", 32), ("vit:cifar", 32), ("cnn:textbook", 28), ("timm/test_resnet:random", 160)]
 )
 def test_a_preset_or_timm_architecture_starts_with_the_classes_and_its_size(name, side):
     model, processor = load_start(name, names=NAMES)
@@ -118,12 +118,16 @@ def test_timm_weights_come_from_the_hub_by_tag(hub, tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     HfApi().create_repo("timm/test_resnet.r160_in1k")
     HfApi().upload_folder(repo_id="timm/test_resnet.r160_in1k", folder_path=tmp_path)
-    model, processor = load_start("timm/test_resnet.r160_in1k", names=NAMES)
-    weights = list(model.cnn.encoder.parameters())
-    assert weights
-    assert all((parameter == 0.25).all() for parameter in weights)
-    assert processor.size["height"] == 160
-    assert processor.image_mean == (0.5, 0.5, 0.5)
+    for name in ("timm/test_resnet.r160_in1k", "timm/test_resnet"):  # without a tag, the default one
+        model, processor = load_start(name, names=NAMES)
+        assert model.config.backbone == "timm/test_resnet.r160_in1k"
+        weights = list(model.cnn.encoder.parameters())
+        assert weights
+        assert all((parameter == 0.25).all() for parameter in weights)
+        assert processor.size["height"] == 160
+        assert processor.image_mean == (0.5, 0.5, 0.5)
+    random, _ = load_start("timm/test_resnet:random", names=NAMES)
+    assert not all((parameter == 0.25).all() for parameter in random.cnn.encoder.parameters())
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,8 @@ def test_timm_weights_come_from_the_hub_by_tag(hub, tmp_path):
         ("mlp:tiny", {}, "no family 'mlp'"),
         ("vit:cifar", {"image_size": 30}, r"^The model vit:cifar cannot be made: image_size=30 must be a multiple"),
         ("timm/no_such", {}, "has no model called 'no_such'"),
+        ("timm/test_resnet:randm", {}, "ends in 'randm': give timm/test_resnet, or timm/test_resnet:random"),
+        ("timm/test_vit", {}, r"cannot be fetched: .* timm/test_vit:random starts with random weights"),
         ("timm/resnet18.no_such", {}, r"Invalid pretrained tag \(no_such\)"),
         ("sr-tiny-x2", {}, "does not do image-classification"),
         ("no/where", {}, "cannot be loaded"),
@@ -312,7 +318,7 @@ def test_a_model_of_unknown_layers_has_no_layer_decay():
 
 
 def test_timm_transformers_start_at_any_size():
-    model, processor = load_start("timm/test_vit", names=NAMES, image_size=32)
+    model, processor = load_start("timm/test_vit:random", names=NAMES, image_size=32)
     assert processor.size["height"] == 32
     assert model(torch.rand(1, 3, 32, 32)).logits.shape == (1, len(NAMES))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+from timm.models import PretrainedCfg
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -17,6 +18,7 @@ from ..utils.connection import no_connection
 from ..utils.errors import one_line
 
 Start = tuple[PreTrainedModel, BaseImageProcessor]
+RANDOM = ":random"  # after the name of a timm architecture
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ def start_model(name: str, models: StartModels, options: StartOptions) -> Start:
     """A model to train, and its image processor.
 
     Args:
-        name: a preset with random weights (`cnn:cifar`); a timm architecture as backbone, with random weights
-            (`timm/convnext_atto`) or, by its tag, those from the Hub (`timm/resnet18.a1_in1k`); or a trained model by
-            Hub id, folder or name of a shipped checkpoint.
+        name: a preset with random weights (`cnn:cifar`); a timm architecture as backbone, with pretrained weights
+            from the Hub (`timm/resnet18`, whose default tag is taken, or `timm/resnet18.a1_in1k`) or random ones
+            (`timm/resnet18:random`); or a trained model by Hub id, folder or name of a shipped checkpoint.
         models: of the task.
         options: what the model is made for.
 
@@ -84,18 +86,18 @@ def start_model(name: str, models: StartModels, options: StartOptions) -> Start:
             task or cannot be loaded.
     """
     family, colon, preset = name.partition(":")
-    if options.overrides and not colon:
+    if options.overrides and (not colon or name.startswith("timm/")):
         fields = ", ".join(options.overrides)
         raise ValueError(f"Only the fields of a preset can be replaced ({fields}), not those of {name}.")
     try:
+        if name.startswith("timm/"):
+            return models.from_timm(name, options.fields)
         if colon:
             if family not in models.families:
                 raise ValueError(f"There is no family {family!r}: give cnn:PRESET or vit:PRESET, got {name!r}.")
             config_class, model_class = models.families[family]
             model = model_class(config_class.from_preset(preset, **(options.fields | dict(options.overrides))))
             return model, models.processor(model.config)
-        if name.startswith("timm/"):
-            return models.from_timm(name, options.fields)
     except (StrictDataclassError, RuntimeError) as error:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ValueError(f"The model {name} cannot be made: {one_line(cause)}") from error
@@ -106,27 +108,49 @@ def start_model(name: str, models: StartModels, options: StartOptions) -> Start:
     return models.from_trained(name, config, options)
 
 
+def is_random(name: str) -> bool:
+    """Whether the start model called `name` has random weights: a preset, or a timm architecture with `:random`."""
+    return name.endswith(RANDOM) if name.startswith("timm/") else ":" in name
+
+
+def published_config(name: str) -> PretrainedCfg | None:
+    """What timm knows of the weights of `timm/NAME`, `timm/NAME.TAG` or `timm/NAME:random`."""
+    return timm.get_pretrained_cfg(name.removeprefix("timm/").removesuffix(RANDOM))
+
+
 def timm_model(name: str, config_class: Any, model_class: Any, fields: Mapping[str, Any]) -> Any:
-    """A model around a timm backbone, with random weights or, where the name has a tag, with those from the Hub.
+    """A model around a timm backbone, with pretrained weights from the Hub, or random ones where the name ends in
+    `:random`. A name without a tag means its default tag, as in timm's own `pretrained=True`.
 
     Raises:
-        ConnectionError, ValueError: if the weights cannot be fetched.
+        ConnectionError, ValueError: if the weights cannot be fetched, or there are none.
     """
-    if "." not in name:
-        return model_class(config_class(backbone=name, **fields))
+    architecture, colon, word = name.partition(":")
+    if colon and not is_random(name):
+        raise ValueError(
+            f"{name} ends in {word!r}: give {architecture}, or {architecture}{RANDOM} for random weights."
+        )
+    published = published_config(name)
+    if is_random(name) or (published is None and "." not in name):  # an unknown one, which fails by its name
+        return model_class(config_class(backbone=architecture, **fields))
+    advice = f"{architecture.partition('.')[0]}{RANDOM} starts with random weights."
+    if published is not None and not published.has_weights:
+        raise ValueError(f"timm has no pretrained weights for {name}: {advice}")
+    if published is not None and "." not in name:
+        name = f"{name}.{published.tag}" if published.tag else name
     try:
         return model_class.from_timm(name, **fields)
     except (OSError, RuntimeError, HfHubHTTPError) as error:
         if offline := no_connection(f"The model {name}", error):
-            raise offline from error
-        raise ValueError(f"The weights of {name} cannot be fetched: {one_line(error)}") from error
+            raise ConnectionError(f"{offline} {advice}") from error
+        raise ValueError(f"The weights of {name} cannot be fetched: {one_line(error)} {advice}") from error
 
 
 def timm_processor(name: str, config: Any) -> ImageClassificationProcessor:
     """[`default_processor`], with the mean and deviation that published weights were trained with."""
     processor = default_processor(config)
-    published = timm.get_pretrained_cfg(name.removeprefix("timm/"))
-    if published is not None and "." in name and config.num_channels == len(published.mean):
+    published = published_config(name)
+    if published is not None and not is_random(name) and config.num_channels == len(published.mean):
         normalizing: Any = processor
         normalizing.image_mean, normalizing.image_std = published.mean, published.std
     return processor

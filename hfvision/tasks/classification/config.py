@@ -43,7 +43,8 @@ class ClassifierTrainingConfig(LoopConfig):
     bad_images: Literal["stop", "skip"] = option("stop", "what to do with images that cannot be decoded")
     model: str = converted(
         default="cnn:cifar",
-        help=f"model to start from: preset, timm/NAME, Hub id or folder; presets: {CLASSIFIERS}",
+        help="model to start from: preset (random weights), timm/NAME[.TAG] (pretrained), timm/NAME:random, Hub id or "
+        f"folder; presets: {CLASSIFIERS}",
         converter=as_name,
     )
     model_fields: str | None = option(

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import timm
 from transformers import AutoModelForImageClassification, PreTrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 
@@ -20,6 +19,7 @@ from ..start import (
     StartOptions,
     default_processor,
     load_for_classes,
+    published_config,
     start_model,
     timm_model,
     timm_processor,
@@ -65,7 +65,7 @@ def from_timm(name: str, fields: dict[str, Any]) -> Start:
     Raises:
         ValueError: for a backbone that takes images of another size only.
     """
-    published = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+    published = published_config(name)
     side = published.input_size[-1] if published is not None else None
     model = timm_model(name, CNNConfig, CNNForImageClassification, ({"image_size": side} if side else {}) | fields)
     patches = getattr(model.cnn.encoder, "patch_embed", None)

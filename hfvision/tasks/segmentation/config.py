@@ -36,7 +36,7 @@ class SegmenterTrainingConfig(LoopConfig):
     memory_limit: float = option(4.0, "memory limit in GB for holding decoded images in memory")
     model: str = converted(
         default="cnn:unet",
-        help="model to start from: preset (cnn:unet, vit:cifar), timm/NAME, segmentation model or classifier",
+        help="model to start from: preset (cnn:unet, vit:cifar), timm/NAME[:random], segmentation model or classifier",
         converter=as_name,
     )
     model_fields: str | None = option(
