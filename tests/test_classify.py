@@ -15,6 +15,7 @@ from transformers import AutoModelForImageClassification, pipeline
 
 from hfvision import CNNConfig, CNNForImageClassification, ImageClassificationProcessor
 from hfvision.cli.main import main
+from hfvision.hub.checkpoints import checkpoint
 from hfvision.tasks.classification.config import ClassifierTrainingConfig
 from hfvision.tasks.classification.train import train_classifier
 
@@ -145,6 +146,24 @@ def test_a_linear_probe_leaves_the_backbone_as_it_was(trained, photos, tmp_path)
     before, after = (load_file(folder / "model.safetensors") for folder in (trained, tmp_path))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_a_pretrained_model_gets_a_new_head_and_a_random_start_is_said_to_need_more_images(photos, tmp_path, capsys):
+    common = ["train", "classifier", "--data", str(photos), "--image-size", "32", "--epochs", "1"]
+    pretrained = ["--model", "imagenet-lite0", "--freeze", "backbone", "--out", str(tmp_path / "pretrained")]
+    assert main([*common, *pretrained]) == 0
+    assert "random weights" not in capsys.readouterr().err
+    shipped, made = (
+        load_file(Path(folder) / "model.safetensors")
+        for folder in (checkpoint("imagenet-lite0"), tmp_path / "pretrained")
+    )
+    assert made["classifier.weight"].shape[0] == 3
+    for name in made.keys() - {"classifier.weight", "classifier.bias"}:
+        assert torch.equal(made[name], shipped[name].to(made[name].dtype)), name
+    assert main([*common, "--model", "cnn:tiny", "--out", str(tmp_path / "random")]) == 0
+    error = capsys.readouterr().err
+    assert "cnn:tiny starts with random weights, which usually need at least 500 images per class" in error
+    assert "there are 54 for 3 classes. To fine-tune a pretrained model: --model imagenet-lite0" in error
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from ...engine.loader import with_batch_size
 from ...engine.loop import RestoreBest, Trainer, Validation
 from ...engine.network import Network
 from ...engine.progress import History, at_chance, chance_advice, few_images_advice, too_few_to_tell
+from ...hub.checkpoints import DEFAULT_CLASSIFIER
 from ...hub.records import lineage
 from ...metrics.accuracy import accuracy
 from ...records import ClassifierFigures, ModelRecord, TrainingData
@@ -34,6 +35,7 @@ from ...robustness.corruptions import corrupt_some
 from ...utils.console import logger
 from ...utils.plots import confusion_picture
 from ..distill import Distiller
+from ..start import is_random
 from ..training import log_summary, run_training, save_model, training_record, write_outputs
 from .config import ClassifierTrainingConfig
 from .evaluate import evaluate_classifier, predict_logits
@@ -41,6 +43,7 @@ from .start import load_start
 from .transfer import add_lora, freeze, number_layers
 from .whitening import whiten_stem
 
+IMAGES_PER_CLASS = 500  # that a random start usually needs: a rule of thumb
 PreparedImages = MemoryImages | LazyImages | IterableImages
 
 
@@ -176,6 +179,8 @@ def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -
     )
     made_from = lineage(config)
     trainset, held_out = prepare_splits(data, processor, config, accelerator)
+    if not config.streaming and accelerator.is_main_process:
+        advise_on_start(config.model, len(cast(Sized, trainset)), len(names))
     config = with_batch_size(config, trainset, accelerator)
     normalize = Normalize.from_processor(processor)
     model = prepare_model(model, normalize, trainset, config, accelerator)
@@ -220,6 +225,15 @@ def fit_classifier(config: ClassifierTrainingConfig, accelerator: Accelerator) -
         save_model(model, processor, config.out)
         write_results(config, record, figures, history)
     return record
+
+
+def advise_on_start(name: str, images: int, classes: int) -> None:
+    """Say where random weights have few images to learn from."""
+    if is_random(name) and images < IMAGES_PER_CLASS * classes:
+        logger.info(
+            f"{name} starts with random weights, which usually need at least {IMAGES_PER_CLASS} images per class; "
+            f"there are {images} for {classes} classes. To fine-tune a pretrained model: --model {DEFAULT_CLASSIFIER}"
+        )
 
 
 def load_data(config: ClassifierTrainingConfig, accelerator: Accelerator) -> dict[str, Any]:
