@@ -17,8 +17,10 @@ NETWORKS: dict[Kind, dict[int, tuple[str, ...]]] = {
 PARTNERS = {"sr-photo-x2": "sr-tiny-x2", "sr-photo-x4": "sr-light-x4"}
 NOISY = 4.0  # levels of 8 bit; fine texture alone reaches 4 in one photograph of twenty
 BLOCKY = 1.15  # clean photographs stay below
-FINE_JPEG = 96  # quality from which the clean network takes a share
-FINE_SHARE = 0.5  # of the photo network for such files
+# Share of the photo network by the least JPEG quality that it is for: the best of 0, 0.25, 0.5, 0.75 and 1 in PSNR,
+# but for some photo network in every lossy file.
+SHARES = {95: 0.25, 85: 0.5, 60: 0.75, 0: 1.0}
+UNKNOWN_SHARE = 0.75  # of lossy files whose quality is not known, and of images with block edges
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ def choose(quality: SourceQuality) -> Choice:
     block edges of an earlier compression; else `clean`."""
     noisy = quality.noise >= NOISY
     if quality.lossy:
-        stored = f"{quality.format}" + (f" of quality {quality.jpeg_quality}" if quality.jpeg_quality else "")
-        if (quality.jpeg_quality or 0) >= FINE_JPEG and not noisy:
-            return Choice("photo", FINE_SHARE, stored)
-        return Choice("photo", 1.0, stored + (f", noise {quality.noise:.1f}" if noisy else ""))
+        share = UNKNOWN_SHARE
+        stored = quality.format or "lossy"
+        if quality.jpeg_quality is not None:
+            share = next(share for least, share in SHARES.items() if quality.jpeg_quality >= least)
+            stored += f" of quality {quality.jpeg_quality}"
+        return Choice("photo", 1.0 if noisy else share, stored + (f", noise {quality.noise:.1f}" if noisy else ""))
     stored = f"lossless {quality.format}" if quality.lossy is False else quality.format or "pixels"
-    if quality.blockiness >= BLOCKY:
-        return Choice("photo", 1.0, f"{stored} with block edges of an earlier compression")
     if noisy:
         return Choice("photo", 1.0, f"{stored}, noise {quality.noise:.1f} of 255")
+    if quality.blockiness >= BLOCKY:
+        return Choice("photo", UNKNOWN_SHARE, f"{stored} with block edges of an earlier compression")
     return Choice("clean", 0.0, f"{stored} without noise")
