@@ -177,7 +177,7 @@ def test_what_cannot_be_done_is_said_in_one_line(model, tmp_path, capsys):
     assert "above 0 and below 1, got 2" in error("fit", model, "--method", "gan", "--normal", few, "--false-alarms", 2)
     assert "multiple of the scale 4" in error("fit", model, "--method", "gan", "--normal", few, "--size", 30)
     assert "has no discriminator" in error("anomalies", few, "--model", model.parent / "pixels")
-    assert "There is no model" in error("anomalies", few, "--model", tmp_path / "nowhere")
+    assert "There is no file or folder" in error("anomalies", few, "--model", tmp_path / "nowhere")
     bare = tmp_path / "bare"
     shutil.copytree(model, bare)
     (bare / "anomaly.json").unlink()

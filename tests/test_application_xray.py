@@ -65,7 +65,7 @@ def test_pictures_and_cards(run):
         assert "Not a medical device" in " ".join((run / folder / "README.md").read_text().split())
     card = " ".join((run / "classifier" / "README.md").read_text().split())
     assert "As a test for PNEUMONIA" in card
-    assert "calibrated by a temperature" in card
+    assert "calibrated by temperature scaling" in card
     assert "no probability" not in card
 
 

@@ -282,7 +282,7 @@ def test_pictures_go_out_without_metadata_and_look_the_same(hub, folder, capsys,
     data = photograph(kind)
     (folder / name).write_bytes(data)
     assert main(["push", str(folder), REPO]) == 0
-    assert f"left out, the metadata in: {name}" in capsys.readouterr().err
+    assert f"not pushed, the metadata in: {name}" in capsys.readouterr().err
     pushed = hub.repos["model", REPO].at("main").files[name].data
     for word in (b"Ada", b"camera", b"xmp", b"sRGB"):
         assert word not in pushed
@@ -297,7 +297,7 @@ def test_pictures_go_out_without_metadata_and_look_the_same(hub, folder, capsys,
     ]
     assert colors[0] == colors[1]
     assert main(["push", str(folder), REPO]) == 0
-    assert "no change" in capsys.readouterr().out
+    assert "unchanged" in capsys.readouterr().out
 
 
 def test_a_picture_in_a_drawing_has_no_metadata_either(refused):
@@ -438,7 +438,7 @@ def test_what_is_left_out_is_named_with_the_reason(hub, folder, capsys):
     (folder / "events.out\x1b[2J").write_text("x")
     assert main(["push", str(folder), REPO]) == 0
     said = capsys.readouterr().err
-    assert "left out, folders: adapter" in said
-    assert "left out, hidden: .env" in said
-    assert "left out, of no kind that a model needs: events.out\\x1b[2J" in said
+    assert "not pushed, folders: adapter" in said
+    assert "not pushed, hidden: .env" in said
+    assert "not pushed, of no kind that a model needs: events.out\\x1b[2J" in said
     assert not {"adapter/notes.json", ".env"} & set(HfApi().list_repo_files(REPO))

@@ -18,7 +18,8 @@ from transformers import pipeline
 
 from hfvision import SRGANConfig, SRGANForImageSuperResolution, SRGANImageProcessor, checkpoint
 from hfvision.cli.main import main
-from hfvision.data.io.images import read_photo
+from hfvision.data.datasets.samples import sample_photos
+from hfvision.data.io.images import read_image, read_photo
 from hfvision.data.io.writing import write_image
 from hfvision.tasks.super_resolution.files import output_paths, upscale_file
 from hfvision.tasks.super_resolution.upscale import Upscaling, load_upscaler, shipped_upscalers, upscale
@@ -444,3 +445,43 @@ def test_memory_does_not_grow_with_the_result(tmp_path):
     with Image.open(f"{large}.out.png") as image:
         assert image.size == (2000, 32000)
     assert int(done.stdout) < 30e6 < 2000 * 32000
+
+
+def test_the_kind_of_network_follows_the_file(tmp_path, capsys):
+    photo = read_image(sample_photos()["cat"]).convert("RGB").resize((64, 48))
+    photo.save(tmp_path / "clean.png")
+    photo.save(tmp_path / "web.jpg", quality=40)
+    images = [str(tmp_path / name) for name in ("clean.png", "web.jpg")]
+    assert main(["upscale", *images, "--scale", "4", "--out", str(tmp_path / "out")]) == 0
+    clean, web = capsys.readouterr().out.splitlines()
+    assert clean.endswith("clean_x4.png (clean: lossless PNG without noise)")
+    assert web.endswith("web_x4.png (photo: JPEG of quality 40)")
+    made = {name: np.asarray(Image.open(tmp_path / "out" / f"{name}_x4.png")) for name in ("clean", "web")}
+    for name, image, model in (("clean", images[0], "sr-light-x4"), ("web", images[1], "sr-photo-x4")):
+        assert (made[name] == np.asarray(upscale(image, model))).all()
+        assert (made[name] == np.asarray(upscale(image, scale=4))).all()
+
+
+def test_denoise_goes_from_the_clean_to_the_photo_network():
+    pixels = np.asarray(read_image(sample_photos()["cat"]).convert("RGB").resize((32, 24)))
+    clean, half, photo = (upscale(pixels, scale=4, denoise=share).astype(int) for share in (0, 0.5, 1))
+    assert (clean == upscale(pixels, "sr-light-x4")).all()
+    assert (photo == upscale(pixels, "sr-photo-x4")).all()
+    assert 0 < abs(half - clean).mean() < 2 * abs(photo - clean).mean()
+    assert (upscale(pixels, kind="photo").astype(int) == photo).all()
+    assert (upscale(pixels, kind="gan") == upscale(pixels, "sr-gan-x4")).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "sharp"}, "kind must be auto, photo, clean, gan, got 'sharp'"),
+        ({"denoise": 1.5}, "denoise must be from 0 to 1, got 1.5"),
+        ({"model": "sr-tiny-x2", "kind": "clean"}, "leave them out, or the model"),
+        ({"kind": "clean", "denoise": 0.5}, "no effect on kind clean"),
+        ({"kind": "gan", "scale": 3}, r"no gan model for ×3 \(it has ×4\)"),
+    ],
+)
+def test_kinds_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        upscale(np.zeros((16, 16, 3), np.uint8), **options)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-TILE = 32  # coefficients a side of the tiles whose noise is estimated apart
+TILE = (8, 32)  # coefficients a side, at least and at most, of the tiles whose noise is estimated apart
 QUIET = 0.1  # quantile of the tiles: noise is everywhere, texture is not
 MAD_TO_SIGMA = 0.6745  # median absolute value of a standard normal variable
 BLOCK = 8  # pixels a side of the blocks of JPEG
@@ -22,7 +22,8 @@ def estimate_noise(pixels: np.ndarray) -> float:
     """Standard deviation of the noise of an image, in levels of 8 bit.
 
     The median absolute coefficient of the finest diagonal Haar wavelet band over 0.6745 (Donoho and Johnstone 1994,
-    doi:10.1093/biomet/81.3.425, section 4.2), for each tile of 64×64 pixels; of the tiles the lowest decile, as
+    doi:10.1093/biomet/81.3.425, section 4.2), for each tile of 64×64 pixels (of a
+    quarter of the shorter side in small images); of the tiles the lowest decile, as
     texture too is in that band. Tiles of one color, as of drawings and clipped skies, are left out.
 
     Args:
@@ -34,7 +35,8 @@ def estimate_noise(pixels: np.ndarray) -> float:
     y = luma(pixels)
     y = y[: y.shape[0] // 2 * 2, : y.shape[1] // 2 * 2]
     diagonal = np.abs(y[::2, ::2] - y[::2, 1::2] - y[1::2, ::2] + y[1::2, 1::2]) / 2
-    height, width = (max(1, side // TILE) for side in diagonal.shape)
+    tile = min(max(min(diagonal.shape) // 4, TILE[0]), TILE[1])
+    height, width = (max(1, side // tile) for side in diagonal.shape)
     tiles = [part for rows in np.array_split(diagonal, height) for part in np.array_split(rows, width, axis=1)]
     medians = [float(np.median(tile)) for tile in tiles if tile.size and tile.max() > 0]
     return float(np.quantile(medians, QUIET)) / MAD_TO_SIGMA if medians else 0.0
