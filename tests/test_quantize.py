@@ -312,7 +312,7 @@ def test_mistakes_end_in_one_line_and_leave_nothing(folder, tmp_path, capsys):
     says("--calibration")
     says("no file or folder", "--calibration", str(tmp_path / "nothing"))
     says("at least 10 are needed", "--calibration", images, "--images", "4")
-    says("is the model itself", "--calibration", images, out=folder / "cnn")
+    says("is the model itself", "--force", "--calibration", images, out=folder / "cnn")
     says("max_drop is for openvino", "--method", "bf16", "--max-drop", "1")
     says("holds a model already", "--method", "bf16", out=folder / "vit")
     (tmp_path / "few").mkdir()

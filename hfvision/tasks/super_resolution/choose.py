@@ -32,7 +32,7 @@ class Choice:
     reason: str
 
 
-def shipped_upscalers(kind: Kind) -> dict[int, str]:
+def shipped_upscalers(kind: Kind = "clean") -> dict[int, str]:
     """The shipped checkpoint of this kind for each scale that has one."""
     there = list_checkpoints()
     found = {scale: [name for name in names if name in there] for scale, names in NETWORKS[kind].items()}
