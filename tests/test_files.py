@@ -68,7 +68,7 @@ def commands(models: Path, images: Path) -> dict[str, list[str]]:
         "evaluate segmenter": ["evaluate", "segmenter", classifier, "--data", data],
         "benchmark": ["benchmark", classifier, "--data", data],
         "quickstart": ["quickstart"],
-        "video summarize": ["video", "summarize", "film.mp4"],
+        "video summarize": ["video", "summarize", photo],
         "upscale": ["upscale", photo, data, "--model", upscaler],
         "segment": ["segment", photo, data, "--model", classifier],
     }
@@ -219,7 +219,7 @@ def test_results_are_whole_after_a_full_disk(models, tmp_path, capsys):
         ("seed: " + "1" * 6000, "cannot be read"),
         ("{[a]: b}", "is not YAML"),
         ("a: \0", "is not YAML"),
-        ("epochs: {a: 1}", "invalid int value"),
+        ("epochs: {a: 1}", "expected an integer"),
         ("# " + "x" * 200_000, "bytes: at most 100,000 are read"),
     ],
 )

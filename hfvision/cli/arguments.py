@@ -40,7 +40,9 @@ def user_and_password(value: str | tuple[str, str]) -> tuple[str, str]:
 
 def add_output_dir(command: Parser, help: str, *, required: bool = False) -> None:
     """`--output-dir`, `--out` for short; its value is `args.out`."""
-    command.add_argument("--output-dir", "--out", dest="out", metavar="DIR", type=Path, required=required, help=help)
+    command.add_argument(
+        "--output-dir", "--out", dest="out", metavar="DIR", type=as_path, required=required, help=help
+    )
 
 
 def add_force(command: Parser, what: str) -> None:
@@ -87,6 +89,11 @@ def add_report_options(command: Parser, out: str) -> None:
     add_force(command, "results")
     add_json(command)
     add_trust(command)
+
+
+def as_path(text: str) -> Path:
+    """A path of the command line as it is; the parser would read it as YAML, which knows no bytes beyond UTF-8."""
+    return Path(text)
 
 
 def check_images(paths: Iterable[Path]) -> None:

@@ -8,7 +8,7 @@ from jsonargparse.typing import PositiveInt
 
 from ..utils.console import each, output, to_json
 from ..utils.files import atomic_write, check_folder, distinct_targets
-from .arguments import add_force, add_json, add_output_dir, check_images
+from .arguments import add_force, add_json, add_output_dir, as_path, check_images
 from .commands import Command
 
 METHODS = ("patchcore", "gan")
@@ -127,13 +127,16 @@ def add_commands(commands: Command) -> None:
         "fit",
     )
     command.add_argument(
-        "model", type=Path, metavar="MODEL_DIR", help='output folder; for gan, of a "hfvision train superres --gan"'
+        "model",
+        type=as_path,
+        metavar="MODEL_DIR",
+        help='output folder; for gan, of a "hfvision train superres --gan"',
     )
     command.add_argument(
         "--normal",
         nargs="+",
         action="extend",
-        type=Path,
+        type=as_path,
         required=True,
         metavar="DIR",
         help="normal images that were not used for training",
@@ -162,11 +165,13 @@ def add_commands(commands: Command) -> None:
         EXAMPLES["detect_anomalies"],
         "anomalies",
     )
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
+    command.add_argument("images", nargs="+", type=as_path, metavar="IMAGE", help="image file or folder")
     command.add_argument(
-        "--normal", nargs="+", action="extend", type=Path, metavar="DIR", help="normal images to compare with"
+        "--normal", nargs="+", action="extend", type=as_path, metavar="DIR", help="normal images to compare with"
     )
-    command.add_argument("--model", type=Path, metavar="MODEL_DIR", help="folder of a fitted detector, not --normal")
+    command.add_argument(
+        "--model", type=as_path, metavar="MODEL_DIR", help="folder of a fitted detector, not --normal"
+    )
     command.add_argument("--method", choices=METHODS, help="if a folder holds both (default: patchcore)")
     add_output_dir(command, "output folder for heat maps (default: none are written)")
     add_force(command, "heat maps")

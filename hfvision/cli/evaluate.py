@@ -1,7 +1,6 @@
 """How good a model is."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from jsonargparse.typing import PositiveInt
@@ -18,6 +17,7 @@ from .arguments import (
     add_output_dir,
     add_report_options,
     add_trust,
+    as_path,
     check_data,
     check_images,
     check_model,
@@ -382,7 +382,7 @@ def add_superres(tasks: Command) -> None:
         "--data",
         nargs="+",
         action="extend",
-        type=Path,
+        type=as_path,
         required=True,
         metavar="DIR",
         help="folders of high-resolution images, one test set each",

@@ -10,7 +10,7 @@ from jsonargparse.typing import PositiveInt
 from ..hub.checkpoints import list_checkpoints
 from ..utils.console import logger, output, to_json
 from ..utils.files import check_file
-from .arguments import MODEL_HELP, add_force, add_json, add_trust, check_model
+from .arguments import MODEL_HELP, add_force, add_json, add_trust, as_path, check_model
 from .commands import Command
 
 EXAMPLES = {
@@ -101,7 +101,7 @@ def add_commands(commands: Command) -> None:
     command.add_argument("model", nargs="?", metavar="MODEL", help=MODEL_HELP)
     command.add_argument("--list", action="store_true", help="list the shipped checkpoints")
     command.add_argument("--size", type=PositiveInt, metavar="N", help="input size in pixels (default: the model's)")
-    command.add_argument("--graph", type=Path, metavar="FILE", help="write the computational graph (.md or .svg)")
+    command.add_argument("--graph", type=as_path, metavar="FILE", help="write the computational graph (.md or .svg)")
     command.add_argument("--backward", action="store_true", help="include the autograd graph")
     add_force(command, "graph")
     add_json(command)

@@ -16,6 +16,7 @@ from .arguments import (
     add_json,
     add_output_dir,
     add_trust,
+    as_path,
     check_images,
     check_model,
     refuse_picture,
@@ -163,7 +164,7 @@ def add_commands(commands: Command) -> None:
 
 def add_classify(commands: Command) -> None:
     command = commands.add(classify, "Classify images.", EXAMPLES["classify"])
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
+    command.add_argument("images", nargs="+", type=as_path, metavar="IMAGE", help="image file or folder")
     command.add_argument("--model", metavar="MODEL", default=DEFAULT_CLASSIFIER, help=CLASSIFIER_HELP)
     command.add_argument("--top", type=PositiveInt, metavar="N", default=5, help="labels per image (default: 5)")
     add_json(command)
@@ -172,7 +173,7 @@ def add_classify(commands: Command) -> None:
 
 def add_segment(commands: Command) -> None:
     command = commands.add(segment, "Segment images: predict the class of each pixel.", EXAMPLES["segment"])
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file or folder")
+    command.add_argument("images", nargs="+", type=as_path, metavar="IMAGE", help="image file or folder")
     command.add_argument("--model", metavar="MODEL", required=True, help=MODEL_HELP)
     command.add_argument("--overlay", action="store_true", help="write the image with its classes in color")
     command.add_argument(
@@ -192,7 +193,7 @@ def add_explain(commands: Command) -> None:
     command = commands.add(
         explain, "Show which image regions a classifier's prediction is based on.", EXAMPLES["explain"]
     )
-    command.add_argument("image", type=Path, metavar="IMAGE", help="image file")
+    command.add_argument("image", type=as_path, metavar="IMAGE", help="image file")
     command.add_argument("--model", metavar="MODEL", default=DEFAULT_CLASSIFIER, help=CLASSIFIER_HELP)
     command.add_argument("--label", metavar="NAME", help="class to explain (default: the predicted class)")
     command.add_argument(
@@ -202,7 +203,7 @@ def add_explain(commands: Command) -> None:
     )
     command.add_argument("--layer", metavar="NAME", help="layer for Grad-CAM (default: the last feature map)")
     command.add_argument(
-        "--out", type=Path, metavar="FILE", default=Path("explanation.png"), help="(default: explanation.png)"
+        "--out", type=as_path, metavar="FILE", default=Path("explanation.png"), help="(default: explanation.png)"
     )
     add_force(command, "picture")
     add_json(command)
@@ -216,7 +217,7 @@ def add_video_summarize(tasks: Command) -> None:
         EXAMPLES["video_summarize"],
         "summarize",
     )
-    command.add_argument("video", type=Path, metavar="FILE", help="video file")
+    command.add_argument("video", type=as_path, metavar="FILE", help="video file")
     command.add_argument(
         "--model", metavar="MODEL", default=DEFAULT_CLASSIFIER, help=f"classifier or image encoder: {CLASSIFIER_HELP}"
     )

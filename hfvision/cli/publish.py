@@ -2,12 +2,11 @@
 
 import argparse
 import ipaddress
-from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 
 from ..utils.console import logger, output
-from .arguments import MODEL_HELP, check_model, user_and_password
+from .arguments import MODEL_HELP, as_path, check_model, user_and_password
 from .commands import Command
 
 EXAMPLES = {
@@ -96,7 +95,7 @@ def add_card(commands: Command) -> None:
     command = commands.add(
         card, "Write a model card from the training and evaluation records of a model.", EXAMPLES["card"]
     )
-    command.add_argument("folder", type=Path, metavar="MODEL_DIR", help="model folder")
+    command.add_argument("folder", type=as_path, metavar="MODEL_DIR", help="model folder")
     command.add_argument("--license", metavar="ID", help="license of the weights, such as apache-2.0")
     command.add_argument("--data-name", metavar="NAME", help="name of the training dataset")
     command.add_argument("--data-license", metavar="TEXT", help="license of the training dataset")
@@ -110,7 +109,7 @@ def add_push(commands: Command) -> None:
     command = commands.add(
         push, "Push a model with its processor, code and card to the Hub in one commit.", EXAMPLES["push"]
     )
-    command.add_argument("folder", type=Path, metavar="MODEL_DIR", help="model folder")
+    command.add_argument("folder", type=as_path, metavar="MODEL_DIR", help="model folder")
     command.add_argument("repo_id", metavar="USER/NAME", help="repository; created if it does not exist")
     command.add_argument("--private", action="store_true", help="make a new repository private")
     command.add_argument("--revision", metavar="BRANCH", help="branch to push to; created if it does not exist")

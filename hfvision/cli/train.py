@@ -24,6 +24,7 @@ from .arguments import (
     add_json,
     add_output_dir,
     add_trust,
+    as_path,
     check_data,
     check_model,
     check_start_model,
@@ -246,6 +247,6 @@ def add_show_augment(commands: Command) -> None:
     )
     command.add_argument("--seed", type=int, metavar="N", default=0, help="random seed (default: 0)")
     command.add_argument(
-        "--out", type=Path, metavar="FILE", default=Path("augment.png"), help="(default: augment.png)"
+        "--out", type=as_path, metavar="FILE", default=Path("augment.png"), help="(default: augment.png)"
     )
     add_force(command, "picture")

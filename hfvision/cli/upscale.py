@@ -1,14 +1,13 @@
 """Commands of super-resolution."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from jsonargparse.typing import PositiveInt
 
 from ..utils.console import output
 from ..utils.files import atomic_model_folder, check_folder, check_model_folder
-from .arguments import MODEL_HELP, add_force, add_output_dir, add_trust, box, check_images, check_model
+from .arguments import MODEL_HELP, add_force, add_output_dir, add_trust, as_path, box, check_images, check_model
 from .commands import Command
 
 EXAMPLES = {
@@ -81,7 +80,7 @@ def add_commands(commands: Command) -> None:
 
 def add_upscale(commands: Command) -> None:
     command = commands.add(upscale, "Upscale photographs and videos.", EXAMPLES["upscale"])
-    command.add_argument("images", nargs="+", type=Path, metavar="FILE", help="image, video or folder")
+    command.add_argument("images", nargs="+", type=as_path, metavar="FILE", help="image, video or folder")
     command.add_argument("--model", metavar="MODEL", help=f"{MODEL_HELP} (default: the shipped one for the scale)")
     command.add_argument(
         "--kind",
