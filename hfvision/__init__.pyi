@@ -103,6 +103,7 @@ from .tasks.segmentation.start import load_segmenter as load_segmenter
 from .tasks.super_resolution.config import SuperResTrainingConfig as SuperResTrainingConfig
 from .tasks.super_resolution.evaluate import evaluate_superres as evaluate_superres
 from .tasks.super_resolution.files import upscale_file as upscale_file
+from .tasks.super_resolution.perceptual import perceptual_distance as perceptual_distance
 from .tasks.super_resolution.upscale import Upscaling as Upscaling
 from .tasks.super_resolution.upscale import load_upscaler as load_upscaler
 from .tasks.super_resolution.upscale import upscale as upscale
@@ -198,6 +199,7 @@ __all__ = [
     "load_segmenter",
     "load_start",
     "load_upscaler",
+    "perceptual_distance",
     "pgd",
     "prepare_images",
     "prune",

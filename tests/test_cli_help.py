@@ -142,7 +142,9 @@ def test_help_and_refusals_import_nothing_heavy(tmp_path):
 
 def test_commands_in_documents_parse(recwarn):
     root = SNAPSHOT.parents[2]
-    documents = [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/**/*.md"))]
+    generated = {"docs/reference/models.md"}  # by a build of the site; cards keep the options of their time
+    pages = [path for path in sorted(root.glob("docs/**/*.md")) if path.relative_to(root).as_posix() not in generated]
+    documents = [root / "README.md", root / "CONTRIBUTING.md", *pages]
     texts = [document.read_text(encoding="utf-8").replace("\\\n", " ") for document in documents]
     blocks = [block for text in texts for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("hfvision ")]

@@ -24,6 +24,7 @@ MODULES = (
     "hub.loading",
     "tasks.classification.predict",
     "tasks.segmentation.predict",
+    "tasks.super_resolution.perceptual",
     "tasks.super_resolution.upscale",
     "api.training",
     "api.evaluation",

@@ -90,6 +90,10 @@ def perceptual_distance(
 ) -> Tensor:
     """How different two images look to an ImageNet classifier, lower is more alike.
 
+    >>> image = torch.rand(1, 3, 64, 64)
+    >>> hfvision.perceptual_distance(image, image)
+    tensor([0.])
+
     The unit-normalized features of five stages of EfficientNet-Lite0 (the shipped `imagenet-lite0`) are compared, all
     channels weighted alike ([`feature_distance`]). It is not LPIPS, whose network is another and whose weights are
     fitted to human judgments: compare its values only with each other.
@@ -104,13 +108,6 @@ def perceptual_distance(
 
     Raises:
         ValueError: for images of different shapes, out of range, or too small.
-
-    Example:
-        >>> import torch
-        >>> from hfvision import perceptual_distance
-        >>> image = torch.rand(1, 3, 64, 64)
-        >>> perceptual_distance(image, image).item()
-        0.0
     """
     check_images(prediction, target, crop)
     if min(prediction.shape[-2:]) - 2 * crop < SMALLEST:
