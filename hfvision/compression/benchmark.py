@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import quantiles
 from time import perf_counter, process_time
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -84,7 +83,7 @@ def benchmark(
         results = {entrant.name: facts(entrant, loaded[entrant.model][0]) for entrant in entrants}
         largest = random_images(shape, max(batches))
         for entrant in entrants:
-            results[entrant.name]["peak_memory_mb"] = peak_memory(SimpleNamespace(run=entrant.run), largest)
+            results[entrant.name]["peak_memory_mb"] = peak_memory(entrant, largest)
         for batch in batches:
             pixels = random_images(shape, batch)
             for name, figures in race(entrants, pixels, rounds).items():

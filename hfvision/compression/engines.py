@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..hub.openvino_model import OpenVINOModel
 from .backends.onnx import onnx_session, save_onnx
@@ -60,7 +60,7 @@ def contenders(name: str, model: Any, engines: tuple[str, ...], size: int | None
     return found
 
 
-def make(engine: str, model: nn.Module, weights: int) -> tuple[Callable[[Tensor], Tensor] | None, int | None]:
+def make(engine: str, model: Any, weights: int) -> tuple[Callable[[Tensor], Tensor] | None, int | None]:
     """The model on an engine as a function, and the bytes of its weights there; None where it is not installed."""
     if engine == "eager":
         return PlainOutput(model), weights
@@ -77,7 +77,8 @@ def make(engine: str, model: nn.Module, weights: int) -> tuple[Callable[[Tensor]
             save_openvino(converted, Path(folder))
             size = sum(path.stat().st_size for path in Path(folder).iterdir())
         precision = "bf16" if engine.endswith("bf16") else "f32"
-        return PlainOutput(OpenVINOModel(converted, model.config, precision=precision)), size
+        compiled: Any = OpenVINOModel(converted, model.config, precision=precision)
+        return PlainOutput(compiled), size
     if any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
         return None, None
     with tempfile.TemporaryDirectory() as folder:

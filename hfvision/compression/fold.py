@@ -1,7 +1,7 @@
 """Folds what is linear into one convolution: batch normalisation, and the training branches of super-resolution."""
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -30,13 +30,13 @@ def fold(model: PreTrainedModel) -> PreTrainedModel:
             convolutions, or a normalisation that is not linear: batch
             normalisation of negative scale after a max pooling.
     """
-    folded = copy.deepcopy(model).eval()
+    folded: Any = copy.deepcopy(model).eval()
     if hasattr(folded, "fuse"):
         folded.fuse()
     fields = folded_fields(folded.config)
     if not fields:
         return folded
-    rebuilt = type(folded)(type(folded.config).from_dict(folded.config.to_dict() | fields)).to(folded.dtype)
+    rebuilt: Any = type(folded)(type(folded.config).from_dict(folded.config.to_dict() | fields)).to(folded.dtype)
     if getattr(folded.config, "backbone", None) is not None:
         fold_timm(folded, rebuilt)
         return rebuilt.to(folded.device).eval()
@@ -44,7 +44,7 @@ def fold(model: PreTrainedModel) -> PreTrainedModel:
     targets = [module for module in rebuilt.modules() if owns_tensors(module)]
     with torch.no_grad():
         for (layer, norm), target in zip(layers, targets, strict=True):
-            state = layer.state_dict() if norm is None else folded_weights(layer, norm)
+            state = layer.state_dict() if norm is None else folded_weights(cast(nn.Conv2d, layer), norm)
             own = {name: value for name, value in state.items() if "." not in name}
             target.load_state_dict(own, strict=False)
     return rebuilt.to(folded.device).eval()
@@ -109,6 +109,8 @@ def layers_with_normalization(model: nn.Module) -> list[tuple[nn.Module, nn.Batc
 
 def folded_weights(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> dict[str, torch.Tensor]:
     """Weight and bias of the convolution that equals both; computed in float64."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("Batch normalization without running statistics cannot be folded.")
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     bias = 0 if convolution.bias is None else convolution.bias.double()
     weight = convolution.weight.double() * scale.view(-1, 1, 1, 1)

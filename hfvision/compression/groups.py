@@ -197,12 +197,13 @@ def vit_groups(
             group.producers = [Producer(name) for name in names]
             last = index == len(convolutions) - 1
             group.consumers = [Consumer("vit.embeddings.projection" if last else convolutions[index + 1][0])]
+    head_dim: Any = config.head_dim  # never None in a finished configuration
     for index in range(config.num_hidden_layers):
         layer = f"vit.layers.{index}"
         heads = config.per_layer("num_attention_heads")[index]
         group = make_group(groups, f"{layer}.attention", heads, ("num_attention_heads", index))
-        group.producers = [Producer(f"{layer}.attention.{part}_proj", config.head_dim) for part in "qkv"]
-        group.consumers = [Consumer(f"{layer}.attention.o_proj", config.head_dim)]
+        group.producers = [Producer(f"{layer}.attention.{part}_proj", head_dim) for part in "qkv"]
+        group.consumers = [Consumer(f"{layer}.attention.o_proj", head_dim)]
         width = config.per_layer("intermediate_size")[index]
         group = make_group(groups, f"{layer}.mlp", width, ("intermediate_size", index))
         group.producers, group.consumers = [Producer(f"{layer}.mlp.fc1")], [Consumer(f"{layer}.mlp.fc2")]

@@ -185,7 +185,7 @@ def cut(model: PreTrainedModel, kept: dict[str, Tensor]) -> PreTrainedModel:
             mark(f"{consumer.module}.weight", 1, group, consumer.columns, consumer.offset)
     for (name, dim), mask in keep.items():
         state[name] = state[name].index_select(dim, mask.nonzero().flatten().to(model.device))
-    smaller = type(model)(narrowed(model.config, {name: len(units) for name, units in kept.items()}, groups))
+    smaller: Any = type(model)(narrowed(model.config, {name: len(units) for name, units in kept.items()}, groups))
     smaller.load_state_dict(state)
     return smaller.to(model.device, model.dtype).eval()
 

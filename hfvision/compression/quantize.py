@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -87,7 +87,7 @@ def quantize(
     task = task_of(config, model, trust_remote_code=trust_remote_code)
     check_out(out, model, force)
     parent, processor = load_model(model, task.pipeline, trust_remote_code=trust_remote_code)
-    parent = parent.float()
+    parent: Any = parent.float()
     fuse_branches(parent)
     examples = None
     if calibration is not None:
@@ -108,7 +108,7 @@ def quantize(
         (folder / "README.md").unlink(missing_ok=True)
         if method == "openvino":
             settings |= {"bits": 8, "max_drop": max_drop, "seed": seed}
-            quantized = int8_model(parent, examples, max_drop and max_drop * task.metric.unit)
+            quantized = int8_model(parent, cast(CalibrationData, examples), max_drop and max_drop * task.metric.unit)
             save_openvino(quantized.model, folder)
         elif method == "quanto":
             settings |= {"bits": bits}
@@ -122,7 +122,7 @@ def quantize(
         if method != "bf16":
             mark_quantized(folder, method, settings)
         quality = None
-        if examples is not None and method != "onnx":
+        if examples is not None and before is not None and method != "onnx":
             after = examples.measure(load_model(str(folder), task.pipeline)[0])
             quality = compare(before, after, examples, task)
         size = packed_bytes(Path(resolve_model(model))), packed_bytes(folder)

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.routes import App
+from gradio.themes import Soft
 from gradio.utils import get_space
 from gradio_client import Client
 from starlette.middleware import Middleware
@@ -112,7 +113,7 @@ def launch_options(allowed_hosts: Sequence[str] = (), host: str | None = None) -
     hosts = None if get_space() else tuple(allowed_hosts)
     names = (SHARED_LINKS, host or os.environ.get("GRADIO_SERVER_NAME", "localhost"))
     return {
-        "theme": gr.themes.Soft(font=FONTS, font_mono=CODE_FONTS),
+        "theme": Soft(font=FONTS, font_mono=CODE_FONTS),
         "css": CSS,
         "max_file_size": MAX_BYTES,
         "app_kwargs": {
@@ -145,9 +146,9 @@ def launch(demo: gr.Blocks, **options: Any) -> None:
 
 def sign_in_mcp(demo: gr.Blocks) -> None:
     """Give the MCP server, which calls the demo over HTTP itself, a session where there is a password."""
-    if demo.auth and demo.mcp_server_obj:
+    if demo.auth and demo.mcp_server_obj and demo.local_url:
         token = secrets.token_urlsafe(16)
         demo.app.tokens[token] = "MCP"  # a user of its own, as signing out ends all sessions of a user
-        options = {"verbose": False, "download_files": False, "analytics_enabled": False}
+        options: dict[str, Any] = {"verbose": False, "download_files": False, "analytics_enabled": False}
         cookies = {f"access-token-unsecure-{demo.app.cookie_id}": token}
         demo.mcp_server_obj._client_instance = Client(demo.local_url, httpx_kwargs={"cookies": cookies}, **options)

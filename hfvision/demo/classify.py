@@ -48,6 +48,7 @@ def ask(name: str, path: str | None) -> Answer:
     image = read_for(model, path)
     pixels = processor(image, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
     times = []
+    logits = torch.empty(0)
     end = perf_counter() + TIMED
     while len(times) < RUNS or perf_counter() < end:
         start, used = perf_counter(), process_time()
@@ -78,7 +79,7 @@ def compare(offers: Offers, path: str | None, name: str) -> tuple[dict, dict | N
     device = load(model.name)[0].device
     threshold = recorded_threshold(model.name)
     low = is_low(next(iter(answers[0].scores.values())), threshold)
-    note = f"**{low_confidence_note(threshold)}**\n\n" if low else ""
+    note = f"**{low_confidence_note(threshold)}**\n\n" if low and threshold is not None else ""
     where = hardware(str(device), torch.get_num_threads())
     text = f"{note}{markdown_table(['', 'MB of weights', 'ms an image', 'ms of processor'], rows)}\n\nOn {where}."
     if len(answers) == 1:
@@ -107,7 +108,7 @@ def classify_tab(offers: Offers, shared: dict[str, Any]) -> None:
             The five likeliest classes with their probabilities, those of the compressed model, and a table of the
             size of both and the time they took.
         """
-        return compare(offers, image, model)
+        return compare(offers, image, model or "")
 
     labels = [
         gr.Label(num_top_classes=5, label=label, min_width=200, render=False)

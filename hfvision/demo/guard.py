@@ -177,7 +177,7 @@ class Guard:
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return is_one_of(name, self.hosts | self.names | own_names())
+            return is_one_of(name, (self.hosts or frozenset()) | self.names | own_names())
         return True
 
     def check_user(self, request: Request) -> Response | None:

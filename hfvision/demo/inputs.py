@@ -35,7 +35,7 @@ class CheckedBlocks(gr.Blocks):
     ) -> list[Any]:
         if not explicit_call:
             inputs = check_values(block_fn, inputs)
-        return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        return await super().preprocess_data(block_fn, list(inputs), state, explicit_call)
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
@@ -66,9 +66,9 @@ def check_value(component: Any, value: Any) -> Any:
         case gr.Dropdown() | gr.Radio():
             return check_choice(component, value)
         case gr.Dataset():
-            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(component.raw_samples):
+            last = len(component.raw_samples or ()) - 1
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= last:
                 return value
-            last = len(component.raw_samples) - 1
             raise refuse(f"An example is chosen by its number from 0 to {last}, not by {reprlib.repr(value)}.")
     raise refuse(f"{component.label} takes nothing from a client.")
 

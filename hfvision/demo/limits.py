@@ -96,7 +96,7 @@ def result_path(name: str) -> Path:
 def on_gpu(function: Callable[..., T]) -> Callable[..., T]:
     """Hold a GPU while the function runs, where the Space shares them (ZeroGPU)."""
     try:
-        from spaces import GPU
+        from spaces import GPU  # pyright: ignore[reportAttributeAccessIssue]  # of Spaces with ZeroGPU
     except ImportError:
         return function
     return GPU(function)

@@ -118,6 +118,7 @@ def offer(name: str) -> Offer:
 @lru_cache(maxsize=8)
 def load(name: str) -> tuple[Any, Any]:
     """The model and its image processor, in fp32, on the GPU where there is one."""
+    model: Any
     model, processor = load_model(name, task_of(load_config(name), name).pipeline)
     model = model.float()
     if torch.cuda.is_available() and not isinstance(model, OpenVINOModel):

@@ -27,7 +27,9 @@ def choose(offers: Offers, scale: int, label: str, gan_share: float) -> tuple[An
     """The network for a request and what it is called: a model, or a blend of one trained by pixels and a GAN."""
     fitting = [model for model in offers.upscalers() if model.scale == scale]
     if not fitting:
-        there = ", ".join(f"×{s}" for s in sorted({model.scale for model in offers.upscalers()}))
+        there = ", ".join(
+            f"×{s}" for s in sorted({model.scale for model in offers.upscalers() if model.scale is not None})
+        )
         raise refuse(f"There is no model for ×{scale} here, but for {there or 'no scale'}.")
     if gan_share:
         pair = blendable(offers, scale)
@@ -143,7 +145,7 @@ def upscale_tab(offers: Offers, shared: dict[str, Any]) -> None:
     def scale_of(model: str) -> Any:
         return gr.skip() if model == AUTOMATIC else offers.find(model).scale
 
-    scales = sorted({model.scale for model in offers.upscalers()})
+    scales = sorted({model.scale for model in offers.upscalers() if model.scale is not None})
     labels = [model.label for model in offers.upscalers()]
     plain = {"format": "png", "image_mode": None, "interactive": False, "render": False}
     slider = gr.ImageSlider(type="filepath", label="Bicubic | network", **plain)

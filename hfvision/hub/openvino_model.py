@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_outputs import ImageClassifierOutput, ImageSuperResolutionOutput, SemanticSegmenterOutput
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from ..utils.optional import optional
 from .files import commit_of, find_file

@@ -67,8 +67,8 @@ def draw_all(
     attack = partial(pgd, norm=norm, steps=20, until_fooled=False, seed=record["seed"])
     attacked = {name: attack(victims[name], images, labels[name], epsilon) for name in models}
     # The name, in the data, of each class of a model.
-    called = {name: [names[number] for number in order.argsort().tolist()] for name, order in orders.items()}
-    truth = [names[label] for label in batch["labels"][chosen.cpu()].tolist()]
+    called = {name: [names[int(number)] for number in order.argsort().tolist()] for name, order in orders.items()}
+    truth = [names[int(label)] for label in batch["labels"][chosen.cpu()].tolist()]
     attack_grid(images, truth, attacked, victims, called, folder / "attack.png")
     first = {name: int(classes[0]) for name, classes in labels.items()}
     loss_surface(victims, images[0], first, epsilon, folder / "loss.png", norm=norm, seed=record["seed"])

@@ -56,7 +56,9 @@ def to_openvino(model: PreTrainedModel) -> Any:
     task = task_of(model.config, "The model")
     side, channels = input_side(model.config), getattr(model.config, "num_channels", 3)
     shape = openvino.PartialShape([-1, channels, *([-1, -1] if side is None else [side, side])])
-    sides = [SIDES_TO_PAD] if task.pads else []  # padding that is traced adds nothing where there is nothing to pad
+    sides: list[tuple[int, int]] = (
+        [SIDES_TO_PAD] if task.pads else []
+    )  # padding that is traced adds nothing where there is nothing to pad
     sides.append((side or EXAMPLE_SIDE, side or EXAMPLE_SIDE))
     examples = [torch.rand(2, channels, *size) for size in sides]
     plain = PlainOutput(model.float().cpu().eval())
@@ -138,7 +140,7 @@ def to_int8(
     advanced = nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed)
     calibration = nncf.Dataset(batches)
     with redirect_stdout(sys.stderr), signal_stack_kept():  # stderr is where progress belongs
-        if max_drop is None:
+        if max_drop is None or validate is None:
             return nncf.quantize(model, calibration, advanced_parameters=advanced, **options)
         return nncf.quantize_with_accuracy_control(
             model,

@@ -73,7 +73,7 @@ def create_full_timm_model(config: CNNConfig, pretrained: bool = False) -> nn.Mo
     raise AssertionError
 
 
-def read_widths(encoder: nn.Module) -> dict[str, list[int]]:
+def read_widths(encoder: Any) -> dict[str, list[int]]:
     """Output and input channels of every convolution and linear layer, by name, channels of every batch
     normalization, and how many features (`num_features`) the network gives."""
     widths = {"num_features": [getattr(encoder, "head_hidden_size", None) or encoder.num_features]}
@@ -87,7 +87,7 @@ def read_widths(encoder: nn.Module) -> dict[str, list[int]]:
     return widths
 
 
-def narrow(encoder: nn.Module, widths: dict[str, list[int]]) -> None:
+def narrow(encoder: Any, widths: dict[str, list[int]]) -> None:
     """Give layers fewer channels: those that [`read_widths`] names, in place.
 
     Raises:

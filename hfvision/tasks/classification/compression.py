@@ -49,7 +49,7 @@ def calibration(model: PreTrainedModel, processor: BaseImageProcessor, config: C
     """
     if len(config.sources) > 1:
         raise ValueError(f"A classifier calibrates with one data set, got {', '.join(config.sources)}.")
-    splits = load_image_dataset(config.sources[0], **training_split(config))
+    splits: Any = load_image_dataset(config.sources[0], **training_split(config))
     order = match_classes(class_names(model.config), splits["train"].features["label"].names)
     normalize = Normalize.from_processor(processor)
     images = prepare_images(some_rows(splits["train"], config.images, config.seed), processor)
@@ -67,11 +67,11 @@ def calibration(model: PreTrainedModel, processor: BaseImageProcessor, config: C
     return CalibrationData(batches, measure, len(validation), splits["train"]._fingerprint)
 
 
-def pruning(config: ClassifierTrainingConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> PruningData:
+def pruning(config: Any, model: PreTrainedModel, processor: BaseImageProcessor) -> PruningData:
     """Training images to rate units with by the cross-entropy, and the validation images of the training."""
     names = ("image_column", "label_column", "validation_group")
     columns = {name: getattr(config, name) for name in names}
-    splits = load_image_dataset(config.data, validation=config.validation, seed=config.seed, **columns)
+    splits: Any = load_image_dataset(config.data, validation=config.validation, seed=config.seed, **columns)
     order = match_classes(class_names(model.config), splits["train"].features["label"].names)
     normalize = Normalize.from_processor(processor)
     images = prepare_images(some_rows(splits["train"], config.importance_images, config.seed), processor)
@@ -98,7 +98,7 @@ def benchmark(parent: Any, data: str, split: str, count: int) -> BenchmarkData:
     Raises:
         ValueError: if there is no such split.
     """
-    splits = load_image_dataset(data, validation=0 if split == "train" else 0.1)
+    splits: Any = load_image_dataset(data, validation=0 if split == "train" else 0.1)
     check_split(splits, split, data)
     rows = some_rows(splits[split], count, 0)
 

@@ -82,7 +82,7 @@ def calibration(model: PreTrainedModel, processor: BaseImageProcessor, config: C
     """
     if len(config.sources) > 1:
         raise ValueError(f"A segmenter calibrates with one data set, got {', '.join(config.sources)}.")
-    splits = load_mask_dataset(config.sources[0], **training_split(config))
+    splits: Any = load_mask_dataset(config.sources[0], **training_split(config))
     channels, names = channels_of(model.config), class_names(model.config)
     images = {
         "train": some_images(splits["train"], config.images, config.seed, channels),
@@ -104,10 +104,10 @@ def calibration(model: PreTrainedModel, processor: BaseImageProcessor, config: C
     return CalibrationData(batches, measure, len(images["validation"]), splits["train"]._fingerprint)
 
 
-def pruning(config: SegmenterTrainingConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> PruningData:
+def pruning(config: Any, model: PreTrainedModel, processor: BaseImageProcessor) -> PruningData:
     """Augmented crops of training images to rate units with by the loss of the training, and its validation images."""
     columns = {name: getattr(config, name) for name in ("image_column", "mask_column", "validation_group")}
-    splits = load_mask_dataset(config.data, validation=config.validation, seed=config.seed, **columns)
+    splits: Any = load_mask_dataset(config.data, validation=config.validation, seed=config.seed, **columns)
     channels, names = channels_of(model.config), class_names(model.config)
     images = {"train": some_images(splits["train"], config.importance_images, config.seed, channels)}
     if "validation" in splits:
@@ -134,7 +134,7 @@ def benchmark(parent: Any, data: str, split: str, count: int) -> BenchmarkData:
     Raises:
         ValueError: if there is no such split, or the masks are not of the model's classes.
     """
-    splits = load_mask_dataset(data, validation=0 if split == "train" else 0.1)
+    splits: Any = load_mask_dataset(data, validation=0 if split == "train" else 0.1)
     check_split(splits, split, data)
     images, names = some_images(splits[split], count, 0, channels_of(parent)), class_names(parent)
     name_classes({split: images}, names)

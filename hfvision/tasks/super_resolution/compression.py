@@ -90,7 +90,7 @@ def recorded_degradation(config: CalibrationConfig) -> Degradation:
     return PRESETS[name]
 
 
-def pruning(config: SuperResTrainingConfig, model: PreTrainedModel, processor: BaseImageProcessor) -> PruningData:
+def pruning(config: Any, model: PreTrainedModel, processor: BaseImageProcessor) -> PruningData:
     """Random crops of training photographs to rate units with by the L1 loss, and the validation photographs."""
     scale, channels = model.config.scale, model.config.num_channels
     photos, held_out = split_photographs(config, config.crop * scale)

@@ -3,11 +3,11 @@
 import ctypes
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -76,7 +76,14 @@ def number_of_threads(count: int) -> Iterator[None]:
             cv2.setNumThreads(before[1])
 
 
-def peak_memory(upscaler: Upscaler, source: Any) -> float | None:
+class Runs(Protocol):
+    """What computes something of an input."""
+
+    @property
+    def run(self) -> Callable[[Any], Any]: ...
+
+
+def peak_memory(upscaler: Runs, source: Any) -> float | None:
     """The largest growth of the process in 10⁶ bytes while it upscales."""
     try:
         ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system
