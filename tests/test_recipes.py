@@ -47,7 +47,8 @@ def test_trainings_of_upscalers_are_read_and_start_where_another_ended(path):
     config = parse_options(SuperResTrainingConfig, ["--config", str(path)], "train", "")
     assert config.out.name == path.stem.replace("_", "-")
     starts = {f"runs/{other.stem.replace('_', '-')}" for other in UPSCALERS if other != path}
-    assert config.model in starts or load_generator(config.model, config.overrides()).config.scale == config.scale
+    if config.model not in starts:
+        assert config.scale in (None, load_generator(config.model, config.overrides()).config.scale)
     assert config.teacher in (None, *starts)
 
 
