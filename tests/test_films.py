@@ -277,8 +277,10 @@ def test_a_film_in_fragments_that_is_cut_off_is_said_to_be(tmp_path):
     source = tmp_path / "film.mp4"
     with av.open(str(source), "w", options={"movflags": "frag_keyframe+empty_moov"}) as writer:
         encode(writer, add_video(writer, g="5"), [picture(n) for n in range(40)])
-    source.write_bytes(source.read_bytes()[: int(0.55 * source.stat().st_size)])
-    with pytest.raises(DamagedVideoError, match="its last part is cut off"):
+    data = source.read_bytes()
+    middle = data.index(b"mdat", len(data) // 2)  # frames, whose fragment's index is whole
+    source.write_bytes(data[: middle + 60])
+    with pytest.raises(DamagedVideoError, match="its last part is cut off|it ends before the"):
         upscale(source, tmp_path / "large.mp4")
     assert 5 <= len(rgb(tmp_path / "large.mp4")) < 40
 

@@ -81,6 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(words, debug=debug)
 
 
+def message_of(error: BaseException) -> str:
+    """What to print of an error; of one of the operating system, the file and the reason without its number."""
+    if isinstance(error, OSError) and error.filename and error.strerror and str(error).startswith("[Errno"):
+        return f"{error.filename}: {error.strerror.lower()}"
+    return str(error)
+
+
 def run(words: list[str], *, debug: bool) -> int:
     """Run a command and turn its errors into an exit code and one line, or with `debug` a traceback."""
     try:
@@ -94,7 +101,7 @@ def run(words: list[str], *, debug: bool) -> int:
     except EXPECTED as error:
         if debug:
             traceback.print_exc()
-        logger.error(" ".join(str(error).split()))
+        logger.error(" ".join(message_of(error).split()))
         return getattr(error, "exit_code", 2)
     except KeyboardInterrupt as error:
         if text := str(error) if hasattr(error, "number") else "interrupted":
