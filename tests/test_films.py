@@ -280,7 +280,7 @@ def test_a_film_in_fragments_that_is_cut_off_is_said_to_be(tmp_path):
     data = source.read_bytes()
     middle = data.index(b"mdat", len(data) // 2)  # frames, whose fragment's index is whole
     source.write_bytes(data[: middle + 60])
-    with pytest.raises(DamagedVideoError, match="its last part is cut off|it ends before the"):
+    with pytest.raises(DamagedVideoError, match=r"its last part is cut off|it ends before the"):
         upscale(source, tmp_path / "large.mp4")
     assert 5 <= len(rgb(tmp_path / "large.mp4")) < 40
 

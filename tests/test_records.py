@@ -117,11 +117,11 @@ def test_record_of_a_later_version_asks_for_an_update(file, model, capsys):
     assert "update hfvision" in capsys.readouterr().err
 
 
-def test_classify_works_beside_a_record_of_a_later_version(model, caplog):
+def test_classify_works_beside_a_record_of_a_later_version(model, capsys):
     write_json(model / "record.json", {"record_version": 99})
     photo = Path(__file__).parents[1] / "docs" / "images" / "upscaler.png"
     assert main(["classify", str(photo), "--model", str(model)]) == 0
-    assert "update hfvision" in caplog.text
+    assert "update hfvision" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
