@@ -1,6 +1,7 @@
 """Long jobs that are killed end at the same bytes when they go on."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ def test_killed_jobs_end_at_the_same_bytes():
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert sum(" of   2 went on to the same bytes" in line for line in lines) == 8
-    killed, total = lines[-1].split()[0:3:2]
-    assert killed == total == "16"
+    found = [re.search(r"(\d+) of +(\d+) (?:kills )?went on to the same bytes", line) for line in lines]
+    counts = [(int(match[1]), int(match[2])) for match in found if match]
+    assert len(counts) == 9, "file events and moments of four jobs, and all of them"
+    assert all(same == killed for same, killed in counts)
+    assert counts[-1][1] >= 12, "a job may end before its moment"
