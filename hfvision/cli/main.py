@@ -28,9 +28,20 @@ EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)  # whose messa
 
 
 def quickstart(args: Any) -> None:
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
     from ..quickstart import run_quickstart
 
-    run_quickstart(args.out, seed=args.seed, force=args.force)
+    # It prints a line or two for each stage; those of the trainings and of the libraries would hide them.
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        run_quickstart(args.out, seed=args.seed, force=args.force)
+    finally:
+        logger.setLevel(level)
 
 
 def build_commands() -> Command:
